@@ -1,0 +1,68 @@
+"""Every error a user can meet: one sentence that says what is wrong, and one that says what to do.
+
+    KvbenchError            exit code 1
+    ├── ScenarioError       the YAML file, with file and line
+    ├── EndpointError       the server under test: unreachable, refused, wrong model, not streaming
+    ├── ServerError         a server that we started: did not start, died, would not stop
+    ├── StorageError        a tier path or the result folder: full, read-only, tmpfs, not ours
+    ├── DriverError         the load driver itself
+    ├── ResultError         a result folder that is missing, unreadable or of another schema version
+    └── Interrupted         exit code 130: Ctrl-C; what was measured is kept
+
+`cli.main` is the only place that catches them. A bug is any other exception, and only `--debug` shows its traceback.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class KvbenchError(Exception):
+    """One sentence about what is wrong, and a remedy."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, remedy: str) -> None:
+        """Keep the sentence and the remedy apart, so that a caller can print each in its own style."""
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+
+class ScenarioError(KvbenchError):
+    """The scenario file is wrong; `line` is 1-based, None where no line can be blamed."""
+
+    def __init__(
+        self, message: str, remedy: str, *, path: Path | None = None, line: int | None = None
+    ) -> None:
+        """Put `file:line:` before the sentence where they are known."""
+        where = "" if path is None else f"{path}:{line}: " if line else f"{path}: "
+        super().__init__(where + message, remedy)
+        self.path = path
+        self.line = line
+
+
+class EndpointError(KvbenchError):
+    """The server under test cannot be used as asked."""
+
+
+class ServerError(KvbenchError):
+    """A server that kvbench started did not start, died, or would not stop."""
+
+
+class StorageError(KvbenchError):
+    """A tier path or the result folder cannot be used."""
+
+
+class DriverError(KvbenchError):
+    """The load driver itself failed."""
+
+
+class ResultError(KvbenchError):
+    """A result folder is missing, unreadable, or of another schema version."""
+
+
+class Interrupted(KvbenchError):  # noqa: N818 - it is an outcome that users read, not a fault
+    """The user pressed Ctrl-C; what was measured is kept."""
+
+    exit_code = 130
