@@ -14,7 +14,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class KvbenchError(Exception):
@@ -32,9 +35,7 @@ class KvbenchError(Exception):
 class ScenarioError(KvbenchError):
     """The scenario file is wrong; `line` is 1-based, None where no line can be blamed."""
 
-    def __init__(
-        self, message: str, remedy: str, *, path: Path | None = None, line: int | None = None
-    ) -> None:
+    def __init__(self, message: str, remedy: str, *, path: Path | None = None, line: int | None = None) -> None:
         """Put `file:line:` before the sentence where they are known."""
         where = "" if path is None else f"{path}:{line}: " if line else f"{path}: "
         super().__init__(where + message, remedy)

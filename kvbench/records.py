@@ -38,8 +38,8 @@ class Response:
     """What a driver saw of one request.
 
     `first_token_ns` is the first token on any channel (reasoning too; role-only and empty chunks never count) and
-    `first_content_ns` the first token of the answer itself. `ttft_bound` is `upper` where the kernel's stamp may belong to
-    a later chunk of the same read. `receive_lag_s` is how much later than the kernel user space saw the first token.
+    `first_content_ns` the first token of the answer itself. `ttft_bound` is `upper` where the kernel's stamp may belong
+    to a later chunk of the same read. `receive_lag_s` is how much later than the kernel user space saw the first token.
     What the server did not report is None, never 0. `server` keeps what the server says about its own timing.
     """
 

@@ -1,8 +1,8 @@
 """How many bytes of KV cache one token of a model takes.
 
 Formula: each attention layer keeps one key and one value vector per KV head, so a token takes
-`2 * kv_heads * head_dim * dtype_bytes` bytes in each layer that keeps it. Layers with a sliding window keep only the last
-`window` tokens, and linear-attention or state-space layers keep nothing per token (their state has a fixed size).
+`2 * kv_heads * head_dim * dtype_bytes` bytes in each layer that keeps it. Layers with a sliding window keep only the
+last `window` tokens, and linear-attention or state-space layers keep nothing per token (their state has a fixed size).
 Field names are those of Hugging Face `config.json` files.
 """
 
@@ -31,8 +31,8 @@ _LINEAR = ("linear_attention", "mamba", "mamba2", "recurrent", "conv", "ssm")
 class ModelShape:
     """What decides the size of a model's KV cache.
 
-    `full_layers` keep every token, `sliding_layers` the last `window` tokens; layers without per-token state are not counted.
-    `latent_dim` is set for multi-head latent attention, where a layer keeps one vector of that many values per token.
+    `full_layers` keep every token, `sliding_layers` the last `window` tokens; layers without per-token state do not
+    count. `latent_dim` is set for multi-head latent attention, where a layer keeps one vector of that many values per token.
     """
 
     name: str
@@ -86,23 +86,17 @@ def shape_of(name: str) -> ModelShape:
 
     """
     plain = (
-        name.rsplit("/", 1)[-1]
-        .lower()
-        .replace("meta-", "")
-        .replace("llama-3.1", "llama-3")
-        .removesuffix("-instruct")
+        name.rsplit("/", 1)[-1].lower().replace("meta-", "").replace("llama-3.1", "llama-3").removesuffix("-instruct")
     )
     if plain not in KNOWN_SHAPES:
-        raise KeyError(
-            f"{name} is not a model whose shape is known; known are {', '.join(sorted(KNOWN_SHAPES))}"
-        )
+        raise KeyError(f"{name} is not a model whose shape is known; known are {', '.join(sorted(KNOWN_SHAPES))}")
     return KNOWN_SHAPES[plain]
 
 
 def shape_from_config(config: dict[str, Any], name: str = "model", kv_dtype: str | None = None) -> ModelShape:
     """Read a shape from the content of a Hugging Face `config.json`.
 
-    `kv_dtype` overrides the weights' type, for engines that keep the KV cache in another one (vLLM `--kv-cache-dtype fp8`).
+    `kv_dtype` overrides the weights' type, for engines that keep KV in another one (vLLM `--kv-cache-dtype fp8`).
 
     Raises:
         ValueError: a needed field is missing, or the dtype is not known.
@@ -114,9 +108,7 @@ def shape_from_config(config: dict[str, Any], name: str = "model", kv_dtype: str
         head_dim = int(config.get("head_dim") or config["hidden_size"] // heads)
     except KeyError as missing:
         raise ValueError(f"config.json of {name} has no {missing}") from None
-    dtype = (kv_dtype or config.get("dtype") or config.get("torch_dtype") or "bfloat16").removeprefix(
-        "torch."
-    )
+    dtype = (kv_dtype or config.get("dtype") or config.get("torch_dtype") or "bfloat16").removeprefix("torch.")
     if dtype not in _DTYPE_BYTES:
         raise ValueError(f"dtype {dtype} of {name} is not known; known are {', '.join(_DTYPE_BYTES)}")
     full, sliding = _count_layers(config, layers)
