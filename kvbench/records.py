@@ -128,6 +128,7 @@ class Row:
     tier: Tier | None
     driver: str
     tier_evidence: str | None = None
+    model: str | None = None
     server_overrun_s: float | None = None
     server_first_chunk_ns: int | None = None
 

@@ -32,7 +32,7 @@ class ModelShape:
     """What decides the size of a model's KV cache.
 
     `full_layers` keep every token, `sliding_layers` the last `window` tokens; layers without per-token state do not
-    count. `latent_dim` is set for multi-head latent attention, where a layer keeps one vector of that many values per token.
+    count. `latent_dim` is set for multi-head latent attention, where a layer keeps one vector of this length.
     """
 
     name: str

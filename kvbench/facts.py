@@ -1,0 +1,125 @@
+"""Facts: what must be equal for two results to be compared, and what decides results on the storage side.
+
+Read from /proc, /sys and git, never from the load. What cannot be read is None, not left out, so that two results show
+the same keys. Facts hold no environment variables and no keys.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from kvbench import __version__
+
+_QUEUE = ("scheduler", "rotational", "nr_requests", "max_sectors_kb", "iosched/read_expire", "iosched/write_expire")
+_MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs", "devtmpfs")
+
+
+def gather(paths: dict[str, Path], repository: Path) -> dict[str, Any]:
+    """Collect the facts of this host; `paths` are the folders that matter, by role ("results", "g4").
+
+    Shape: {"host": {...}, "software": {...}, "paths": {role: {...}}}.
+    """
+    return {
+        "host": _host(),
+        "software": {"kvbench": __version__, "python": platform.python_version(), "git": _git_state(repository)},
+        "paths": {role: path_facts(path) for role, path in paths.items()},
+    }
+
+
+def _host() -> dict[str, Any]:
+    cpu = _field(Path("/proc/cpuinfo"), "model name")
+    memory = _field(Path("/proc/meminfo"), "MemTotal")
+    return {
+        "cpu": cpu or platform.processor() or None,
+        "cores": os.cpu_count(),
+        "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "memory_bytes": int(memory.split()[0]) * 1024 if memory else None,
+        "kernel": platform.release(),
+        "system": platform.system(),
+        "governor": _read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        "clock_source": _read(Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
+        "congestion_control": _read(Path("/proc/sys/net/ipv4/tcp_congestion_control")),
+        "load_1min": round(os.getloadavg()[0], 2),
+    }
+
+
+def path_facts(path: Path) -> dict[str, Any]:
+    """Describe the file system and the device under a path, which need not exist yet."""
+    existing = nearest_existing(path)
+    mount = _mount_of(existing)
+    usage = os.statvfs(existing)
+    return {
+        "path": str(path),
+        "file_system": mount.get("type"),
+        "mount_point": mount.get("point"),
+        "mount_options": mount.get("options"),
+        "source": mount.get("source"),
+        "free_bytes": usage.f_bavail * usage.f_frsize,
+        "queue": _queue_facts(existing),
+    }
+
+
+def lives_in_memory(path: Path) -> bool:
+    """Tell whether a path is on a file system that keeps files in RAM, where a disk tier would prove nothing."""
+    return _mount_of(nearest_existing(path)).get("type") in _MEMORY_FILE_SYSTEMS
+
+
+def nearest_existing(path: Path) -> Path:
+    """Return the path or its nearest parent that exists."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _mount_of(path: Path) -> dict[str, str]:
+    """Find the mount that holds a path: the longest mount point that is a parent; later mounts hide earlier ones."""
+    best: dict[str, str] = {}
+    text = _read(Path("/proc/self/mountinfo")) or ""
+    resolved = path.resolve()
+    for line in text.splitlines():
+        left, _, right = line.partition(" - ")
+        fields, (kind, source, *options) = left.split(), right.split()
+        point = fields[4].replace("\\040", " ")
+        inside = resolved == Path(point) or Path(point) in resolved.parents
+        if inside and len(point) >= len(best.get("point", "")):
+            best = {"point": point, "type": kind, "source": source, "options": ",".join([fields[5], *options])}
+    return best
+
+
+def _queue_facts(path: Path) -> dict[str, Any]:
+    """Read the block queue's settings of the device under a path; None values where there is no block device."""
+    device = path.stat().st_dev
+    node = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
+    folder = node if (node / "queue").exists() else node.resolve().parent if node.exists() else node
+    return {name.rsplit("/", 1)[-1]: _read(folder / "queue" / name) for name in _QUEUE}
+
+
+def _git_state(repository: Path) -> dict[str, Any]:
+    """Return the commit and whether the tree is dirty; None values outside a repository."""
+    command = ["git", "-C", str(repository), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return {"commit": None, "dirty": None}
+    if done.returncode != 0:
+        return {"commit": None, "dirty": None}
+    lines = done.stdout.splitlines()
+    commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid")), None)
+    return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def _field(path: Path, name: str) -> str | None:
+    text = _read(path) or ""
+    return next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(name)), None)

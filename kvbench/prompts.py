@@ -1,0 +1,102 @@
+"""Texts of exact length, the same for the same seed, and the request bodies that carry them.
+
+A text is a row of words of five letters and a space, drawn from 4,096 pronounceable words by a generator that is seeded
+with the text's key. kvbench's emulator counts one token a word, so a text of n words is n tokens by construction. Other
+tokenizers count differently: `fit` then finds the text by asking a token counter. Either way `usage.prompt_tokens` of
+the answer is held against the length that was asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from kvbench.errors import DriverError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+WORD_BYTES = 6
+_FILLER = " a"
+_MOST_FILLERS, _MOST_TRIES = 4, 60
+
+
+class TokenCounter(Protocol):
+    """Counts the tokens that a server would make of a text."""
+
+    def __call__(self, text: str) -> int:
+        """Return the number of prompt tokens, template included."""
+
+
+def _vocabulary() -> NDArray[np.uint8]:
+    """Return the 4,096 words as rows of bytes; each is consonant, vowel, consonant, vowel, consonant, space."""
+    consonants, vowels = "bdfgklmnprstvz", "aeiou"
+    words = itertools.product(consonants, vowels, consonants, vowels, consonants)
+    chosen = ["".join(word) + " " for word in itertools.islice(words, 0, None, 16)][:4096]
+    return np.frombuffer("".join(chosen).encode(), dtype=np.uint8).reshape(-1, WORD_BYTES)
+
+
+_WORDS = _vocabulary()
+
+
+def _generator(seed: int, key: str) -> np.random.Generator:
+    digest = hashlib.blake2b(f"{seed}/{key}".encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest)))
+
+
+def words_text(seed: int, key: str, words: int) -> str:
+    """Return `words` words, separated by single spaces, that depend on nothing but `seed` and `key`."""
+    picks = _generator(seed, key).integers(0, len(_WORDS), words, dtype=np.uint16)
+    return _WORDS[picks].tobytes()[:-1].decode("ascii")
+
+
+def token_ids(seed: int, key: str, tokens: int, vocabulary: tuple[int, int]) -> list[int]:
+    """Return `tokens` token ids in the half-open range `vocabulary`, for servers that take ids instead of text."""
+    low, high = vocabulary
+    ids: list[int] = _generator(seed, key).integers(low, high, tokens, dtype=np.int64).tolist()
+    return ids
+
+
+def fit(seed: int, key: str, tokens: int, count: TokenCounter) -> str:
+    """Find a text that `count` says is exactly `tokens` tokens long.
+
+    The number of words is found by false position, the last few tokens by a filler word, in about six calls of `count`.
+
+    Raises:
+        DriverError: no such text was found, for example because the chat template alone is longer.
+
+    """
+    words, counted, slope = 0, count(""), 1.0
+    for _ in range(_MOST_TRIES):
+        missing = tokens - counted
+        text = words_text(seed, key, words) if words else ""
+        few = 0 <= missing <= _MOST_FILLERS
+        if few and (missing == 0 or count(text + _FILLER * missing) == tokens):
+            return text + _FILLER * missing
+        step = -1 if few else round(missing / slope) or (1 if missing > 0 else -1)
+        words_before, counted_before = words, counted
+        words = max(words + step, 0)
+        counted = count(words_text(seed, key, words)) if words else count("")
+        if words != words_before and counted != counted_before:
+            slope = (counted - counted_before) / (words - words_before)
+    raise DriverError(
+        f"found no text of exactly {tokens:,} tokens for this server's tokenizer",
+        "Ask for other lengths, or set prompts.form: token_ids with load.api: completions.",
+    )
+
+
+def request_body(model: str, api: str, prompt: str | list[int], output_tokens: int) -> bytes:
+    """Return the JSON body of one streaming request at temperature 0 that must give exactly `output_tokens` tokens."""
+    body: dict[str, Any] = {"model": model}
+    if api == "chat":
+        body["messages"] = [{"role": "user", "content": prompt}]
+        body["max_completion_tokens"] = output_tokens
+    else:
+        body["prompt"] = prompt
+        body["max_tokens"] = output_tokens
+    body |= {"temperature": 0, "stream": True, "stream_options": {"include_usage": True}, "ignore_eos": True}
+    return json.dumps(body, separators=(",", ":")).encode()

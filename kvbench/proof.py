@@ -1,0 +1,274 @@
+"""Which tier served a request: judged from the answer and from what the server's counters did meanwhile. Pure.
+
+Sources are `usage.prompt_tokens_details.cached_tokens`, the hit and compute counters, the bytes that each tier says it
+read, and the bytes that the kernel says the process read. Sources that disagree, or are missing, give `unproven`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kvbench.units import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kvbench.plan import Draw
+    from kvbench.records import Response, Tier
+    from kvbench.scenario import CacheTier
+    from kvbench.servers.endpoint import Counters
+
+_BYTES_TOLERANCE = 0.01
+_STRAY_READ_BYTES = 512 * 1024  # a process may page in code and directory blocks of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The block arithmetic of a server: tokens per hash block, KV bytes per token, and its directory tier's name.
+
+    `kv_bytes_per_token` is None where the server does not tell it; then bytes are only seen to move.
+    """
+
+    tokens: int
+    kv_bytes_per_token: float | None
+    path_tier: CacheTier | None
+
+    def cacheable(self, tokens: int) -> int:
+        """Return how many of a prompt's tokens can come from a cache: whole blocks, and at least one is computed."""
+        return (tokens - 1) // self.tokens * self.tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a primed tier holds: its files by name, and the file bytes that belong to each text."""
+
+    tier: str
+    files: dict[str, int]
+    text_bytes: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A response and what the server's counters did meanwhile."""
+
+    response: Response
+    delta: Counters
+
+
+def file_bytes(manifest: Manifest | None, draw: Draw) -> int | None:
+    """Return the file bytes that a tier holds for a draw's text, None where no manifest tells."""
+    return None if manifest is None else manifest.text_bytes.get(draw.text_key)
+
+
+def judge(blocks: Blocks, served: Served, held_bytes: int | None) -> tuple[Tier, str]:
+    """Say which tier served a request that ran alone between two scrapes, and by what evidence.
+
+    `held_bytes` is what the tier's manifest holds for this text. Sources: `usage`, the hit and compute counters, bytes
+    read by the tier, bytes read by the process. Sources that disagree, or are missing, give `unproven`.
+    """
+    response, delta = served.response, served.delta
+    cached = response.cached_tokens
+    if response.status != "ok":
+        return "unproven", f"the request ended as {response.status}"
+    if cached is None:
+        return "unproven", "usage does not report cached tokens"
+    if delta.local_hits is None:
+        return "unproven", "the server has no hit counters"
+    hits = delta.local_hits + (delta.external_hits or 0)
+    if hits != cached:
+        return "unproven", f"usage says {cached} cached tokens, the counters say {hits:.0f}"
+    if (
+        response.isl is not None
+        and delta.computed_tokens is not None
+        and delta.computed_tokens != response.isl - cached
+    ):
+        return (
+            "unproven",
+            f"{response.isl - cached} tokens were to be computed, the counter says {delta.computed_tokens:.0f}",
+        )
+    if delta.computed_tokens is None and delta.prefix_queries is not None and not delta.prefix_queries:
+        return "unproven", "the look-up counter did not move"
+    if cached == 0:
+        return _judge_miss(delta)
+    if delta.local_hits == cached:
+        return _judge_g1(delta, cached)
+    if delta.local_hits:
+        return "mixed", f"{delta.local_hits:.0f} tokens from g1 and {delta.external_hits:.0f} from slower tiers"
+    return _judge_offloaded(blocks, served, cached, held_bytes)
+
+
+def _judge_miss(delta: Counters) -> tuple[Tier, str]:
+    moved = sum(delta.read_bytes.values())
+    if moved:
+        return "unproven", f"no hit, yet tiers read {format_size(moved)}"
+    stray = delta.process_read_bytes
+    if stray is not None and stray > _STRAY_READ_BYTES:
+        return "unproven", f"no hit, yet the process read {format_size(stray)}"
+    return "recompute", "0 cached tokens, 0 hits, 0 bytes read"
+
+
+def _judge_g1(delta: Counters, cached: int) -> tuple[Tier, str]:
+    moved = sum(delta.read_bytes.values())
+    if moved:
+        return "unproven", f"all {cached} tokens hit in g1, yet tiers read {format_size(moved)}"
+    return "g1", f"{cached} cached tokens = g1 hits, 0 bytes read"
+
+
+def _judge_offloaded(blocks: Blocks, served: Served, cached: int, held_bytes: int | None) -> tuple[Tier, str]:
+    """Tell g2, g3 and g4 apart by whose bytes moved, and hold the bytes against what the hits need."""
+    delta = served.delta
+    moved = {label: count for label, count in delta.read_bytes.items() if count}
+    if len(moved) > 1:
+        return "mixed", f"{cached} tokens, read from {', '.join(sorted(moved))}"
+    device = delta.process_read_bytes
+    if not moved:
+        return _judge_without_reads(blocks, delta, cached)
+    label, count = next(iter(moved.items()))
+    tier = _tier_of(label, blocks.path_tier)
+    if tier is None:
+        return "unproven", f"{cached} tokens read from a tier labelled {label!r}, which the scenario does not name"
+    problem = _bytes_problem(
+        blocks, cached, count, held_bytes, full=cached >= blocks.cacheable(served.response.isl or 0)
+    )
+    if problem:
+        return "unproven", problem
+    if device is not None and abs(device - count) > max(_BYTES_TOLERANCE * count, _STRAY_READ_BYTES):
+        return (
+            "unproven",
+            f"the tier counts {format_size(count)} read, the process read {format_size(device)} from devices",
+        )
+    seen = "" if device is None else f" = {device:,.0f} by /proc/PID/io"
+    evidence = f"{cached} cached tokens = external hits, {count:,.0f} bytes read by {tier}{seen}"
+    if served.response.isl is not None and cached < blocks.cacheable(served.response.isl) - blocks.tokens:
+        return "mixed", f"{evidence}; {served.response.isl - cached} tokens computed"
+    return tier, evidence
+
+
+def _judge_without_reads(blocks: Blocks, delta: Counters, cached: int) -> tuple[Tier, str]:
+    """Judge hits below G1 when no tier counter moved: host memory, or a tier whose reads are not counted."""
+    device = delta.process_read_bytes
+    needed = cached * (blocks.kv_bytes_per_token or 0)
+    if device is not None and needed and device >= needed * (1 - _BYTES_TOLERANCE) and blocks.path_tier is not None:
+        tier = _tier_of("", blocks.path_tier)
+        if tier is not None and not delta.read_bytes:
+            return tier, f"{cached} cached tokens = external hits, {device:,.0f} bytes read by /proc/PID/io"
+    if delta.read_bytes and (device is None or device <= _STRAY_READ_BYTES):
+        return "g2", f"{cached} cached tokens = external hits, no tier read any byte"
+    return "unproven", f"{cached} tokens hit below g1, and no counter tells from where"
+
+
+def _tier_of(label: str, path_tier: CacheTier | None) -> Tier | None:
+    """Map a server's tier label to ours: kvbench's are the same words, vLLM's name is the scenario's directory tier."""
+    if label == "g2":
+        return "g2"
+    if label == "g3":
+        return "g3"
+    if label == "g4":
+        return "g4"
+    return path_tier
+
+
+def _bytes_problem(blocks: Blocks, cached: int, count: float, held_bytes: int | None, *, full: bool) -> str | None:
+    """Hold bytes read against the tier's own files where the whole prompt hit, else against the block arithmetic."""
+    if held_bytes is not None and full and abs(count - held_bytes) > _BYTES_TOLERANCE * held_bytes:
+        return f"read {format_size(count)}, the files of this prompt are {format_size(held_bytes)}"
+    needed = cached * (blocks.kv_bytes_per_token or 0)
+    if count < needed * (1 - _BYTES_TOLERANCE):
+        return f"read {format_size(count)}, the hits need {format_size(needed)}"
+    return None
+
+
+# -- the ledger of a run ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The books of a run's measured requests: what the answers claim, what the counters say, what should have been.
+
+    All in tokens and bytes; None where there is no source. `closes` is the verdict on tokens and bytes together.
+    """
+
+    requests: int
+    prompt_tokens: int
+    cached_tokens: int | None
+    expected_cached_tokens: int
+    counter_hits: float | None
+    counter_computed: float | None
+    read_bytes: dict[str, float]
+    process_read_bytes: int | None
+    expected_read_bytes: int | None
+    hit_efficiency: float | None
+    closes: bool
+    gap: str | None
+
+
+def close_ledger(
+    blocks: Blocks,
+    responses: Iterable[tuple[Draw, Response]],
+    delta: Counters,
+    manifest: Manifest | None,
+    *,
+    warm: bool,
+) -> Ledger:
+    """Add up a run: hit tokens of all answers = counters, bytes read = files of the prompts that were asked for."""
+    pairs = [(draw, response) for draw, response in responses if response.status == "ok"]
+    reported = [response.cached_tokens for _, response in pairs]
+    cached = None if any(value is None for value in reported) else sum(value or 0 for value in reported)
+    expected = sum(blocks.cacheable(draw.isl_target) for draw, _ in pairs) if warm else 0
+    hits = None if delta.local_hits is None else delta.local_hits + (delta.external_hits or 0)
+    wanted = [file_bytes(manifest, draw) for draw, _ in pairs] if warm else [0]
+    expected_bytes = None if any(size is None for size in wanted) else sum(size or 0 for size in wanted)
+    gap = _ledger_gap(cached, hits, delta, expected_bytes if cached == expected else None)
+    return Ledger(
+        requests=len(pairs),
+        prompt_tokens=sum(response.isl or 0 for _, response in pairs),
+        cached_tokens=cached,
+        expected_cached_tokens=expected,
+        counter_hits=hits,
+        counter_computed=delta.computed_tokens,
+        read_bytes=delta.read_bytes,
+        process_read_bytes=delta.process_read_bytes,
+        expected_read_bytes=expected_bytes,
+        hit_efficiency=cached / expected if cached is not None and expected else None,
+        closes=gap is None,
+        gap=gap,
+    )
+
+
+def _ledger_gap(cached: int | None, hits: float | None, delta: Counters, expected_bytes: int | None) -> str | None:
+    if cached is None:
+        return "answers do not report cached tokens"
+    if hits is None:
+        return "the server has no hit counters"
+    if hits != cached:
+        return f"answers claim {cached:,} cached tokens, counters {hits:,.0f}"
+    moved = sum(delta.read_bytes.values())
+    if (
+        expected_bytes is not None
+        and delta.read_bytes
+        and abs(moved - expected_bytes) > _BYTES_TOLERANCE * expected_bytes
+    ):
+        return f"tiers read {format_size(moved)}, the prompts' files are {format_size(expected_bytes)}"
+    return None
+
+
+def judge_by_ledger(blocks: Blocks, response: Response, ledger: Ledger, delta: Counters) -> tuple[Tier, str]:
+    """Say which tier served one of many concurrent requests.
+
+    A tier is named only if exactly one tier's counters moved in the run and the run's ledger closes.
+    """
+    if response.status != "ok":
+        return "unproven", f"the request ended as {response.status}"
+    if response.cached_tokens is None or not ledger.closes:
+        return "unproven", ledger.gap or "usage does not report cached tokens"
+    if response.cached_tokens == 0:
+        return "recompute", "0 cached tokens, and the run's ledger closes"
+    moved = [label for label, count in delta.read_bytes.items() if count]
+    if delta.local_hits and not delta.external_hits and not moved:
+        return "g1", f"{response.cached_tokens} cached tokens; only g1 served hits in this run"
+    if not delta.local_hits and len(moved) == 1:
+        tier = _tier_of(moved[0], blocks.path_tier)
+        if tier is not None:
+            return tier, f"{response.cached_tokens} cached tokens; only {tier} was read in this run"
+    return "unproven", f"{response.cached_tokens} cached tokens, but several tiers served hits in this run"

@@ -1,0 +1,163 @@
+"""The act: the one place that knows the order of steps.
+
+For every run: server up -> warmup -> cache into its state, proven -> measure -> close the ledger -> seal. Every request
+is in the journal before the next step. What the requests mean is not decided here but read from the files later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from kvbench import cache
+from kvbench.errors import EndpointError
+from kvbench.lane import Lane
+from kvbench.plan import WARMUP, Draw, Plan
+from kvbench.proof import Blocks, Ledger, Manifest, Served, close_ledger, file_bytes, judge, judge_by_ledger
+from kvbench.servers.endpoint import Counters
+
+if TYPE_CHECKING:
+    from kvbench.lane import Watch
+    from kvbench.records import Response, Tier
+    from kvbench.scenario import Scenario, Treatment
+    from kvbench.servers.endpoint import Endpoint
+    from kvbench.store import ResultFolder, RunFolder
+    from kvbench.testbed import Testbed
+
+_WARMUP_REQUESTS = 2
+_DEFAULT_BLOCK_TOKENS = 16  # vLLM's, where the server does not tell
+_NO_COUNTERS = Counters()
+
+
+def execute(scenario: Scenario, plan: Plan, testbed: Testbed, result: ResultFolder, watch: Watch) -> None:
+    """Make every run of the plan that is not sealed yet."""
+    for number, spec in enumerate(plan.runs, 1):
+        if result.is_sealed(spec.run_id):
+            watch.run_kept(spec)
+            continue
+        watch.run_starts(spec, number, len(plan.runs))
+        folder = result.open_run(spec.run_id)
+        treatment = scenario.treatments[spec.treatment]
+        with (
+            testbed.serving(treatment, folder.path / "logs") as (endpoint, driver),
+            contextlib.closing(folder.open_journal()) as journal,
+        ):
+            lane = Lane(scenario, plan, spec, folder.attempt, endpoint, driver, journal, watch)
+            record = make_run(lane, treatment, folder, result)
+        folder.seal(record.facts, record.tiers)
+        watch.run_ends(spec)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run leaves: the content of `run.json`, and for each measured request its tier with the evidence."""
+
+    facts: dict[str, Any]
+    tiers: dict[str, tuple[Tier, str]]
+
+
+def make_run(lane: Lane, treatment: Treatment, folder: RunFolder, result: ResultFolder) -> RunRecord:
+    """Make one run on a server that is up."""
+    started = datetime.now(UTC)
+    blocks = blocks_of(lane.scenario, lane.endpoint)
+    bench = cache.Bench(lane.endpoint, lane.send, blocks)
+    if not (result.path / "prompts.jsonl.zst").exists():
+        result.write_prompts(lane.all_texts())
+    lane.watch.step("warmup")
+    warm_up(lane)
+    lane.watch.step(f"cache {'off' if treatment.cache == 'off' else 'into its state'}")
+    proof = cache.prepare(bench, treatment, lane.plan, read_manifest(result))
+    if proof.manifest is not None:
+        result.write_json("manifest.json", {"manifest": asdict(proof.manifest)})
+    lane.watch.step("measure")
+    before = lane.endpoint.scrape()
+    load_started = time.perf_counter()
+    served = measure(lane, bench)
+    load_s = time.perf_counter() - load_started
+    after = lane.endpoint.scrape()
+    delta = after.since(before)
+    folder.keep_text("metrics/before.prom", before.text)
+    folder.keep_text("metrics/after.prom", after.text)
+    pairs = [(draw, one.response) for draw, one in served]
+    ledger = close_ledger(blocks, pairs, delta, proof.manifest, warm=treatment.warm_tier is not None)
+    return RunRecord(
+        facts={
+            "run": {"run_id": lane.spec.run_id, "treatment": lane.spec.treatment, "repeat": lane.spec.repeat},
+            "started": started.isoformat(),
+            "load_s": load_s,
+            "cache": {"state": proof.state, "steps": [asdict(step) for step in proof.steps]},
+            "ledger": asdict(ledger),
+            "blocks": asdict(blocks),
+            "driver": {"name": lane.driver.name, **lane.driver.health()},
+            "server": {"url": lane.endpoint.url, "model": lane.endpoint.model, "info": lane.endpoint.info},
+            "load_1min": round(os.getloadavg()[0], 2),
+        },
+        tiers=tier_verdicts(lane, served, ledger, delta, proof.manifest),
+    )
+
+
+def blocks_of(scenario: Scenario, endpoint: Endpoint) -> Blocks:
+    """Read the block arithmetic from what the server tells: kvbench's info page, else vLLM's configuration metric."""
+    tokens = endpoint.info.get("block_tokens") or endpoint.scrape().block_tokens or _DEFAULT_BLOCK_TOKENS
+    per_token = endpoint.info.get("kv_bytes_per_token")
+    return Blocks(int(tokens), float(per_token) if per_token else None, scenario.warm_path_tier)
+
+
+def read_manifest(result: ResultFolder) -> Manifest | None:
+    """Return what an earlier run of this result has put into the tier."""
+    if not (result.path / "manifest.json").exists():
+        return None
+    return Manifest(**result.read_json("manifest.json")["manifest"])
+
+
+def warm_up(lane: Lane) -> None:
+    """Send requests that are thrown away, and refuse an endpoint that cannot be measured.
+
+    Raises:
+        EndpointError: no stream, wrong model, refused key, or any other failure of the very first request.
+
+    """
+    for _ in range(_WARMUP_REQUESTS):
+        response = lane.send(Draw(WARMUP, WARMUP, lane.plan.canary_tokens, lane.plan.salt), "warmup")
+        if response.status != "ok":
+            raise EndpointError(_first_failure(lane.endpoint.url, response), _first_remedy(response))
+
+
+def _first_failure(url: str, response: Response) -> str:
+    status = f" ({response.http_status})" if response.http_status not in (None, 200) else ""
+    return f"the first request to {url} ended as {response.status}{status}: {response.error or 'no reason given'}"
+
+
+def _first_remedy(response: Response) -> str:
+    if response.http_status in (401, 403):
+        return "Put a valid key into an environment variable and name it in server.external.api_key_env."
+    if response.http_status == 404:
+        return "Check server.external.model and the URL, which ends in /v1."
+    if response.error and "stream" in response.error:
+        return "kvbench times the first token of a stream: use an endpoint that honours stream: true."
+    if response.status == "timeout":
+        return "Raise load.timeout, or check that the server is not busy."
+    return "Look at the server's log."
+
+
+def measure(lane: Lane, bench: cache.Bench) -> list[tuple[Draw, Served]]:
+    """Send the run's draws; alone between two scrapes each at concurrency 1, else all in one closed loop."""
+    if lane.scenario.load.concurrency == 1:
+        return [(draw, bench.serve(draw, "measure")) for draw in lane.spec.draws]
+    requests = (lane.request(draw, "measure") for draw in lane.spec.draws)
+    responses = lane.drive(requests, lane.scenario.load.concurrency)
+    return [(draw, Served(one, _NO_COUNTERS)) for draw, one in zip(lane.spec.draws, responses, strict=True)]
+
+
+def tier_verdicts(
+    lane: Lane, served: list[tuple[Draw, Served]], ledger: Ledger, delta: Counters, manifest: Manifest | None
+) -> dict[str, tuple[Tier, str]]:
+    """Say for each measured request which tier served it."""
+    blocks = blocks_of(lane.scenario, lane.endpoint)
+    if lane.scenario.load.concurrency == 1:
+        return {draw.request_id: judge(blocks, one, file_bytes(manifest, draw)) for draw, one in served}
+    return {draw.request_id: judge_by_ledger(blocks, one.response, ledger, delta) for draw, one in served}

@@ -1,0 +1,340 @@
+"""The scenario: one YAML file, one question, as strict models that reject what they do not know.
+
+The file is YAML 1.2, so that `off` is a word. Sizes and lengths may carry units ("20GB", "130k"). Every fault is
+reported with its file and line before anything starts. `load` is the only function that reads a file.
+
+Capacities under `tiers` are real bytes on this machine, after the emulator's scale has been applied: `capacity: 20GB`
+never puts more than 20 GB on the disk.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError
+
+from kvbench import shapes, units
+from kvbench.errors import ScenarioError
+
+Count = Annotated[int, BeforeValidator(units.parse_count), Field(gt=0)]
+Size = Annotated[int, BeforeValidator(units.parse_size), Field(ge=0)]
+Duration = Annotated[float, BeforeValidator(units.parse_duration), Field(gt=0)]
+CacheTier = Literal["g1", "g2", "g3", "g4"]
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors, and a value does not change once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Scale(Strict):
+    """The emulator as a scale model: GPU time divided by `time`, KV bytes divided by `bytes`."""
+
+    time: Annotated[float, Field(gt=0)] = 1.0
+    bytes: Annotated[int, Field(gt=0)] = 1
+
+
+class EmulatorSpec(Strict):
+    """A server of our own: modelled GPU time, real HTTP and real storage I/O."""
+
+    profile: str = "gpt-oss-120b_rtx-pro-6000"
+    scale: Scale = Scale()
+    instances: Annotated[int, Field(gt=0)] = 1
+    io_threads: Annotated[int, Field(gt=0)] = 8
+    faults: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> str:
+        """The model that the profile is for: a profile is named `<model>_<gpu>`."""
+        return self.profile.split("_", 1)[0]
+
+
+class ExternalSpec(Strict):
+    """A server that somebody else runs; what is missing here is what cannot be proven."""
+
+    url: Annotated[str, Field(pattern=r"^https?://")]
+    model: str | None = None
+    metrics_url: str | None = None
+    pid: int | None = None
+    tier_path: Path | None = None
+    api_key_env: str | None = None
+
+
+class ServerSpec(Strict):
+    """Exactly one target."""
+
+    emulator: EmulatorSpec | None = None
+    external: ExternalSpec | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> ServerSpec:
+        if (self.emulator is None) == (self.external is None):
+            raise ValueError("name exactly one server: emulator or external")
+        return self
+
+
+class PathTier(Strict):
+    """A tier that is a directory: where it is and how many bytes it may hold."""
+
+    path: Path
+    capacity: Size
+
+
+class Tiers(Strict):
+    """Capacities of the tiers, in the order in which an engine looks them up."""
+
+    g1: Size = 0
+    g2: Size = 0
+    g3: PathTier | None = None
+    g4: PathTier | None = None
+
+
+class Prompts(Strict):
+    """What is sent: `per_length` prompts of each length, of exactly so many tokens."""
+
+    lengths: Annotated[tuple[Count, ...], Field(min_length=1)]
+    per_length: Annotated[int, Field(gt=0)] = 1
+    output_tokens: Annotated[int, Field(gt=0)] = 8
+    seed: int = 1
+    form: Literal["text", "token_ids"] = "text"
+
+
+class Load(Strict):
+    """How it is sent."""
+
+    driver: Literal["native", "aiperf"] = "native"
+    api: Literal["completions", "chat"] = "completions"
+    concurrency: Annotated[int, Field(gt=0)] = 1
+    timeout: Duration = 600.0
+
+
+class Warm(Strict):
+    """Blocks are in this tier and in none faster."""
+
+    warm: CacheTier
+
+
+class Treatment(Strict):
+    """One combination of factors; the cache state in which its requests are measured."""
+
+    cache: Literal["off", "cold"] | Warm
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _known_state(cls, value: Any) -> Any:
+        known = value in ("off", "cold") or (isinstance(value, dict) and value.get("warm") in get_args(CacheTier))
+        if not known and not isinstance(value, Warm):
+            raise ValueError(f"{value!r} is no cache state; write off, cold, or {{warm: g1|g2|g3|g4}}")
+        return value
+
+    @property
+    def warm_tier(self) -> CacheTier | None:
+        """The tier that must serve the requests, None for `off` and `cold`."""
+        return self.cache.warm if isinstance(self.cache, Warm) else None
+
+
+class Slo(Strict):
+    """Limits that a request must meet to count as good."""
+
+    ttft: Duration | None = None
+
+
+class Scenario(Strict):
+    """One question, and everything that is needed to put it to a server."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    question: str
+    server: ServerSpec
+    tiers: Tiers = Tiers()
+    prompts: Prompts
+    load: Load = Load()
+    treatments: Annotated[dict[str, Treatment], Field(min_length=1)]
+    baseline: str | None = None
+    repeats: Annotated[int, Field(gt=0)] = 5
+    slo: Slo = Slo()
+    max_fail: Annotated[int, Field(ge=0)] = 0
+    published: str | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of the content: the same question asked in the same way has the same fingerprint."""
+        content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    @property
+    def warm_path_tier(self) -> CacheTier | None:
+        """The directory tier that this scenario fills, None where there is none."""
+        if self.tiers.g4 is not None:
+            return "g4"
+        if self.tiers.g3 is not None:
+            return "g3"
+        external = self.server.external
+        return "g4" if external is not None and external.tier_path is not None else None
+
+    @model_validator(mode="after")
+    def _make_sense_together(self) -> Scenario:
+        for where, problem in _contradictions(self):
+            raise _Located(problem, where)
+        return self
+
+
+class _Located(ValueError):  # noqa: N818 - never seen by a user; carries the key that is to blame
+    def __init__(self, message: str, where: tuple[str | int, ...]) -> None:
+        super().__init__(message)
+        self.where = where
+
+
+def _contradictions(scenario: Scenario) -> list[tuple[tuple[str | int, ...], str]]:
+    """List what single fields cannot see, each with the key to blame."""
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    if scenario.baseline is not None and scenario.baseline not in scenario.treatments:
+        found.append((("baseline",), f"baseline {scenario.baseline} is not one of the treatments"))
+    for name, treatment in scenario.treatments.items():
+        tier = treatment.warm_tier
+        if tier is not None and not _has_tier(scenario, tier):
+            found.append(
+                (("treatments", name), f"warm: {tier} asks for a tier that `tiers` does not give any capacity")
+            )
+    if scenario.server.emulator is not None:
+        found += _emulator_contradictions(scenario, scenario.server.emulator)
+    return found
+
+
+def _has_tier(scenario: Scenario, tier: CacheTier) -> bool:
+    if scenario.server.external is not None:
+        return True  # its operator knows; the proof will tell
+    return bool(getattr(scenario.tiers, tier))
+
+
+def _emulator_contradictions(scenario: Scenario, emulator: EmulatorSpec) -> list[tuple[tuple[str | int, ...], str]]:
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    try:
+        shape = shapes.shape_of(emulator.model)
+    except KeyError as unknown:
+        return [(("server", "emulator", "profile"), str(unknown.args[0]))]
+    limit = shape.max_context - scenario.prompts.output_tokens
+    for index, length in enumerate(scenario.prompts.lengths):
+        if length > limit:
+            problem = f"a prompt of {length:,} tokens does not fit the model's context of {shape.max_context:,}"
+            found.append((("prompts", "lengths", index), problem))
+    if scenario.tiers.g2 or scenario.tiers.g3 is not None:
+        key = "g2" if scenario.tiers.g2 else "g3"
+        found.append((("tiers", key), f"the emulator has no {key} yet; leave it out and use g1 and g4"))
+    per_token = shape.kv_bytes_per_token / emulator.scale.bytes
+    longest = round(max(scenario.prompts.lengths) * per_token)
+    if scenario.tiers.g4 is not None and scenario.tiers.g4.capacity < longest:
+        have, need = units.format_size(scenario.tiers.g4.capacity), units.format_size(longest)
+        found.append((("tiers", "g4", "capacity"), f"capacity {have} is below one prompt, which takes {need}"))
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def load(path: Path, overrides: tuple[str, ...] = ()) -> Scenario:
+    """Read and check a scenario file; `overrides` are `a.b=c` texts whose values are YAML.
+
+    Raises:
+        ScenarioError: unreadable file, YAML fault, unknown or mistyped key, values that contradict one another.
+
+    """
+    tree = _read_yaml(path)
+    for override in overrides:
+        _apply_override(tree, override)
+    try:
+        return Scenario.model_validate(_plain(tree))
+    except ValidationError as fault:
+        raise _first_error(fault, tree, path) from None
+
+
+def _read_yaml(path: Path) -> CommentedMap:
+    try:
+        tree = YAML(typ="rt").load(path.read_text())
+    except (OSError, UnicodeDecodeError) as fault:
+        reason = fault.strerror if isinstance(fault, OSError) else "it is not UTF-8 text"
+        remedy = "Name a scenario file, such as scenarios/quick.yaml."
+        raise ScenarioError(f"cannot read it: {reason}", remedy, path=path) from None
+    except MarkedYAMLError as fault:
+        line = fault.problem_mark.line + 1 if fault.problem_mark else None
+        raise ScenarioError(
+            f"not YAML: {fault.problem}", "Mend the syntax in this line.", path=path, line=line
+        ) from None
+    if not isinstance(tree, CommentedMap):
+        raise ScenarioError("a scenario is a mapping of keys", "Start from scenarios/quick.yaml.", path=path)
+    return tree
+
+
+def _apply_override(tree: CommentedMap, override: str) -> None:
+    keys, equals, value = override.partition("=")
+    if not equals or not keys:
+        raise ScenarioError(f"--set {override} is not of the form a.b=c", "Write for example --set repeats=3.")
+    *parents, last = keys.split(".")
+    node: Any = tree
+    for key in parents:
+        child = node.get(key) if isinstance(node, dict) else None
+        if child is None:
+            child = node[key] = CommentedMap()
+        if not isinstance(child, dict):
+            raise ScenarioError(f"--set {override}: {key} is not a mapping", "Name the key by its full path.")
+        node = child
+    node[last] = _plain(YAML(typ="rt").load(value)) if value else None
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_plain(value) for value in node]
+    return node
+
+
+def _first_error(fault: ValidationError, tree: CommentedMap, path: Path) -> ScenarioError:
+    """Turn pydantic's first complaint into one sentence with the line that is to blame."""
+    error = fault.errors()[0]
+    cause = error.get("ctx", {}).get("error")
+    where = cause.where if isinstance(cause, _Located) else error["loc"]
+    line, trail = _locate(tree, where)
+    if error["type"] == "extra_forbidden":
+        key = str(error["loc"][-1])
+        near = difflib.get_close_matches(key, _known_keys(), n=1)
+        remedy = f"Did you mean `{near[0]}`?" if near else "Remove the key, or look it up in docs/scenarios.md."
+        return ScenarioError(f"unknown key `{key}`", remedy, path=path, line=line)
+    if error["type"] == "missing":
+        missing = ".".join(str(key) for key in error["loc"])
+        return ScenarioError(f"`{missing}` is missing", f"Add `{missing}`.", path=path, line=line)
+    sentence = str(cause) if cause is not None else f"{error['msg']} (got {error.get('input')!r})"
+    return ScenarioError(f"`{trail}`: {sentence}", "Mend this value.", path=path, line=line)
+
+
+def _locate(tree: CommentedMap, where: tuple[str | int, ...]) -> tuple[int | None, str]:
+    """Follow a location as far as the file goes; return its 1-based line and the path that was followed."""
+    node: Any = tree
+    line: int | None = 1
+    trail: list[str] = []
+    for key in where:
+        if isinstance(node, CommentedMap) and key in node:
+            line = node.lc.key(key)[0] + 1 if key in node.lc.data else None
+        elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
+            line = node.lc.item(key)[0] + 1
+        else:
+            break
+        trail.append(str(key))
+        node = node[key]
+    return line, ".".join(trail) or "scenario"
+
+
+def _known_keys() -> list[str]:
+    keys: set[str] = set()
+    models: list[type[BaseModel]] = [Scenario, ServerSpec, EmulatorSpec, ExternalSpec, Scale, Tiers, PathTier]
+    models += [Prompts, Load, Treatment, Warm, Slo]
+    for model in models:
+        keys |= set(model.model_fields)
+    return sorted(keys)

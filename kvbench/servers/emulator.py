@@ -1,0 +1,110 @@
+"""kvbench's own emulator as a server under test: a fresh process for each run, stopped by its process group."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from typing import IO, TYPE_CHECKING, Any
+
+from kvbench.errors import ServerError
+from kvbench.servers.endpoint import Endpoint, root_of
+from kvbench.servers.external import read_info
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from kvbench.scenario import EmulatorSpec, Tiers
+
+_START_TIMEOUT_S = 30.0
+_STOP_TIMEOUT_S = 10.0
+_LOG_REMEDY = "See the end of its log: {log}"
+
+
+@contextlib.contextmanager
+def serve(spec: EmulatorSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Iterator[Endpoint]:
+    """Run an emulator while the context is open; without `cache_on` it neither reuses nor stores anything.
+
+    Raises:
+        ServerError: it did not get ready, died while it was waited for, or cannot use its tier path.
+
+    """
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            _command(spec, tiers, cache_on=cache_on),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,  # its own process group, and Ctrl-C reaches us first
+        )
+    try:
+        url = _wait_until_ready(process, log)
+        yield Endpoint(
+            url=url,
+            model=spec.model,
+            metrics_url=f"{root_of(url)}/metrics",
+            pid=process.pid,
+            tier_path=tiers.g4.path if tiers.g4 is not None and cache_on else None,
+            info=read_info(url, None),
+            ours=True,
+        )
+    finally:
+        _stop(process)
+
+
+def _command(spec: EmulatorSpec, tiers: Tiers, *, cache_on: bool) -> list[str]:
+    command = [sys.executable, "-m", "kvbench.emulator", "--profile", spec.profile]
+    command += ["--time", str(spec.scale.time), "--bytes", str(spec.scale.bytes)]
+    command += ["--instances", str(spec.instances), "--io-threads", str(spec.io_threads)]
+    command += ["--g1", str(tiers.g1), "--cache", "on" if cache_on else "off"]
+    if tiers.g4 is not None and cache_on:
+        command += ["--g4-path", str(tiers.g4.path), "--g4-capacity", str(tiers.g4.capacity)]
+    for fault in spec.faults:
+        command += ["--fault", fault]
+    return command
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
+    """Read the one line that the emulator prints when it serves, or when it cannot."""
+    line = _first_line(process.stdout, time.monotonic() + _START_TIMEOUT_S)
+    remedy = _LOG_REMEDY.format(log=log)
+    try:
+        event: dict[str, Any] = json.loads(line)
+    except ValueError:
+        state = "died" if process.poll() is not None else f"was not ready after {_START_TIMEOUT_S:.0f} s"
+        last = (log.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
+        raise ServerError(f"the emulator {state}: {last}", remedy) from None
+    if event.get("event") != "ready":
+        raise ServerError(str(event.get("message")), str(event.get("remedy") or remedy))
+    return str(event["url"])
+
+
+def _first_line(stream: IO[bytes] | None, deadline: float) -> bytes:
+    assert stream is not None  # noqa: S101 - Popen was given a pipe
+    line = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while not line.endswith(b"\n") and selector.select(max(0.0, deadline - time.monotonic())):
+            piece = os.read(stream.fileno(), 65536)
+            if not piece:
+                break
+            line += piece
+    return line
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask the process group to end, and make it end if it does not."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, sign)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_STOP_TIMEOUT_S)
+    if process.stdout is not None:
+        process.stdout.close()

@@ -1,0 +1,234 @@
+"""The control plane of a server that speaks vLLM's routes: models, tokens, counters, reset. Never the load itself.
+
+Counters are cumulative, so every figure is the difference of two scrapes (`Counters.since`). What a server does not
+export is None, never 0: a missing counter proves nothing. Metric names are vLLM's (0.26 to 0.32, `docs/protocol.md`),
+and kvbench's own where vLLM has none. Look-up counters such as vLLM's `chunk_hits` are not read on purpose: they rise
+even when the load fails.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from kvbench.errors import EndpointError
+
+_CONTROL_TIMEOUT_S = 30.0
+# The parser strips `_total` from the family's name but not from the sample's; samples are what is read here.
+_TOTALS = {
+    "vllm:prefix_cache_queries_total": "prefix_queries",
+    "vllm:prefix_cache_hits_total": "local_hits",
+    "vllm:external_prefix_cache_hits_total": "external_hits",
+    "vllm:prompt_tokens_total": "prompt_tokens",
+    "vllm:num_requests_running": "running",
+    "vllm:num_requests_waiting": "waiting",
+}
+_READ_BYTES = ("kvbench:tier_read_bytes_total", "vllm:kv_offload_tiering_read_bytes_total")
+_WRITE_BYTES = ("kvbench:tier_write_bytes_total", "vllm:kv_offload_store_bytes_total")
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What a server says it has done since it started, in tokens and bytes.
+
+    `read_bytes` and `write_bytes` are per tier as the server labels them; empty where it does not count them.
+    `process_read_bytes` is what the kernel says the server's process has read from block devices (/proc/PID/io), which
+    page-cache hits do not move; None where the process is not ours to look at.
+    """
+
+    prefix_queries: float | None = None
+    local_hits: float | None = None
+    external_hits: float | None = None
+    prompt_tokens: float | None = None
+    computed_tokens: float | None = None
+    running: float | None = None
+    waiting: float | None = None
+    pending_writes: float | None = None
+    write_errors: float | None = None
+    process_read_bytes: int | None = None
+    read_bytes: dict[str, float] = field(default_factory=dict)
+    write_bytes: dict[str, float] = field(default_factory=dict)
+    block_tokens: int | None = None
+    text: str = ""
+
+    def since(self, before: Counters) -> Counters:
+        """Return what was added between two scrapes of the same server; gauges keep their newer value."""
+        return Counters(
+            prefix_queries=_minus(self.prefix_queries, before.prefix_queries),
+            local_hits=_minus(self.local_hits, before.local_hits),
+            external_hits=_minus(self.external_hits, before.external_hits),
+            prompt_tokens=_minus(self.prompt_tokens, before.prompt_tokens),
+            computed_tokens=_minus(self.computed_tokens, before.computed_tokens),
+            running=self.running,
+            waiting=self.waiting,
+            pending_writes=self.pending_writes,
+            write_errors=_minus(self.write_errors, before.write_errors),
+            process_read_bytes=_minus_int(self.process_read_bytes, before.process_read_bytes),
+            read_bytes={tier: value - before.read_bytes.get(tier, 0) for tier, value in self.read_bytes.items()},
+            write_bytes={tier: value - before.write_bytes.get(tier, 0) for tier, value in self.write_bytes.items()},
+            block_tokens=self.block_tokens,
+        )
+
+
+def _minus(after: float | None, before: float | None) -> float | None:
+    return None if after is None or before is None else after - before
+
+
+def _minus_int(after: int | None, before: int | None) -> int | None:
+    return None if after is None or before is None else after - before
+
+
+def parse_counters(text: str, process_read_bytes: int | None = None) -> Counters:
+    """Read a page of Prometheus metrics; samples of several engines are added up.
+
+    Raises:
+        ValueError: the text is not in Prometheus format.
+
+    """
+    sums: dict[str, float] = {}
+    read: dict[str, dict[str, float]] = {name: {} for name in _READ_BYTES}
+    write: dict[str, dict[str, float]] = {name: {} for name in _WRITE_BYTES}
+    block_tokens: int | None = None
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            name, labels, value = sample.name, sample.labels, sample.value
+            if name in _TOTALS:
+                sums[_TOTALS[name]] = sums.get(_TOTALS[name], 0) + value
+            elif name == "vllm:prompt_tokens_by_source_total" and labels.get("source") == "local_compute":
+                sums["computed_tokens"] = sums.get("computed_tokens", 0) + value
+            elif name in read:
+                read[name][labels.get("tier", "")] = read[name].get(labels.get("tier", ""), 0) + value
+            elif name in write:
+                write[name][labels.get("tier", "")] = write[name].get(labels.get("tier", ""), 0) + value
+            elif name == "kvbench:tier_pending_writes":
+                sums["pending_writes"] = sums.get("pending_writes", 0) + value
+            elif name == "kvbench:tier_write_errors_total":
+                sums["write_errors"] = sums.get("write_errors", 0) + value
+            elif name == "vllm:cache_config_info" and labels.get("block_size", "").isdigit():
+                block_tokens = int(labels["block_size"])
+    return Counters(
+        **sums,
+        process_read_bytes=process_read_bytes,
+        read_bytes=next((found for found in read.values() if found), {}),
+        write_bytes=next((found for found in write.values() if found), {}),
+        block_tokens=block_tokens,
+        text=text,
+    )
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server at a URL. `url` ends in /v1; `pid` and `tier_path` are set only where they are on this host."""
+
+    url: str
+    model: str
+    metrics_url: str
+    api_key: str | None = field(default=None, repr=False)
+    pid: int | None = None
+    tier_path: Path | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+    ours: bool = False
+
+    @property
+    def root(self) -> str:
+        """The URL without its /v1, where vLLM keeps its other routes."""
+        return root_of(self.url)
+
+    def scrape(self) -> Counters:
+        """Read all counters now; an endpoint without metrics gives counters that are all None."""
+        answer = call("GET", self.metrics_url, self.api_key)
+        read_bytes = process_read_bytes(self.pid) if self.pid else None
+        if answer.status_code != httpx.codes.OK:
+            return Counters(process_read_bytes=read_bytes)
+        try:
+            return parse_counters(answer.text, read_bytes)
+        except ValueError:
+            return Counters(process_read_bytes=read_bytes)
+
+    def reset(self, *, external: bool) -> bool | None:
+        """Ask the server to forget; True or False is its own word, None means that it has no such route.
+
+        vLLM answers 200 with `{"success": false}` while blocks are held, and older versions answer 200 with an empty
+        body whatever happened; an empty body is therefore taken as the server's word True, and proof comes elsewhere.
+        """
+        url = f"{self.root}/reset_prefix_cache" + ("?reset_external=true" if external else "")
+        answer = call("POST", url, self.api_key)
+        if answer.status_code != httpx.codes.OK:
+            return None
+        try:
+            body = answer.json()
+        except ValueError:
+            return True
+        return bool(body.get("success", True)) if isinstance(body, dict) else True
+
+    def count_tokens(self, text: str, api: str) -> int:
+        """Ask the server how many prompt tokens a text makes, template included.
+
+        Raises:
+            EndpointError: the server has no /tokenize route.
+
+        """
+        body: dict[str, Any] = {"model": self.model}
+        body |= {"messages": [{"role": "user", "content": text}]} if api == "chat" else {"prompt": text}
+        answer = call("POST", f"{self.root}/tokenize", self.api_key, body)
+        try:
+            return int(answer.json()["count"])
+        except (ValueError, KeyError, TypeError):
+            raise EndpointError(
+                f"{self.root}/tokenize answered {answer.status_code}, so exact prompt lengths cannot be made",
+                "Use load.api: completions with prompts.form: token_ids.",
+            ) from None
+
+
+def process_read_bytes(pid: int) -> int | None:
+    """Return what a process has read from block devices, None where that cannot be seen."""
+    try:
+        lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("read_bytes:")), None)
+
+
+def call(method: str, url: str, api_key: str | None, body: dict[str, Any] | None = None) -> httpx.Response:
+    """Make one control-plane request.
+
+    Raises:
+        EndpointError: nobody answers, or the key is refused.
+
+    """
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    try:
+        answer = _client().request(method, url, headers=headers, json=body)
+    except (httpx.HTTPError, httpx.InvalidURL) as fault:
+        raise EndpointError(
+            f"no server answers at {plain_url(url)}: {type(fault).__name__}",
+            "Start the server, or check the URL and the port (`kvbench serve` starts an emulator).",
+        ) from None
+    if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        raise EndpointError(
+            f"{plain_url(url)} refuses the API key ({answer.status_code})",
+            "Put a valid key into an environment variable and name it in server.external.api_key_env.",
+        )
+    return answer
+
+
+@functools.cache
+def _client() -> httpx.Client:
+    """Return one client for the life of the process, so that control requests reuse their connections."""
+    return httpx.Client(timeout=_CONTROL_TIMEOUT_S, trust_env=False)
+
+
+def root_of(url: str) -> str:
+    """Return a base URL without its trailing /v1."""
+    return url.rstrip("/").removesuffix("/v1")
+
+
+def plain_url(url: str) -> str:
+    """Return a URL without user name and password, fit for results and messages."""
+    parsed = httpx.URL(url)
+    return str(parsed.copy_with(username=None, password=None)) if parsed.userinfo else url

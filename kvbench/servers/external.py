@@ -1,0 +1,74 @@
+"""A server that somebody else runs: nothing is started or stopped, and nothing there is deleted."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from kvbench.errors import EndpointError
+from kvbench.servers.endpoint import Endpoint, call, plain_url, root_of
+
+if TYPE_CHECKING:
+    from kvbench.scenario import ExternalSpec
+
+
+def attach(spec: ExternalSpec) -> Endpoint:
+    """Check that the server answers, takes the key and has the model; return its control plane.
+
+    Raises:
+        EndpointError: it does not; the message says which.
+
+    """
+    api_key = _api_key(spec.api_key_env)
+    url = spec.url.rstrip("/")
+    url = url if url.endswith("/v1") else f"{url}/v1"
+    return Endpoint(
+        url=url,
+        model=_model(url, spec.model, api_key),
+        metrics_url=spec.metrics_url or f"{root_of(url)}/metrics",
+        api_key=api_key,
+        pid=spec.pid,
+        tier_path=spec.tier_path,
+        info=read_info(url, api_key),
+    )
+
+
+def read_info(url: str, api_key: str | None) -> dict[str, Any]:
+    """Return what kvbench's emulator says about itself; empty for any other server."""
+    answer = call("GET", f"{root_of(url)}/kvbench/info", api_key)
+    try:
+        info = answer.json() if answer.status_code == httpx.codes.OK else {}
+    except ValueError:
+        info = {}
+    return info if isinstance(info, dict) else {}
+
+
+def _api_key(name: str | None) -> str | None:
+    if name is None:
+        return None
+    key = os.environ.get(name)
+    if not key:
+        raise EndpointError(f"the environment variable {name} is not set", f"Put the API key into {name}.")
+    return key
+
+
+def _model(url: str, wanted: str | None, api_key: str | None) -> str:
+    answer = call("GET", f"{url}/models", api_key)
+    try:
+        names = [str(entry["id"]) for entry in answer.json()["data"]]
+    except (ValueError, KeyError, TypeError):
+        raise EndpointError(
+            f"{plain_url(url)}/models answered {answer.status_code} and no list of models",
+            "Give the base URL of an OpenAI-compatible server, such as http://host:8000/v1.",
+        ) from None
+    if wanted is None and len(names) == 1:
+        return names[0]
+    if wanted not in names:
+        asked = f"has no model {wanted}" if wanted else "serves several models"
+        raise EndpointError(
+            f"{plain_url(url)} {asked}; it has {', '.join(names) or 'none'}",
+            "Set server.external.model to one of them.",
+        )
+    return wanted

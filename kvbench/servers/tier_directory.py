@@ -1,0 +1,86 @@
+"""A directory tier seen from outside the server: what it holds, how it is emptied, whether the page cache holds it too.
+
+Nothing is ever deleted in a directory without the marker of kvbench's emulator, and no symbolic link is followed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from typing import TYPE_CHECKING
+
+from kvbench.errors import StorageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MARKER = ".kvbench-tier.json"
+_PAGE = mmap.PAGESIZE
+
+
+def listing(root: Path) -> dict[str, int]:
+    """Return the size in bytes of every tier file by its path below `root`; temporary and hidden files do not count."""
+    found: dict[str, int] = {}
+    for folder, _, names in os.walk(root):
+        for name in names:
+            if name.startswith(".") or name.endswith(".tmp"):
+                continue
+            path = os.path.join(folder, name)  # noqa: PTH118 - listed many times a second
+            try:
+                found[os.path.relpath(path, root)] = os.lstat(path).st_size
+            except FileNotFoundError:
+                continue  # evicted meanwhile
+    return found
+
+
+def wipe(root: Path) -> int:
+    """Delete all tier files; return how many there were.
+
+    Raises:
+        StorageError: the directory does not carry our marker, or a file cannot be deleted.
+
+    """
+    if not (root / MARKER).is_file():
+        raise StorageError(
+            f"{root} does not carry kvbench's marker {MARKER}, so nothing in it is deleted",
+            "Name a directory that kvbench made, or a new one, as the tier's path.",
+        )
+    files = listing(root)
+    for name in files:
+        try:
+            (root / name).unlink(missing_ok=True)
+        except OSError as fault:
+            raise StorageError(f"cannot empty {root}: {fault.strerror}", "Check who owns the tier's files.") from None
+    return len(files)
+
+
+def drop_page_cache(root: Path) -> int:
+    """Ask the kernel to forget the pages of all tier files; return how many bytes are still resident."""
+    resident = 0
+    for name in listing(root):
+        with (root / name).open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            resident += _resident_bytes(file.fileno())
+    return resident
+
+
+def _resident_bytes(fd: int) -> int:
+    """Count the bytes of an open file that the page cache holds, by mincore(2)."""
+    size = os.fstat(fd).st_size
+    if size == 0:
+        return 0
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    libc.munmap.argtypes = libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
+    address = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+    pages = (size + _PAGE - 1) // _PAGE
+    vector = ctypes.create_string_buffer(pages)
+    try:
+        failed = libc.mincore(address, size, vector)
+    finally:
+        libc.munmap(address, size)
+    return size if failed else sum(page & 1 for page in vector.raw) * _PAGE

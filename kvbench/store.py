@@ -1,0 +1,263 @@
+"""The result folder: what is kept, and how it survives a crash.
+
+    results/<scenario>/<UTC time>/
+        scenario.yaml  plan.json  facts.json  prompts.jsonl.zst  manifest.json  summary.json
+        runs/<run id>/  run.json  requests.jsonl (while it runs)  requests.parquet (sealed)  metrics/  logs/  attempt-N/
+
+Every completed request is one `write()` to the journal before the next step is taken; fsync happens only on sealing,
+because the journal may share the disk under test. The unit of resume is the run: the cache state of a broken run died
+with it, so its files move to `attempt-N`, are never summarised, and the run is done again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from kvbench.errors import ResultError, StorageError
+from kvbench.records import SCHEMA_VERSION, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from kvbench.records import Tier
+
+_FREE_SPACE_REMEDY = "Free some space there, then run the same command again: it resumes and loses nothing."
+
+
+@contextlib.contextmanager
+def storage_faults(path: Path) -> Iterator[None]:
+    """Turn what a file system can refuse into one sentence with a remedy."""
+    try:
+        yield
+    except OSError as fault:
+        reason = (fault.strerror or str(fault)).lower()
+        full = fault.errno in (28, 122)  # ENOSPC, EDQUOT
+        remedy = _FREE_SPACE_REMEDY if full else "Choose a folder that you may write, with --results DIR."
+        raise StorageError(f"cannot write {path}: {reason}", remedy) from fault
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees all of it or nothing, also after a crash.
+
+    Raises:
+        StorageError: the folder is full or may not be written.
+
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    with storage_faults(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write JSON atomically, with the schema version in it."""
+    text = json.dumps({"schema_version": SCHEMA_VERSION, **value}, indent=1, ensure_ascii=False)
+    write_atomic(path, text.encode() + b"\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read JSON that `write_json` wrote.
+
+    Raises:
+        ResultError: missing, unreadable, or of another schema version.
+
+    """
+    try:
+        value: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as fault:
+        raise ResultError(f"cannot read {path}: {fault}", "Name a result folder that `kvbench run` wrote.") from None
+    if value.get("schema_version") != SCHEMA_VERSION:
+        found = value.get("schema_version")
+        raise ResultError(
+            f"{path} has schema version {found}, this kvbench reads {SCHEMA_VERSION}",
+            "Use the kvbench version that wrote the result.",
+        )
+    return value
+
+
+class Journal:
+    """Appends one line of JSON for each completed request, each by a single `write()`."""
+
+    def __init__(self, path: Path) -> None:
+        """Open for appending; the file is created."""
+        self._path = path
+        with storage_faults(path):
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def append(self, row: Row) -> None:
+        """Keep a row; when this returns the line is with the kernel, so a killed process loses nothing."""
+        line = json.dumps(row.to_json(), separators=(",", ":")).encode() + b"\n"
+        with storage_faults(self._path):
+            written = os.write(self._fd, line)
+            if written != len(line):  # a full disk may take half a line
+                os.write(self._fd, line[written:])
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._fd)
+
+
+def read_journal(path: Path) -> list[Row]:
+    """Read the whole lines of a journal; a last line that a crash cut in half is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    return [Row.from_json(json.loads(line)) for line in lines[:-1] if line]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+    attempt: int
+
+    def open_journal(self) -> Journal:
+        """Open `requests.jsonl` for appending."""
+        return Journal(self.path / "requests.jsonl")
+
+    def keep_text(self, name: str, text: str) -> None:
+        """Keep a text as it was, such as a scrape of the server's metrics."""
+        write_atomic(self.path / name, text.encode())
+
+    def seal(self, record: dict[str, Any], tiers: dict[str, tuple[Tier, str]]) -> None:
+        """Turn the journal into `requests.parquet`, then write `run.json`, which marks the run as done.
+
+        `tiers` gives the tier and the evidence for each measured request by its identifier.
+        """
+        rows = [
+            replace(row, tier=tiers[row.request_id][0], tier_evidence=tiers[row.request_id][1])
+            if row.request_id in tiers
+            else row
+            for row in read_journal(self.path / "requests.jsonl")
+        ]
+        _write_parquet(self.path / "requests.parquet", rows)
+        write_json(self.path / "run.json", {**record, "attempt": self.attempt, "requests": len(rows)})
+        (self.path / "requests.jsonl").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class ResultFolder:
+    """One result, new or resumed."""
+
+    path: Path
+    resumed: bool
+
+    def is_sealed(self, run_id: str) -> bool:
+        """Tell whether this run is done."""
+        return (self.path / "runs" / run_id / "run.json").exists()
+
+    def open_run(self, run_id: str) -> RunFolder:
+        """Make the folder of a run; what a broken attempt left there moves to `attempt-N`."""
+        folder = self.path / "runs" / run_id
+        with storage_faults(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            attempts = len(list(folder.glob("attempt-*")))
+            left = [entry for entry in folder.iterdir() if not entry.name.startswith("attempt-")]
+            if left:
+                attempts += 1
+                kept = folder / f"attempt-{attempts}"
+                kept.mkdir()
+                for entry in left:
+                    shutil.move(entry, kept / entry.name)
+        return RunFolder(folder, attempts + 1)
+
+    def write_json(self, name: str, value: dict[str, Any]) -> None:
+        """Write one of the JSON files of the folder."""
+        write_json(self.path / name, value)
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Read one of the JSON files of the folder."""
+        return read_json(self.path / name)
+
+    def write_prompts(self, texts: Iterable[tuple[str, str | list[int]]]) -> None:
+        """Write `prompts.jsonl.zst`: one line for each text, compressed as it comes, never all in memory."""
+        import zstandard  # noqa: PLC0415 - only a new result needs it
+
+        target = self.path / "prompts.jsonl.zst"
+        temporary = target.with_name(f".{target.name}.tmp")
+        with (
+            storage_faults(target),
+            temporary.open("wb") as raw,
+            zstandard.ZstdCompressor(1).stream_writer(raw) as file,
+        ):
+            for key, text in texts:
+                file.write(json.dumps({"key": key, "prompt": text}, separators=(",", ":")).encode() + b"\n")
+        temporary.replace(target)
+
+
+def open_result(results: Path, scenario: str, fingerprint: str, *, fresh: bool = False) -> ResultFolder:
+    """Find the newest unfinished result of the same scenario to go on with, or make a new folder.
+
+    A result goes on only if its `plan.json` has the same fingerprint: a changed scenario is another question.
+
+    Raises:
+        StorageError: the folder cannot be made.
+
+    """
+    for path in [] if fresh else sorted((results / scenario).glob("*Z*"), reverse=True):
+        if (path / "summary.json").exists():
+            break  # the newest result is complete
+        if (path / "plan.json").exists() and read_json(path / "plan.json").get("fingerprint") == fingerprint:
+            return ResultFolder(path, resumed=True)
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    folder, number = results / scenario / stamp, 1
+    with storage_faults(folder):
+        while folder.exists():
+            number += 1
+            folder = results / scenario / f"{stamp}-{number}"
+        folder.mkdir(parents=True)
+    return ResultFolder(folder, resumed=False)
+
+
+def find_result(what: str, results: Path) -> Path:
+    """Return the folder that a user means: a path, or a scenario's name for its newest result.
+
+    Raises:
+        ResultError: there is none.
+
+    """
+    from pathlib import Path as FilePath  # noqa: PLC0415
+
+    if (FilePath(what) / "plan.json").exists():
+        return FilePath(what)
+    found = sorted(path.parent for path in (results / what).glob("*/plan.json"))
+    if not found:
+        raise ResultError(f"no result called {what} in {results}", "Run the scenario first, or give the folder's path.")
+    return found[-1]
+
+
+def read_rows(run: Path) -> list[Row]:
+    """Read the rows of a run, sealed or still running."""
+    if (run / "requests.parquet").exists():
+        import pyarrow.parquet as pq  # noqa: PLC0415 - half a second that a run does not need before its first request
+
+        return [Row.from_json(value) for value in pq.read_table(run / "requests.parquet").to_pylist()]
+    return read_journal(run / "requests.jsonl")
+
+
+def _write_parquet(path: Path, rows: list[Row]) -> None:
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist([row.to_json() for row in rows], schema=_schema(pa)), buffer)
+    write_atomic(path, buffer.getvalue().to_pybytes())
+
+
+def _schema(pa: Any) -> Any:
+    """Column types from the annotations of `Row`, so that a column without values keeps its type."""
+    kinds = {"int": pa.int64(), "float": pa.float64()}
+    names = Row.__annotations__
+    return pa.schema([(name, kinds.get(kind.split(" ")[0], pa.string())) for name, kind in names.items()])

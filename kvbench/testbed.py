@@ -1,0 +1,82 @@
+"""The testbed: all of the world that a scenario needs, as one context that is torn down in reverse.
+
+Everything that can be refused is refused here, before the first request: a driver that is not there, a tier path in
+memory or without write permission, an endpoint that does not answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kvbench import facts
+from kvbench.errors import DriverError, StorageError
+from kvbench.load.native import NativeDriver
+from kvbench.load.target import Target
+from kvbench.servers import emulator, external
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from kvbench.scenario import Scenario, Treatment
+    from kvbench.servers.endpoint import Endpoint
+
+
+@dataclass(frozen=True)
+class Testbed:
+    """What stands ready for the runs of one scenario; `attached` is the server that somebody else runs, if any."""
+
+    scenario: Scenario
+    attached: Endpoint | None
+
+    @contextlib.contextmanager
+    def serving(self, treatment: Treatment, logs: Path) -> Iterator[tuple[Endpoint, NativeDriver]]:
+        """Give a server in its initial state and a driver for it, for the length of one run."""
+        with contextlib.ExitStack() as stack:
+            endpoint = self.attached or stack.enter_context(self._start_emulator(treatment, logs))
+            target = Target(endpoint.url, self.scenario.load.api, endpoint.api_key)
+            yield endpoint, stack.enter_context(NativeDriver(target, timeout_s=self.scenario.load.timeout))
+
+    def _start_emulator(self, treatment: Treatment, logs: Path) -> contextlib.AbstractContextManager[Endpoint]:
+        spec = self.scenario.server.emulator
+        assert spec is not None  # noqa: S101 - the scenario has exactly one server
+        logs.mkdir(parents=True, exist_ok=True)
+        cache_on = treatment.cache != "off"
+        return emulator.serve(spec, self.scenario.tiers, logs / "emulator.log", cache_on=cache_on)
+
+
+def stand_up(scenario: Scenario) -> Testbed:
+    """Check what the scenario needs and attach to what is already running.
+
+    Raises:
+        DriverError: the driver is not available.
+        StorageError: a tier path cannot serve as a disk tier.
+        EndpointError: the external server cannot be used.
+
+    """
+    if scenario.load.driver != "native":
+        raise DriverError("the aiperf driver is not part of this version", "Use --driver native.")
+    for tier in ("g3", "g4"):
+        spec = getattr(scenario.tiers, tier)
+        if spec is not None and scenario.server.emulator is not None:
+            _check_tier_path(tier, spec.path)
+    attached = external.attach(scenario.server.external) if scenario.server.external is not None else None
+    return Testbed(scenario, attached)
+
+
+def _check_tier_path(tier: str, path: Path) -> None:
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise StorageError(f"{tier} path {path} is not a directory", "Name a directory, never a device or a link.")
+    parent = facts.nearest_existing(path)
+    if facts.lives_in_memory(path):
+        raise StorageError(
+            f"{tier} path {path} is on a file system in memory, where a disk tier would prove nothing",
+            f"Set tiers.{tier}.path to a directory on a disk.",
+        )
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise StorageError(
+            f"{tier} path {path} cannot be written", f"Set tiers.{tier}.path to a folder that you may write."
+        )
