@@ -152,5 +152,8 @@ def make_row(spec: RunSpec, attempt: int, draw: Draw, phase: Phase, response: Re
         driver=driver,
         model=response.model,
         server_overrun_s=response.server.get("overrun_s"),
+        server_storage_s=response.server.get("storage_s"),
+        server_path_s=response.server.get("path_s"),
+        server_read_bytes=response.server.get("tier_read_bytes"),
         server_first_chunk_ns=response.server.get("first_chunk_sent_ns"),
     )

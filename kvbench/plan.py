@@ -55,6 +55,7 @@ class Plan:
     canary_tokens: int
     pool: tuple[Draw, ...]
     runs: tuple[RunSpec, ...]
+    asked: dict[str, Any]
 
     def canary(self, name: str, *, salt: str = "") -> Draw:
         """Make a prompt whose only aim is to show the state of a tier; it is never measured."""
@@ -65,8 +66,10 @@ class Plan:
         return {"schema_version": SCHEMA_VERSION, **asdict(self)}
 
 
-def expand(scenario: Scenario, salt: str = "") -> Plan:
+def expand(scenario: Scenario, salt: str = "", scale: dict[str, Any] | None = None) -> Plan:
     """Lay out all runs.
+
+    `scale` is what an external server says of itself if it is a scale model; the scenario tells it of our own.
 
     `salt` goes into every prompt: a tier that cannot be wiped remembers earlier results, so each result folder there
     has its own texts. Where a cache must miss but cannot be switched off or emptied, each run has its own texts too.
@@ -88,7 +91,27 @@ def expand(scenario: Scenario, salt: str = "") -> Plan:
         canary_tokens=min(scenario.prompts.lengths),
         pool=pool,
         runs=tuple(runs),
+        asked=_asked(scenario, scale),
     )
+
+
+def _asked(scenario: Scenario, scale: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what whoever judges the result later must know of the scenario, so that the plan is enough to read it."""
+    emulator = scenario.server.emulator
+    return {
+        "question": scenario.question,
+        "server": "emulator" if emulator is not None else "external",
+        "scale": emulator.scale.model_dump() if emulator is not None else scale,
+        "lengths": sorted(set(scenario.prompts.lengths)),
+        "output_tokens": scenario.prompts.output_tokens,
+        "concurrency": scenario.load.concurrency,
+        "treatments": list(scenario.treatments),
+        "baseline": scenario.baseline,
+        "repeats": scenario.repeats,
+        "max_fail": scenario.max_fail,
+        "slo": scenario.slo.model_dump(),
+        "published": scenario.published,
+    }
 
 
 def _run(scenario: Scenario, pool: tuple[Draw, ...], treatment: str, repeat: int, salt: str) -> RunSpec:

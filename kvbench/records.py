@@ -130,6 +130,9 @@ class Row:
     tier_evidence: str | None = None
     model: str | None = None
     server_overrun_s: float | None = None
+    server_storage_s: float | None = None
+    server_path_s: float | None = None
+    server_read_bytes: int | None = None
     server_first_chunk_ns: int | None = None
 
     def to_json(self) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class EmulatorSpec(Strict):
 class ExternalSpec(Strict):
     """A server that somebody else runs; what is missing here is what cannot be proven."""
 
-    url: Annotated[str, Field(pattern=r"^https?://")]
+    url: Annotated[str, Field(pattern=r"^https?://[^@/]+(/|$)")]
     model: str | None = None
     metrics_url: str | None = None
     pid: int | None = None
@@ -239,8 +239,10 @@ def _emulator_contradictions(scenario: Scenario, emulator: EmulatorSpec) -> list
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def load(path: Path, overrides: tuple[str, ...] = ()) -> Scenario:
+def load(path: Path, overrides: tuple[str, ...] = (), endpoint: str | None = None) -> Scenario:
     """Read and check a scenario file; `overrides` are `a.b=c` texts whose values are YAML.
+
+    `endpoint` is the URL of a server that takes the place of the scenario's own.
 
     Raises:
         ScenarioError: unreadable file, YAML fault, unknown or mistyped key, values that contradict one another.
@@ -249,6 +251,10 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Scenario:
     tree = _read_yaml(path)
     for override in overrides:
         _apply_override(tree, override)
+    if endpoint is not None:
+        given = tree.get("server")
+        external = given.get("external") if isinstance(given, dict) else None
+        tree["server"] = {"external": {**(_plain(external) or {}), "url": endpoint}}
     try:
         return Scenario.model_validate(_plain(tree))
     except ValidationError as fault:

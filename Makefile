@@ -1,0 +1,70 @@
+# Two commands do all set-up: `make setup demo` ends with a report, `make setup test` with the suite.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SYSTEM_PACKAGES := fio iperf3 iproute2 openssh-server libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core
+JOBS ?= 2
+
+.PHONY: help setup system-packages lock test lint types check demo bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+setup: system-packages $(VENV)/.installed  ## make .venv and install everything, system packages too
+
+# Installs what is missing as root or through sudo; otherwise prints the line to run and goes on.
+system-packages:
+	@missing=""; \
+	if command -v dpkg-query >/dev/null; then \
+	  for package in $(SYSTEM_PACKAGES); do \
+	    dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	  done; \
+	fi; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	line="apt-get update -qq && apt-get install -y -qq --no-install-recommends$$missing"; \
+	if [ "$$(id -u)" = 0 ]; then sudo=""; elif sudo -n true 2>/dev/null; then sudo="sudo "; else sudo=none; fi; \
+	if [ "$$sudo" = none ]; then \
+	  echo "missing system packages; run this as root, then go on: $$line"; \
+	else \
+	  echo "installing system packages:$$missing"; \
+	  $${sudo}sh -c "DEBIAN_FRONTEND=noninteractive; export DEBIAN_FRONTEND; $$line" >/dev/null \
+	    || echo "could not install them; run this as root, then go on: $$line"; \
+	fi
+
+# uv installs the lock file in seconds; pip does the same where uv cannot reach the package index.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "kvbench needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --compile-bytecode -r requirements.lock \
+	  || $(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m compileall -q kvbench
+	@touch $@
+
+lock:  ## resolve all dependencies again and write requirements.lock
+	$(BIN)/uv pip compile -q --all-extras --universal --python-version 3.11 --upgrade \
+	  --no-annotate --no-header --no-emit-index-url pyproject.toml -o requirements.lock
+
+test:  ## the whole suite
+	$(BIN)/pytest -n $(JOBS)
+
+lint:  ## ruff, all rules minus reasons
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types:  ## mypy, strict
+	$(BIN)/mypy
+
+check: lint types test  ## lint, types and tests
+
+demo:  ## the TTFT experiment in under a minute, and its report
+	$(BIN)/kvbench run scenarios/quick.yaml
+	$(BIN)/kvbench report quick
+
+bench:  ## the instrument's own figures: timing error, start-up, storage, prompts
+	$(BIN)/python bench/run_all.py
+
+clean:  ## delete the emulator's tier files, reports and caches; results stay
+	-$(BIN)/kvbench clean kvcache
+	rm -rf reports/*.html reports/*.pdf .mypy_cache .ruff_cache .pytest_cache

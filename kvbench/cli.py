@@ -1,0 +1,226 @@
+"""The command line: each command parses, calls one function, prints, and sets the exit code.
+
+Exit codes: 0 fine; 1 an error of ours, told in one sentence with a remedy; 2 usage; 3 finished, but a run is invalid or
+suspect; 4 a gate that the user asked for failed; 130 interrupted. Imports are late, so that a run's first request does
+not wait for what only a report needs.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kvbench.errors import Interrupted, KvbenchError
+
+if TYPE_CHECKING:
+    from kvbench.plan import Plan
+    from kvbench.scenario import Scenario
+    from kvbench.store import ResultFolder
+    from kvbench.testbed import Testbed
+
+app = typer.Typer(
+    help="Measures where the KV cache of an LLM service should live, and proves which tier served each request.",
+    epilog="Add --debug to any command to see the traceback of an error.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO.yaml", help="The scenario file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a value of the scenario; may be repeated.")
+]
+EndpointUrl = Annotated[
+    str | None, typer.Option("--endpoint", metavar="URL", help="Drive this server instead of the scenario's.")
+]
+ResultsDir = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where results are kept.")]
+_RESULTS = Path("results")
+
+
+def main() -> None:
+    """Run the command line, and turn every error into a sentence and an exit code."""
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    try:
+        app()
+    except KvbenchError as error:
+        if debug:
+            raise
+        typer.echo(f"kvbench: {error.message}", err=True)
+        typer.echo(f"  {error.remedy}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        typer.echo(f"kvbench: unexpected {type(error).__name__}: {error}", err=True)
+        typer.echo("  This is a bug: run the same command with --debug and report what it prints.", err=True)
+        sys.exit(1)
+
+
+@app.command()
+def run(  # noqa: PLR0913, PLR0917 - these are the options of the command
+    scenario_file: ScenarioFile,
+    overrides: Overrides = None,
+    endpoint: EndpointUrl = None,
+    driver: Annotated[str | None, typer.Option(help="Load driver: native or aiperf.")] = None,
+    results: ResultsDir = _RESULTS,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,  # noqa: FBT002
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on with an unfinished result.")] = False,  # noqa: FBT002
+) -> None:
+    """Run a scenario; goes on by itself where an earlier run of the same scenario was interrupted."""
+    from kvbench import scenario, store, testbed  # noqa: PLC0415
+
+    changes = [*(overrides or []), *([f"load.driver={driver}"] if driver else [])]
+    asked = scenario.load(scenario_file, tuple(changes), endpoint)
+    if dry_run:
+        _print_plan(asked)
+        return
+    bed = testbed.stand_up(asked)
+    result = store.open_result(results, asked.name, asked.fingerprint, fresh=fresh)
+    plan = _lay_out(asked, bed, result, scenario_file, changes)
+    try:
+        _execute(asked, plan, bed, result)
+    except KeyboardInterrupt:
+        done = sum(result.is_sealed(spec.run_id) for spec in plan.runs)
+        raise Interrupted(
+            f"interrupted: {done} of {len(plan.runs)} runs are kept in {result.path}",
+            "Run the same command again: it goes on with the run that was broken off.",
+        ) from None
+    sys.exit(_finish(result))
+
+
+def _lay_out(asked: Scenario, bed: Testbed, result: ResultFolder, file: Path, changes: list[str]) -> Plan:
+    """Write down what will be done and on what, before anything is done; a resumed result has it already."""
+    from kvbench import facts, plan, store  # noqa: PLC0415
+
+    attached = bed.attached
+    salt = f"{result.path.name}/" if attached is not None else ""
+    laid_out = plan.expand(asked, salt, attached.info.get("scale") if attached is not None else None)
+    if not result.resumed:
+        tiers = {name: spec.path for name in ("g3", "g4") if (spec := getattr(asked.tiers, name)) is not None}
+        if attached is not None and attached.tier_path is not None:
+            tiers[asked.warm_path_tier or "g4"] = attached.tier_path
+        gathered = facts.gather({"results": result.path, **tiers}, Path(__file__).parent)
+        given = {"file": file.name, "overrides": changes, "fingerprint": asked.fingerprint}
+        result.write_json("facts.json", {**gathered, "scenario": given})
+        store.write_atomic(result.path / "scenario.yaml", file.read_bytes())
+        result.write_json("plan.json", laid_out.to_json())
+    return laid_out
+
+
+def _execute(asked: Scenario, plan: Plan, bed: Testbed, result: ResultFolder) -> None:
+    from kvbench import run as act  # noqa: PLC0415
+    from kvbench.report import live  # noqa: PLC0415
+
+    console = _console(stderr=True)
+    if result.resumed:
+        console.print(f"going on with {result.path}", highlight=False)
+    with live.watch_for(plan, console) as watch:
+        act.execute(asked, plan, bed, result, watch)
+
+
+def _finish(result: ResultFolder) -> int:
+    """Summarise, print, and return the exit code."""
+    from kvbench import summary  # noqa: PLC0415
+    from kvbench.report import tables  # noqa: PLC0415
+
+    summed = summary.summarise(result.path)
+    result.write_json("summary.json", summed)
+    tables.print_summary(summed, _console())
+    typer.echo(str(result.path))
+    return 0 if summed["verdict"] == "valid" else 3
+
+
+@app.command()
+def check(scenario_file: ScenarioFile, overrides: Overrides = None, endpoint: EndpointUrl = None) -> None:
+    """Read a scenario and say whether it can be run here, without starting anything."""
+    from kvbench import scenario, testbed  # noqa: PLC0415
+
+    asked = scenario.load(scenario_file, tuple(overrides or []), endpoint)
+    testbed.stand_up(asked)
+    typer.echo(f"{scenario_file} is fine: {len(asked.treatments)} treatments, {asked.repeats} rounds")
+
+
+@app.command()
+def plan(scenario_file: ScenarioFile, overrides: Overrides = None, endpoint: EndpointUrl = None) -> None:
+    """Show the runs in their order, and whether the working set fits the tiers."""
+    from kvbench import scenario  # noqa: PLC0415
+
+    _print_plan(scenario.load(scenario_file, tuple(overrides or []), endpoint))
+
+
+def _print_plan(asked: Scenario) -> None:
+    from kvbench import plan  # noqa: PLC0415
+    from kvbench.report import tables  # noqa: PLC0415
+
+    tables.print_plan(plan.expand(asked), asked, _console())
+
+
+@app.command()
+def show(
+    result: Annotated[str, typer.Argument(metavar="RESULT", help="A result folder, or a scenario's name.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,  # noqa: FBT002
+    results: ResultsDir = _RESULTS,
+) -> None:
+    """Show a result: one table, or the same as JSON."""
+    import json  # noqa: PLC0415
+
+    from kvbench import records, store, summary  # noqa: PLC0415
+    from kvbench.report import tables  # noqa: PLC0415
+
+    summed = summary.summarise(store.find_result(result, results))
+    if as_json:
+        typer.echo(json.dumps({"schema_version": records.SCHEMA_VERSION, **summed}, indent=1))
+    else:
+        tables.print_summary(summed, _console())
+
+
+@app.command()
+def report(
+    result: Annotated[list[str], typer.Argument(metavar="RESULT...", help="Result folders or scenario names.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where reports are written.")] = Path("reports"),
+    html: Annotated[bool, typer.Option("--html", help="Write HTML only, unless --pdf is given too.")] = False,  # noqa: FBT002
+    pdf: Annotated[bool, typer.Option("--pdf", help="Write PDF only, unless --html is given too.")] = False,  # noqa: FBT002
+    results: ResultsDir = _RESULTS,
+) -> None:
+    """Write a report that opens offline: one HTML file and one PDF for each result."""
+    from kvbench import store, summary  # noqa: PLC0415
+    from kvbench.report import document  # noqa: PLC0415
+
+    folders = [store.find_result(name, results) for name in result]
+    for folder in folders:
+        store.write_json(folder / "summary.json", summary.summarise(folder))
+    both = html == pdf
+    for path in document.write_report(folders, out, html=html or both, pdf=pdf or both):
+        typer.echo(str(path))
+
+
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve(context: typer.Context) -> None:
+    """Start the emulator: an OpenAI-compatible server with modelled GPU time and real storage I/O."""
+    from kvbench.emulator import api, settings  # noqa: PLC0415
+
+    sys.exit(api.serve(settings.parse_arguments(context.args)))
+
+
+@app.command()
+def clean(
+    path: Annotated[list[Path], typer.Argument(metavar="TIER...", help="Tier directories that kvbench made.")],
+) -> None:
+    """Delete the tier files in directories that carry kvbench's marker; other directories are refused."""
+    from kvbench.servers import tier_directory  # noqa: PLC0415
+
+    for root in path:
+        typer.echo(f"{root}: {tier_directory.wipe(root)} files deleted")
+
+
+def _console(*, stderr: bool = False) -> Any:
+    from rich.console import Console  # noqa: PLC0415
+
+    return Console(stderr=stderr)

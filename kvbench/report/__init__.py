@@ -1,0 +1,1 @@
+"""What is shown: terminal tables, the live view, and the HTML and PDF report."""

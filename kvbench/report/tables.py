@@ -1,0 +1,185 @@
+"""The terminal's tables: what `run` ends with and `show` prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from kvbench.shapes import shape_of
+from kvbench.units import format_count, format_rate, format_size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kvbench.plan import Plan
+    from kvbench.scenario import Scenario
+
+_STYLES = {"valid": "green", "suspect": "yellow", "invalid": "red"}
+_MOST_REASONS = 8
+
+
+def print_summary(summary: dict[str, Any], console: Console) -> None:
+    """Print the result: one row for each length, the proof for each treatment, and what is wrong if anything is."""
+    console.print(Text(summary["question"], style="bold"))
+    console.print(_setting(summary), style="dim", highlight=False)
+    console.print(length_table(summary))
+    console.print(proof_table(summary))
+    _print_verdict(summary, console)
+
+
+def _setting(summary: dict[str, Any]) -> str:
+    parts = [summary["model"], f"{summary['server']}", f"driver {summary['driver']}"]
+    parts.append(f"concurrency {summary['concurrency']}")
+    if summary["scale"]:
+        time, size = summary["scale"]["time"], summary["scale"]["bytes"]
+        parts.append(f"scale model: GPU time / {time:g}, KV bytes / {size}")
+    return ", ".join(parts)
+
+
+def length_table(summary: dict[str, Any]) -> Table:
+    """Return one row for each length and treatment: measured TTFT, what served it, and what was published for it."""
+    table = Table(title="TTFT by prompt length", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("tokens", justify="right", no_wrap=True)
+    table.add_column("treatment", no_wrap=True)
+    for heading in ("median\ns", "min to max\ns", "n", "as\nnamed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    if summary["baseline"]:
+        table.add_column("speed-\nup", justify="right", style="bold", no_wrap=True)
+    if summary["scale"]:
+        table.add_column("at full\nscale s", justify="right", style="cyan", no_wrap=True)
+    if summary["published"]:
+        table.add_column("pub-\nlished", justify="right", style="magenta", no_wrap=True)
+    for row in summary["lengths"]:
+        for number, name in enumerate(summary["treatments"]):
+            first = format_count(row["isl"]) if number == 0 else ""
+            table.add_row(first, name, *_length_cells(row, name, summary))
+    notes = ["as named: share served from the tier (or computed) as the treatment says."]
+    if summary["scale"]:
+        notes.append("At full scale: measured times the time scale.")
+    if summary["published"]:
+        notes.append("Published: ~ is derived from the printed ends.")
+    table.caption, table.caption_justify = " ".join(notes), "left"
+    return table
+
+
+def _length_cells(row: dict[str, Any], name: str, summary: dict[str, Any]) -> list[str]:
+    cell = row["cells"][name]
+    if cell["median_s"] is None:
+        cells = ["no valid run", "", "0", "-"]
+    else:
+        spread = f"{_seconds(cell['min_s'])} to {_seconds(cell['max_s'])}"
+        share = cell["tiers"].get(named_tier(summary["treatments"][name]), 0) / max(sum(cell["tiers"].values()), 1)
+        cells = [_seconds(cell["median_s"]), spread, str(cell["n"]), f"{share:.0%}"]
+    if summary["baseline"]:
+        cells.append(_or_dash(cell["speed_up"], lambda x: f"{x:.3g}x") if name != summary["baseline"] else "")
+    if summary["scale"]:
+        cells.append(_or_dash(cell["full_scale_median_s"], _seconds))
+    if summary["published"]:
+        mark = "~" if cell["published_kind"] == "derived" else ""
+        cells.append(mark + _or_dash(cell["published_s"], _seconds))
+        if row["published_speed_up"] and cell["speed_up"]:
+            cells[-1] += f"\n{row['published_speed_up']:g}x"
+    return cells
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g}" if value >= 1 else f"{value:.4f}" if value < 0.1 else f"{value:.3f}"
+
+
+def named_tier(treatment: dict[str, Any]) -> str:
+    """Return the tier that a treatment's cache state names: the warm tier, else `recompute`."""
+    state = str(treatment["cache_state"])
+    return state.removeprefix("warm(").removesuffix(")") if state.startswith("warm(") else "recompute"
+
+
+def proof_table(summary: dict[str, Any]) -> Table:
+    """Return for each treatment which tiers served it and by what evidence."""
+    table = Table(title="Proof", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("", style="dim")
+    for name in summary["treatments"]:
+        table.add_column(name, justify="right")
+    items, scale = list(summary["treatments"].values()), summary["scale"]
+    lines: dict[str, list[str]] = {
+        "cache state": [item["cache_state"] or "-" for item in items],
+        "runs used": [f"{item['runs_used']} of {item['runs']}" for item in items],
+        "served from": [_served(item["tiers"]) for item in items],
+        "hit efficiency": [_or_dash(item["hit_efficiency"], lambda x: f"{x:.4f}") for item in items],
+        "bytes read, tier counters": [format_size(item["read_bytes"]) for item in items],
+        "bytes read, /proc/PID/io": [_or_dash(item["process_read_bytes"], format_size) for item in items],
+        "bytes of the prompts' files": [_or_dash(item["expected_read_bytes"], format_size) for item in items],
+        "storage rate, median": [_or_dash(item["storage_bytes_per_s"], format_rate) for item in items],
+    }
+    if scale:
+        factor = scale["bytes"] / scale["time"]
+        rates = [item["storage_bytes_per_s"] for item in items]
+        lines["  which stands for"] = ["-" if rate is None else format_rate(rate * factor) for rate in rates]
+        lines["emulator ran over, of TTFT"] = [_or_dash(item["overrun_share"], lambda x: f"{x:.2%}") for item in items]
+    for label, cells in lines.items():
+        table.add_row(label, *cells)
+    table.add_row("verdict", *[Text(item["verdict"], style=_STYLES[item["verdict"]]) for item in items])
+    return table
+
+
+def _served(tiers: dict[str, int]) -> str:
+    total = sum(tiers.values())
+    return ", ".join(f"{tier} {count / total:.0%}" for tier, count in tiers.items()) or "nothing"
+
+
+def _or_dash(value: Any, form: Any) -> str:
+    return "-" if value is None else str(form(value))
+
+
+def _print_verdict(summary: dict[str, Any], console: Console) -> None:
+    word = summary["verdict"]
+    console.print(Text("verdict: ").append(word, style=f"bold {_STYLES[word]}"))
+    if not summary["complete"]:
+        done = len(summary["runs"])
+        console.print(f"  {done} of {summary['runs_planned']} runs are done; run the same command again to go on")
+    seen: dict[tuple[str, str, str], list[str]] = {}
+    for run in summary["runs"]:
+        for reason in run["reasons"]:
+            seen.setdefault((reason["level"], reason["text"], reason["remedy"]), []).append(run["run_id"])
+    worst_first = sorted(seen.items(), key=lambda item: ("invalid", "suspect", "note").index(item[0][0]))
+    for (level, text, remedy), runs in worst_first[:_MOST_REASONS]:
+        where = runs[0] if len(runs) == 1 else f"{runs[0]} and {len(runs) - 1} more"
+        console.print(Text(f"  {level}, {where}: {text}", style=_STYLES.get(level, "dim")))
+        if level != "note":
+            console.print(Text(f"    {remedy}", style="dim"))
+    if len(worst_first) > _MOST_REASONS:
+        console.print(f"  and {len(worst_first) - _MOST_REASONS} more; see summary.json")
+
+
+def print_plan(plan: Plan, scenario: Scenario, console: Console) -> None:
+    """Print the runs in their order, and the working set beside the capacity of every tier."""
+    table = Table(title=f"{plan.scenario}: {len(plan.runs)} runs", title_justify="left", header_style="bold")
+    for heading in ("run", "treatment", "round", "requests", "prompt tokens"):
+        table.add_column(heading, justify="left" if heading in ("run", "treatment") else "right")
+    for spec in plan.runs:
+        tokens = sum(draw.isl_target for draw in spec.draws)
+        table.add_row(spec.run_id, spec.treatment, str(spec.repeat), str(len(spec.draws)), f"{tokens:,}")
+    console.print(table)
+    need = working_set_bytes(plan, scenario)
+    if need is None:
+        console.print("working set: not known, the server's KV bytes per token are not in the scenario")
+        return
+    console.print(f"working set: {format_size(need)} for {len(plan.pool)} prompts")
+    for name in ("g1", "g2", "g3", "g4"):
+        tier = getattr(scenario.tiers, name)
+        capacity = tier if isinstance(tier, int) else tier.capacity if tier is not None else 0
+        if capacity:
+            fits = "holds all of it" if capacity >= need else f"holds {capacity / need:.0%} of it"
+            console.print(f"  {name}: {format_size(capacity)}, {fits}")
+    if scenario.tiers.g1 >= need:
+        console.print("  the working set fits g1: this scenario cannot show what offloading does", style="yellow")
+
+
+def working_set_bytes(plan: Plan, scenario: Scenario) -> float | None:
+    """Return the KV bytes of all prompts of the pool, after the scale; None for a server whose model is not known."""
+    emulator = scenario.server.emulator
+    if emulator is None:
+        return None
+    tokens = sum(draw.isl_target for draw in plan.pool)
+    return tokens * shape_of(emulator.model).kv_bytes_per_token / emulator.scale.bytes
