@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kvbench.emulator.gpu import Gpu
+from kvbench.emulator.settings import DEFAULT_PROFILE, PROFILES, load_profile
+from kvbench.errors import ServerError
+from ruamel.yaml import YAML
+from virtual_world import ROUND_FIGURES
+
+KV_BYTES = 73_728
+
+
+@pytest.mark.parametrize(("tokens", "recompute_s", "warm_s"), [(10_000, 0.572, 0.193), (130_000, 32.14, 0.57)])
+def test_profile_meets_the_published_ends(tokens: int, recompute_s: float, warm_s: float) -> None:
+    gpu = Gpu(load_profile(DEFAULT_PROFILE).figures, KV_BYTES)
+    assert gpu.recompute_ttft_s(tokens) == pytest.approx(recompute_s, abs=0.0005)
+    assert gpu.warm_ttft_s(tokens, block_tokens=16) == pytest.approx(warm_s, abs=0.00005)
+
+
+def test_time_scale_divides_everything() -> None:
+    full, fast = Gpu(ROUND_FIGURES, KV_BYTES), Gpu(ROUND_FIGURES, KV_BYTES, 8.0)
+    assert fast.recompute_ttft_s(1000) == pytest.approx(full.recompute_ttft_s(1000) / 8)
+    assert fast.warm_ttft_s(1000, 16) == pytest.approx(full.warm_ttft_s(1000, 16) / 8)
+    assert fast.decode_s(3) == pytest.approx(full.decode_s(3) / 8)
+
+
+def test_storage_counts_only_beyond_the_path() -> None:
+    gpu = Gpu(ROUND_FIGURES, 1000)
+    alone = gpu.warm_ttft_s(1600, 16)  # 1,584 tokens cached: 0.5 + 1.584 + 16 tokens at 1 ms
+    assert alone == pytest.approx(0.5 + 1.584 + 0.016)
+    assert gpu.warm_ttft_s(1600, 16, storage_s=1.0) == alone
+    assert gpu.warm_ttft_s(1600, 16, storage_s=2.0) == pytest.approx(0.5 + 2.0 + 0.016)
+
+
+@given(st.lists(st.integers(0, 131_072), min_size=2, max_size=20))
+def test_chunks_add_up_to_the_whole(cuts: list[int]) -> None:
+    gpu = Gpu(load_profile(DEFAULT_PROFILE).figures, KV_BYTES)
+    cuts = sorted(cuts)
+    parts = sum(gpu.prefill_s(a, b) for a, b in zip(cuts, cuts[1:], strict=False))
+    assert parts == pytest.approx(gpu.prefill_s(cuts[0], cuts[-1]))
+
+
+def test_decode_needs_a_sequence() -> None:
+    gpu = Gpu(ROUND_FIGURES, KV_BYTES)
+    assert gpu.decode_s(0) == 0
+    assert gpu.decode_s(2) == pytest.approx(0.12)
+
+
+def test_each_figure_says_where_it_comes_from() -> None:
+    for path in PROFILES.glob("*.yaml"):
+        content = YAML(typ="safe").load(path)
+        assert content["name"] == path.stem
+        for figure in content["gpu"].values():
+            assert figure["basis"] in ("fitted", "assumed")
+            assert figure["from"]
+
+
+def test_unknown_profile_names_the_known() -> None:
+    with pytest.raises(ServerError) as caught:
+        load_profile("nothing")
+    assert DEFAULT_PROFILE in caught.value.remedy

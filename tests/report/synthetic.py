@@ -1,0 +1,230 @@
+"""Builds result folders that are true to the schema, with modelled times instead of measured ones."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ruamel.yaml import YAML
+
+from kvbench import plan, store, summary
+from kvbench.proof import Blocks, Ledger
+from kvbench.records import Row
+from kvbench.scenario import Scenario
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kvbench.plan import Plan, RunSpec
+    from kvbench.records import Status, Tier
+
+STARTED_NS = 1_763_755_200_000_000_000
+LENGTHS = ["10k", "30k", "50k", "70k", "90k", "110k", "130k"]
+FACTS: dict[str, Any] = {
+    "host": {
+        "cpu": "Example CPU <8 cores>",
+        "cores": 8,
+        "cores_usable": 2,
+        "memory_bytes": 16_777_216_000,
+        "kernel": "6.12.0",
+        "system": "Linux",
+        "governor": "performance",
+        "clock_source": "tsc",
+        "congestion_control": "cubic",
+        "load_1min": 0.12,
+    },
+    "software": {"kvbench": "0.1.0", "python": "3.11.9", "git": {"commit": "0123456789abcdef" * 2, "dirty": True}},
+    "paths": {
+        "g4": {
+            "path": "/data/kvcache",
+            "file_system": "ext4",
+            "mount_point": "/data",
+            "mount_options": "rw,relatime,noatime,errors=remount-ro",
+            "source": "/dev/nvme0n1p1",
+            "free_bytes": 21_000_000_000,
+            "queue": {"scheduler": "[none] mq-deadline", "rotational": "0", "nr_requests": "1023"},
+        }
+    },
+}
+
+
+@dataclass
+class Case:
+    """What a synthetic result should be like."""
+
+    name: str = "ttft-sweep"
+    question: str = "How does TTFT grow with prompt length when KV is recomputed, and when it is read back from G4?"
+    lengths: list[Any] = field(default_factory=lambda: list(LENGTHS))
+    treatments: dict[str, Any] = field(
+        default_factory=lambda: {"recompute": {"cache": "off"}, "g4": {"cache": {"warm": "g4"}}}
+    )
+    baseline: str | None = "recompute"
+    repeats: int = 5
+    scale: dict[str, Any] | None = field(default_factory=lambda: {"time": 8, "bytes": 512})
+    published: str | None = "ibm-storage-scale/benchmark-1"
+    url: str = "http://127.0.0.1:8000/v1"
+    unproven: tuple[str, ...] = ()
+    failing: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    slower: dict[str, float] = field(default_factory=dict)
+
+    def scenario(self) -> Scenario:
+        """Make the scenario of this case."""
+        return Scenario.model_validate(self.mapping())
+
+    def mapping(self) -> dict[str, Any]:
+        """Return the scenario as it stands in its file."""
+        scaled = {"emulator": {"profile": "gpt-oss-120b_rtx-pro-6000", "scale": self.scale}}
+        external = {"external": {"url": self.url, "model": "gpt-oss-120b", "api_key_env": "KEY_NAME"}}
+        return {
+            "name": self.name,
+            "question": self.question,
+            "server": scaled if self.scale else external,
+            "tiers": {"g1": "20GB", "g4": {"path": "kvcache", "capacity": "20GB"}},
+            "prompts": {"lengths": self.lengths, "output_tokens": 8, "seed": 1},
+            "treatments": self.treatments,
+            "repeats": self.repeats,
+            **({"baseline": self.baseline} if self.baseline else {}),
+            **({"published": self.published} if self.published else {}),
+        }
+
+
+def build(case: Case, results: Path) -> Path:
+    """Write a whole result folder and return its path."""
+    scenario = case.scenario()
+    plan_ = plan.expand(scenario)
+    folder = store.ResultFolder(results / case.name / "20251121T200000Z", resumed=False)
+    folder.path.mkdir(parents=True)
+    text = io.StringIO()
+    YAML().dump(case.mapping(), text)
+    (folder.path / "scenario.yaml").write_text(text.getvalue())
+    folder.write_json("plan.json", plan_.to_json())
+    folder.write_json("facts.json", FACTS)
+    for number, spec in enumerate(plan_.runs):
+        if spec.run_id not in case.missing:
+            _seal_run(case, scenario, plan_, folder, number)
+    if not case.missing:
+        folder.write_json("summary.json", summary.summarise(folder.path))
+    return folder.path
+
+
+def _seal_run(case: Case, scenario: Scenario, plan_: Plan, result: store.ResultFolder, number: int) -> None:
+    spec = plan_.runs[number]
+    warm = scenario.treatments[spec.treatment].warm_tier
+    blocks = Blocks(16, 73_728 / (case.scale["bytes"] if case.scale else 1), "g4")
+    rows = [make_row(case, spec, number, place, warm) for place in range(len(spec.draws))]
+    unproven = spec.run_id in case.unproven
+    tier: Tier = "unproven" if unproven else warm or "recompute"
+    evidence = "the server has no hit counters" if unproven else "counters and bytes agree"
+    run = result.open_run(spec.run_id)
+    journal = run.open_journal()
+    for row in rows:
+        journal.append(row)
+    journal.close()
+    tiers = {row.request_id: (tier, evidence) for row in rows}
+    run.seal(_record(case, spec, rows, blocks, warm), tiers)
+
+
+def make_row(case: Case, spec: RunSpec, number: int, place: int, warm: str | None) -> Row:
+    """Model one request: the published curves over the time scale, with a small spread that repeats exactly."""
+    draw = spec.draws[place]
+    n = draw.isl_target
+    warm_s = {"g1": 0.05 + 1e-7 * n, "g4": 0.1616 + 3.1417e-6 * n}.get(warm or "", 4.136e-5 * n + 1.5836e-9 * n * n)
+    jitter = 1 + 0.004 * (((number * 7 + place * 3) % 11) - 5) / 5
+    time_scale = case.scale["time"] if case.scale else 1
+    ttft = warm_s * jitter * case.slower.get(spec.treatment, 1.0) / time_scale
+    failed = spec.run_id in case.failing and place == 0
+    sent = STARTED_NS + number * 60_000_000_000 + place * 5_000_000_000
+    cached = (n - 1) // 16 * 16 if warm else 0
+    status: Status = "cut" if failed else "ok"
+    return Row(
+        run_id=spec.run_id,
+        attempt=1,
+        treatment=spec.treatment,
+        repeat=spec.repeat,
+        phase="measure",
+        request_id=draw.request_id,
+        prompt_id=draw.prompt_id,
+        conversation_id=None,
+        turn=0,
+        isl_target=n,
+        isl=n,
+        osl=8,
+        cached_tokens=cached,
+        scheduled_ns=sent - 42_000,
+        sent_ns=sent,
+        first_token_ns=sent + round(ttft * 1e9),
+        last_token_ns=sent + round(ttft * 1e9) + 8_000_000,
+        ttft_s=ttft,
+        ttft_content_s=ttft,
+        ttft_bound="upper" if (number, place) == (3, 2) else "exact",
+        tpot_s=0.001,
+        latency_s=None if failed else ttft + 0.008,
+        send_lag_s=42e-6 + 1e-6 * place,
+        receive_lag_s=85e-6 + 2e-6 * place,
+        status=status,
+        error="connection closed" if failed else None,
+        http_status=200,
+        tier=None,
+        driver="native",
+        model="gpt-oss-120b",
+        server_overrun_s=0.0004 if case.scale else None,
+        server_storage_s=cached * 144 / 2e9 if case.scale and warm == "g4" else None,
+        server_path_s=cached * 73_728 / 23.5e9 / time_scale if case.scale and warm == "g4" else None,
+        server_read_bytes=cached * 144 if case.scale and warm == "g4" else None,
+    )
+
+
+def _record(case: Case, spec: RunSpec, rows: list[Row], blocks: Blocks, warm: str | None) -> dict[str, Any]:
+    good = [row for row in rows if row.status == "ok"]
+    cached = sum(row.cached_tokens or 0 for row in good)
+    moved = cached * (blocks.kv_bytes_per_token or 0) if warm == "g4" else 0
+    ledger = Ledger(
+        requests=len(good),
+        prompt_tokens=sum(row.isl_target for row in good),
+        cached_tokens=cached,
+        expected_cached_tokens=sum((row.isl_target - 1) // 16 * 16 for row in good) if warm else 0,
+        counter_hits=float(cached),
+        counter_computed=None,
+        read_bytes={"g4": moved},
+        process_read_bytes=None if not case.scale else round(moved * 1.002),
+        expected_read_bytes=None if not case.scale else round(moved),
+        hit_efficiency=1.0 if warm else None,
+        closes=spec.run_id not in case.unproven,
+        gap="the server has no hit counters" if spec.run_id in case.unproven else None,
+    )
+    return {
+        "run": {"run_id": spec.run_id, "treatment": spec.treatment, "repeat": spec.repeat},
+        "started": f"2025-11-21T20:{spec.repeat:02d}:07.123456+00:00",
+        "load_s": sum(row.ttft_s or 0 for row in rows),
+        "cache": {"state": f"warm({warm})" if warm else "off", "steps": _steps(warm, spec.run_id in case.unproven)},
+        "ledger": asdict(ledger),
+        "blocks": asdict(blocks),
+        "driver": {
+            "name": "native",
+            "stamps": "kernel",
+            "receiver_priority": 0,
+            "client_cpu_s": 0.41,
+            "wall_s": 30.2,
+            "clock_step_s": 1.2e-5,
+        },
+        "server": {"url": case.url, "model": "gpt-oss-120b", "info": {"block_tokens": 16, "tiers": {"g4": {}}}},
+        "load_1min": 0.4,
+    }
+
+
+def _steps(warm: str | None, unproven: bool) -> list[dict[str, str]]:
+    if warm is None:
+        outcome = "not established" if unproven else "proven"
+        text = "a canary sent twice was computed twice: 0 cached tokens, 0 hits, 0 bytes read"
+        return [{"name": "prove off", "outcome": outcome, "evidence": text}]
+    told = f"served from {warm}: 9,984 cached tokens = external hits, 1,441,792 bytes read by {warm} = 1,441,792 by "
+    return [
+        {"name": "canary resident", "outcome": "proven", "evidence": f"second sending {told}/proc/PID/io"},
+        {"name": "empty directory", "outcome": "proven", "evidence": "3 files deleted, 0 left"},
+        {"name": "reset, external tiers too", "outcome": "done", "evidence": "it says it succeeded, at attempt 1"},
+        {"name": "prime", "outcome": "proven", "evidence": "9 prompts, 510,000 tokens, 73.4 MB of files, in 1 rounds"},
+        {"name": "page cache", "outcome": "proven", "evidence": "the tier is read with O_DIRECT, which is enforced"},
+        {"name": "prove warm, canary-first", "outcome": "proven", "evidence": f"{told}/proc/PID/io"},
+    ]

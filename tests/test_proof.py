@@ -1,0 +1,185 @@
+"""Which tier served a request: every source counts, and sources that disagree prove nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kvbench import proof
+from kvbench.plan import Draw
+from kvbench.proof import Blocks, Manifest, Served
+from kvbench.records import Response
+from kvbench.servers.endpoint import Counters
+
+BLOCKS = Blocks(tokens=16, kv_bytes_per_token=144.0, path_tier="g4")
+ISL, CACHED = 10_000, 9_984  # 9,999 // 16 * 16
+KV = CACHED * 144
+FILES = KV + 8192
+
+
+def served(cached: int | None = CACHED, isl: int = ISL, **delta: Any) -> Served:
+    computed = isl - (cached or 0)
+    counters: dict[str, Any] = {
+        "local_hits": 0.0,
+        "external_hits": float(cached or 0),
+        "computed_tokens": float(computed),
+        "read_bytes": {"g4": float(FILES if cached else 0)},
+        "process_read_bytes": FILES if cached else 0,
+    }
+    response = Response("r", "ok", 0, isl=isl, cached_tokens=cached)
+    return Served(response, Counters(**{**counters, **delta}))
+
+
+def test_the_block_arithmetic() -> None:
+    assert BLOCKS.cacheable(10_000) == 9_984
+    assert BLOCKS.cacheable(17) == 16
+    assert BLOCKS.cacheable(16) == 0  # at least one token is always computed
+    assert BLOCKS.cacheable(1) == 0
+
+
+def test_g4_with_every_source_in_agreement() -> None:
+    tier, evidence = proof.judge(BLOCKS, served(), FILES)
+    assert tier == "g4"
+    assert "9984 cached tokens" in evidence
+    assert "/proc/PID/io" in evidence
+
+
+def test_recompute() -> None:
+    assert proof.judge(BLOCKS, served(0), None)[0] == "recompute"
+
+
+def test_g1() -> None:
+    one = served(local_hits=float(CACHED), external_hits=0.0, read_bytes={"g4": 0.0}, process_read_bytes=0)
+    assert proof.judge(BLOCKS, one, FILES)[0] == "g1"
+
+
+def test_g2_is_a_hit_below_g1_that_no_tier_read() -> None:
+    one = served(read_bytes={"g4": 0.0}, process_read_bytes=0)
+    assert proof.judge(BLOCKS, one, FILES)[0] == "g2"
+
+
+def test_a_partial_hit_is_mixed() -> None:
+    one = served(4992, read_bytes={"g4": 4992.0 * 144}, process_read_bytes=4992 * 144)
+    tier, evidence = proof.judge(BLOCKS, one, FILES)
+    assert tier == "mixed"
+    assert "5008 tokens computed" in evidence
+
+
+def test_two_tiers_are_mixed() -> None:
+    one = served(local_hits=16.0, external_hits=float(CACHED - 16))
+    assert proof.judge(BLOCKS, one, FILES)[0] == "mixed"
+    assert proof.judge(BLOCKS, served(read_bytes={"g3": 1.0, "g4": float(FILES)}), FILES)[0] == "mixed"
+
+
+UNPROVEN: list[tuple[str, Served, str]] = [
+    ("usage is silent", served(None, external_hits=0.0), "usage does not report"),
+    ("no counters", served(local_hits=None), "no hit counters"),
+    ("usage above the counters", served(external_hits=0.0), "the counters say 0"),
+    ("counters above usage", served(0, external_hits=16.0), "the counters say 16"),
+    ("counters frozen on a miss", served(0, computed_tokens=0.0), "the counter says 0"),
+    ("hits without bytes", served(read_bytes={"g4": 0.0}, process_read_bytes=FILES), "no counter tells"),
+    ("fewer bytes than the hits need", served(read_bytes={"g4": KV * 0.9}), "the files of this prompt"),
+    ("more bytes than the files have", served(read_bytes={"g4": FILES * 1.02}), "the files of this prompt"),
+    ("bytes from the page cache", served(process_read_bytes=0), "the process read 0 B"),
+    ("bytes on a miss", served(0, read_bytes={"g4": 4096.0}), "no hit, yet tiers read"),
+    ("device reads on a miss", served(0, process_read_bytes=10**7), "no hit, yet the process read"),
+]
+
+
+@pytest.mark.parametrize(("case", "one", "words"), UNPROVEN, ids=[case[0] for case in UNPROVEN])
+def test_sources_that_disagree_prove_nothing(case: str, one: Served, words: str) -> None:
+    tier, evidence = proof.judge(BLOCKS, one, FILES)
+    assert tier == "unproven", case
+    assert words in evidence
+
+
+def test_a_failed_request_proves_nothing() -> None:
+    one = served()
+    assert proof.judge(BLOCKS, replace(one, response=replace(one.response, status="cut")), FILES)[0] == "unproven"
+
+
+def test_without_a_manifest_the_hits_must_still_be_paid_for_in_bytes() -> None:
+    assert proof.judge(BLOCKS, served(), None)[0] == "g4"
+    assert proof.judge(BLOCKS, served(read_bytes={"g4": KV * 0.5}, process_read_bytes=KV // 2), None)[0] == "unproven"
+
+
+def test_vllm_names_its_file_tier_in_its_own_words() -> None:
+    assert proof.judge(BLOCKS, served(read_bytes={"1:fs": float(FILES)}), None)[0] == "g4"
+
+
+def test_an_engine_without_read_counters_is_proven_by_its_process() -> None:
+    blocks = replace(BLOCKS, path_tier="g3")
+    assert proof.judge(blocks, served(read_bytes={}), None)[0] == "g3"
+    assert proof.judge(blocks, served(read_bytes={}, process_read_bytes=None), None)[0] == "unproven"
+
+
+# -- the ledger -------------------------------------------------------------------------------------------------------
+
+DRAWS = [Draw("r/0", "p", ISL), Draw("r/1", "p", ISL)]
+MANIFEST = Manifest("g4", {"a": FILES}, {"p": FILES})
+
+
+def ledger_of(responses: list[Response], *, warm: bool = True, **delta: Any) -> proof.Ledger:
+    counters: dict[str, Any] = {
+        "local_hits": 0.0,
+        "external_hits": 2.0 * CACHED,
+        "computed_tokens": 2.0 * (ISL - CACHED),
+        "read_bytes": {"g4": 2.0 * FILES},
+    }
+    delta_counters = Counters(**{**counters, **delta})
+    return proof.close_ledger(BLOCKS, zip(DRAWS, responses, strict=True), delta_counters, MANIFEST, warm=warm)
+
+
+HIT = Response("r", "ok", 0, isl=ISL, cached_tokens=CACHED)
+MISS = Response("r", "ok", 0, isl=ISL, cached_tokens=0)
+
+
+def test_a_ledger_that_closes() -> None:
+    ledger = ledger_of([HIT, HIT])
+    assert ledger.closes
+    assert ledger.hit_efficiency == 1.0
+    assert ledger.expected_read_bytes == 2 * FILES
+
+
+@pytest.mark.parametrize(
+    ("responses", "delta", "words"),
+    [
+        ([HIT, HIT], {"external_hits": 1.0 * CACHED}, "answers claim 19,968"),
+        ([HIT, HIT], {"read_bytes": {"g4": 1.0 * FILES}}, "files are"),
+        ([HIT, replace(HIT, cached_tokens=None)], {}, "do not report"),
+        ([HIT, HIT], {"local_hits": None}, "no hit counters"),
+    ],
+)
+def test_a_ledger_with_a_gap(responses: list[Response], delta: dict[str, Any], words: str) -> None:
+    ledger = ledger_of(responses, **delta)
+    assert not ledger.closes
+    assert words in str(ledger.gap)
+
+
+def test_a_miss_lowers_the_hit_efficiency() -> None:
+    ledger = ledger_of([HIT, MISS], external_hits=1.0 * CACHED, read_bytes={"g4": 1.0 * FILES})
+    assert ledger.hit_efficiency == 0.5
+
+
+def test_failed_requests_are_not_in_the_books() -> None:
+    ledger = ledger_of([HIT, replace(HIT, status="cut")], external_hits=1.0 * CACHED, read_bytes={"g4": 1.0 * FILES})
+    assert ledger.requests == 1
+    assert ledger.closes
+
+
+def test_concurrent_requests_get_a_tier_only_if_one_tier_moved_and_the_books_close() -> None:
+    delta = Counters(local_hits=0.0, external_hits=2.0 * CACHED, read_bytes={"g4": 2.0 * FILES})
+    good = ledger_of([HIT, HIT])
+    assert proof.judge_by_ledger(BLOCKS, HIT, good, delta)[0] == "g4"
+    assert proof.judge_by_ledger(BLOCKS, MISS, good, delta)[0] == "recompute"
+    two = replace(delta, read_bytes={"g3": 1.0, "g4": 2.0 * FILES})
+    assert proof.judge_by_ledger(BLOCKS, HIT, good, two)[0] == "unproven"
+    gap = ledger_of([HIT, HIT], external_hits=0.0)
+    tier, evidence = proof.judge_by_ledger(BLOCKS, HIT, gap, delta)
+    assert tier == "unproven"
+    assert "answers claim" in evidence
+    g1 = Counters(local_hits=2.0 * CACHED, external_hits=0.0, read_bytes={"g4": 0.0})
+    closed = ledger_of([HIT, HIT], local_hits=2.0 * CACHED, external_hits=0.0, read_bytes={})
+    assert proof.judge_by_ledger(BLOCKS, HIT, closed, g1)[0] == "g1"

@@ -1,0 +1,165 @@
+"""A world made up for tests: a server with one directory tier in memory, which can lie, and writes down what is done to it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kvbench.plan import Draw
+from kvbench.records import Request, Response
+from kvbench.scenario import Scenario
+from kvbench.servers import tier_directory
+from kvbench.servers.endpoint import Counters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from kvbench.records import Phase
+
+BLOCK = 16
+KV_BYTES = 144
+HEADER = 4096
+
+
+def make_scenario(**changes: Any) -> Scenario:
+    """A small scenario; keyword arguments replace whole keys."""
+    given: dict[str, Any] = {
+        "name": "made-up",
+        "question": "Does it hold?",
+        "server": {"emulator": {"scale": {"time": 8, "bytes": 512}}},
+        "tiers": {"g4": {"path": "kvcache", "capacity": "1GB"}},
+        "prompts": {"lengths": [1000, 2000]},
+        "treatments": {"recompute": {"cache": "off"}, "g4": {"cache": {"warm": "g4"}}},
+        "baseline": "recompute",
+        "repeats": 2,
+    }
+    return Scenario.model_validate({**given, **changes})
+
+
+@dataclass
+class FakeServer:
+    """Holds texts in g1 (if `g1`) and in a directory; every lie is a flag."""
+
+    tier_path: Path | None
+    ours: bool = True
+    cache_on: bool = True
+    g1: bool = False
+    info: dict[str, Any] = field(default_factory=lambda: {"tiers": {"g4": {"direct": "enforced"}}})
+    keeps_blocks: bool = False
+    frozen: bool = False
+    hides_cached_tokens: bool = False
+    says_no: int = 0
+    forgets: set[str] = field(default_factory=set)
+    page_cache: bool = False
+    log: list[str] = field(default_factory=list)
+    g1_texts: set[str] = field(default_factory=set)
+    g2_texts: set[str] = field(default_factory=set)
+    counts: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("local", "external", "computed"), 0.0))
+    read: int = 0
+    written: int = 0
+    device_read: int = 0
+
+    def __post_init__(self) -> None:
+        if self.tier_path is not None:
+            self.tier_path.mkdir(exist_ok=True)
+            (self.tier_path / tier_directory.MARKER).write_text("{}")
+        self._frozen_at = self._counters()
+
+    def _counters(self) -> Counters:
+        return Counters(
+            local_hits=self.counts["local"],
+            external_hits=self.counts["external"],
+            computed_tokens=self.counts["computed"],
+            pending_writes=0,
+            process_read_bytes=self.device_read,
+            read_bytes={"g4": float(self.read)},
+            write_bytes={"g4": float(self.written)},
+            block_tokens=BLOCK,
+        )
+
+    def scrape(self) -> Counters:
+        return self._frozen_at if self.frozen else self._counters()
+
+    def reset(self, *, external: bool) -> bool | None:
+        self.log.append("reset external" if external else "reset")
+        if self.says_no:
+            self.says_no -= 1
+            return False
+        if not self.keeps_blocks:
+            self.g1_texts.clear()
+            if external:
+                self.g2_texts.clear()
+        return True
+
+    def answer(self, key: str, tokens: int) -> Response:
+        """Serve a text: from g1, from its file, or by computing it."""
+        cached = 0
+        whole = (tokens - 1) // BLOCK * BLOCK
+        file = self.tier_path / f"{key.replace('/', '_')}.kv" if self.tier_path is not None else None
+        if self.cache_on and key in self.g1_texts:
+            cached = whole
+            self.counts["local"] += whole
+        elif self.cache_on and key in self.g2_texts:
+            cached = whole
+            self.counts["external"] += whole
+        elif self.cache_on and file is not None and file.exists():
+            cached = whole
+            self.counts["external"] += whole
+            self.read += file.stat().st_size
+            self.device_read += 0 if self.page_cache else file.stat().st_size
+        elif self.cache_on and file is not None and key not in self.forgets:
+            file.write_bytes(bytes(HEADER + whole * KV_BYTES))
+            self.written += HEADER + whole * KV_BYTES
+        if self.g1 and self.cache_on:
+            self.g1_texts.add(key)
+        if self.keeps_blocks:
+            self.g2_texts.add(key)
+        self.counts["computed"] += tokens - cached
+        return Response(
+            request_id="",
+            status="ok",
+            scheduled_ns=1_000,
+            sent_ns=2_000,
+            first_token_ns=2_000 + tokens * 1000 if not cached else 3_000,
+            last_token_ns=2_000 + tokens * 2000,
+            ttft_bound="exact",
+            receive_lag_s=1e-5,
+            isl=tokens,
+            osl=8,
+            cached_tokens=None if self.hides_cached_tokens else cached,
+            http_status=200,
+            model="gpt-oss-120b",
+        )
+
+    def send(self, draw: Draw, phase: Phase) -> Response:
+        """What `cache.Send` asks for."""
+        self.log.append(f"{phase} {draw.prompt_id}")
+        return self.answer(draw.text_key, draw.isl_target)
+
+
+@dataclass
+class FakeDriver:
+    """Hands requests to a `FakeServer`; the text is its own key."""
+
+    server: FakeServer
+    name: str = "native"
+    fails: dict[str, Response] = field(default_factory=dict)
+
+    def drive(
+        self, requests: Iterable[Request], concurrency: int, on_response: Callable[[Response], None]
+    ) -> list[Response]:
+        assert concurrency >= 1
+        done = []
+        for request in requests:
+            prompt = json.loads(request.body)["prompt"]
+            seen = self.server.answer(prompt[:40].strip(), request.isl_target)
+            self.server.log.append(f"{request.phase} {request.prompt_id}")
+            fields = {name: getattr(seen, name) for name in Response.__dataclass_fields__ if name != "request_id"}
+            done.append(self.fails.get(request.prompt_id) or Response(request_id=request.request_id, **fields))
+            on_response(done[-1])
+        return done
+
+    def health(self) -> dict[str, Any]:
+        return {"stamps": "kernel", "client_cpu_s": 0.1, "wall_s": 1.0, "clock_step_s": 0.0}
