@@ -133,7 +133,7 @@ def _judge_offloaded(blocks: Blocks, served: Served, cached: int, held_bytes: in
     )
     if problem:
         return "unproven", problem
-    if device is not None and abs(device - count) > max(_BYTES_TOLERANCE * count, _STRAY_READ_BYTES):
+    if device is not None and _device_disagrees(device, count):
         return (
             "unproven",
             f"the tier counts {format_size(count)} read, the process read {format_size(device)} from devices",
@@ -143,6 +143,12 @@ def _judge_offloaded(blocks: Blocks, served: Served, cached: int, held_bytes: in
     if served.response.isl is not None and cached < blocks.cacheable(served.response.isl) - blocks.tokens:
         return "mixed", f"{evidence}; {served.response.isl - cached} tokens computed"
     return tier, evidence
+
+
+def _device_disagrees(device: int, count: float) -> bool:
+    """Tell whether a process read less than its tier says (the page cache served it), or far more."""
+    spare = _BYTES_TOLERANCE * count
+    return device < count - spare or device > count + max(spare, _STRAY_READ_BYTES)
 
 
 def _judge_without_reads(blocks: Blocks, delta: Counters, cached: int) -> tuple[Tier, str]:

@@ -1,4 +1,4 @@
-"""A world made up for tests: a server with one directory tier in memory, which can lie, and writes down what is done to it."""
+"""A world made up for tests: a server with one directory tier, which can lie and writes down what is done to it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kvbench.plan import Draw
 from kvbench.records import Request, Response
 from kvbench.scenario import Scenario
 from kvbench.servers import tier_directory
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
+    from kvbench.plan import Draw
     from kvbench.records import Phase
 
 BLOCK = 16
@@ -46,7 +46,15 @@ class FakeServer:
     ours: bool = True
     cache_on: bool = True
     g1: bool = False
-    info: dict[str, Any] = field(default_factory=lambda: {"tiers": {"g4": {"direct": "enforced"}}})
+    info: dict[str, Any] = field(
+        default_factory=lambda: {
+            "tiers": {"g4": {"direct": "enforced"}},
+            "block_tokens": BLOCK,
+            "kv_bytes_per_token": KV_BYTES,
+        }
+    )
+    url: str = "http://127.0.0.1:9/v1"
+    model: str = "gpt-oss-120b"
     keeps_blocks: bool = False
     frozen: bool = False
     hides_cached_tokens: bool = False

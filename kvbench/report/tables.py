@@ -41,13 +41,15 @@ def _setting(summary: dict[str, Any]) -> str:
 
 def length_table(summary: dict[str, Any]) -> Table:
     """Return one row for each length and treatment: measured TTFT, what served it, and what was published for it."""
-    table = Table(title="TTFT by prompt length", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title="TTFT by prompt length", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
     table.add_column("tokens", justify="right", no_wrap=True)
     table.add_column("treatment", no_wrap=True)
     for heading in ("median\ns", "min to max\ns", "n", "as\nnamed"):
         table.add_column(heading, justify="right", no_wrap=True)
     if summary["baseline"]:
-        table.add_column("speed-\nup", justify="right", style="bold", no_wrap=True)
+        table.add_column("speed-up\n(publ.)", justify="right", style="bold", no_wrap=True)
     if summary["scale"]:
         table.add_column("at full\nscale s", justify="right", style="cyan", no_wrap=True)
     if summary["published"]:
@@ -70,18 +72,18 @@ def _length_cells(row: dict[str, Any], name: str, summary: dict[str, Any]) -> li
     if cell["median_s"] is None:
         cells = ["no valid run", "", "0", "-"]
     else:
-        spread = f"{_seconds(cell['min_s'])} to {_seconds(cell['max_s'])}"
+        spread = f"{_seconds(cell['min_s'])}\N{EN DASH}{_seconds(cell['max_s'])}"
         share = cell["tiers"].get(named_tier(summary["treatments"][name]), 0) / max(sum(cell["tiers"].values()), 1)
         cells = [_seconds(cell["median_s"]), spread, str(cell["n"]), f"{share:.0%}"]
     if summary["baseline"]:
-        cells.append(_or_dash(cell["speed_up"], lambda x: f"{x:.3g}x") if name != summary["baseline"] else "")
+        beside = f"\n({row['published_speed_up']:g}x)" if row["published_speed_up"] else ""
+        speed_up = _or_dash(cell["speed_up"], lambda x: f"{x:.3g}x") + beside
+        cells.append(speed_up if name != summary["baseline"] else "")
     if summary["scale"]:
         cells.append(_or_dash(cell["full_scale_median_s"], _seconds))
     if summary["published"]:
         mark = "~" if cell["published_kind"] == "derived" else ""
         cells.append(mark + _or_dash(cell["published_s"], _seconds))
-        if row["published_speed_up"] and cell["speed_up"]:
-            cells[-1] += f"\n{row['published_speed_up']:g}x"
     return cells
 
 
@@ -97,7 +99,7 @@ def named_tier(treatment: dict[str, Any]) -> str:
 
 def proof_table(summary: dict[str, Any]) -> Table:
     """Return for each treatment which tiers served it and by what evidence."""
-    table = Table(title="Proof", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title="Proof", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("", style="dim")
     for name in summary["treatments"]:
         table.add_column(name, justify="right")

@@ -22,7 +22,9 @@ ROOT = chain_root("model", 144)
 TEXTS = st.one_of(
     st.text(),
     st.lists(st.text("abc", min_size=5, max_size=5), max_size=100).map(" ".join),
-    st.lists(st.sampled_from(["a", "bc", " ", "\n", "\t", "\x1c", "\u2003", "é", "\ud800", "", "   "]), max_size=80).map("".join),
+    st.lists(
+        st.sampled_from(["a", "bc", " ", "\n", "\t", "\x1c", "\u2003", "é", "\ud800", "", "   "]), max_size=80
+    ).map("".join),
 )
 
 
@@ -49,7 +51,9 @@ def test_spacing_does_not_matter(text: str) -> None:
     assert count_only(text).tokens == len(text.split()) == len(token_ids(text))
 
 
-@given(st.lists(st.sampled_from("ab"), min_size=1, max_size=100), st.lists(st.sampled_from("ab"), min_size=1, max_size=100))
+@given(
+    st.lists(st.sampled_from("ab"), min_size=1, max_size=100), st.lists(st.sampled_from("ab"), min_size=1, max_size=100)
+)
 def test_equal_hashes_mean_equal_prefixes(one: list[str], two: list[str]) -> None:
     a, b = hash_prompt(" ".join(one), ROOT), hash_prompt(" ".join(two), ROOT)
     for block in range(min(a.blocks, b.blocks)):

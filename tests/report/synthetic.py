@@ -198,7 +198,10 @@ def _record(case: Case, spec: RunSpec, rows: list[Row], blocks: Blocks, warm: st
         "run": {"run_id": spec.run_id, "treatment": spec.treatment, "repeat": spec.repeat},
         "started": f"2025-11-21T20:{spec.repeat:02d}:07.123456+00:00",
         "load_s": sum(row.ttft_s or 0 for row in rows),
-        "cache": {"state": f"warm({warm})" if warm else "off", "steps": _steps(warm, spec.run_id in case.unproven)},
+        "cache": {
+            "state": f"warm({warm})" if warm else "off",
+            "steps": _steps(warm, unproven=spec.run_id in case.unproven),
+        },
         "ledger": asdict(ledger),
         "blocks": asdict(blocks),
         "driver": {
@@ -214,7 +217,7 @@ def _record(case: Case, spec: RunSpec, rows: list[Row], blocks: Blocks, warm: st
     }
 
 
-def _steps(warm: str | None, unproven: bool) -> list[dict[str, str]]:
+def _steps(warm: str | None, *, unproven: bool) -> list[dict[str, str]]:
     if warm is None:
         outcome = "not established" if unproven else "proven"
         text = "a canary sent twice was computed twice: 0 cached tokens, 0 hits, 0 bytes read"

@@ -1,0 +1,10 @@
+"""An OpenAI-compatible server whose GPU time is computed from a model and whose KV tier I/O is real.
+
+    bytes of a prompt -> blocks (hash chain) -> engine (which blocks are where, when each token is due) -> api (SSE)
+                                                  │
+                         gpu (seconds) ───────────┤
+                         tiers -> file_io -> direct_io (files on a real path)
+
+The engine never waits and never opens a file: it takes a clock and a `FileIo`. On the wall clock with threads it is a
+server; on a virtual clock with modelled files the same code is a simulator.
+"""

@@ -1,0 +1,224 @@
+"""Tier files on a real path: a directory that is ours, threads that read and write, a scan after a restart."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import stat
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kvbench.emulator.direct_io import RAM_FILESYSTEMS, Access, Probe, aligned_buffer, probe, read_into, write_from
+from kvbench.emulator.files import SUFFIX, check, encode, read_header
+from kvbench.emulator.tiers import FileRead, TierFile
+from kvbench.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from kvbench.emulator.files import Geometry
+
+MARKER = ".kvbench-tier.json"
+WRITE_THREADS = 2
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a look at every header of a directory found: good files, oldest first, and why others are not."""
+
+    files: list[TierFile]
+    bad: list[str]
+    read_bytes: int
+
+
+def claim(directory: Path, *, allow_tmpfs: bool) -> Probe:
+    """Make sure that a directory is ours and on a real disk, mark it, and probe it.
+
+    Raises:
+        StorageError: it is no directory, belongs to somebody else, cannot be written, or is in memory.
+
+    """
+    marker = directory / MARKER
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not marker.exists() and any(directory.iterdir()):
+            raise StorageError(
+                f"{directory} is not empty and carries no {MARKER}, so it is not a tier of kvbench",
+                "name an empty or a new directory",
+            )
+        found = probe(directory)
+        if found.filesystem in RAM_FILESYSTEMS and not allow_tmpfs:
+            raise StorageError(
+                f"{directory} is on {found.filesystem}, which is memory and not storage",
+                "name a directory on a disk, or pass --allow-tmpfs where the storage time does not matter",
+            )
+        mark(directory)
+    except OSError as error:
+        raise StorageError(
+            f"{directory} cannot be used as a tier: {error.strerror or error}",
+            "name a directory that this user may create and write",
+        ) from error
+    return found
+
+
+def mark(directory: Path) -> None:
+    """Put the owner marker into a directory, which is made if it is gone."""
+    directory.mkdir(parents=True, exist_ok=True)
+    marker = directory / MARKER
+    if not marker.exists():
+        marker.write_text(json.dumps({"owner": "kvbench", "kind": "tier", "schema_version": 1}) + "\n")
+
+
+@dataclass
+class _Gather:
+    """Collects the reads of one load; whoever brings the last one calls `done`."""
+
+    left: int
+    done: Callable[[list[FileRead]], object]
+    started_s: float
+    reads: dict[int, FileRead] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, index: int, read: FileRead) -> None:
+        with self.lock:
+            self.reads[index] = read
+            self.left -= 1
+            last = not self.left
+        if last:
+            self.done([self.reads[i] for i in range(len(self.reads))])
+
+
+class ThreadedFiles:
+    """`FileIo` on threads. `post` runs a callback on the engine's thread, e.g. `loop.call_soon_threadsafe`.
+
+    Each file is read by one `preadv` into memory that its thread reuses; the GIL is free while the disk works.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        geometry: Geometry,
+        access: Access,
+        post: Callable[..., object],
+        read_threads: int = 8,
+    ) -> None:
+        """Start no thread yet: pools do so with the first file."""
+        self._directory = str(directory)
+        self._path = directory
+        self._geometry = geometry
+        self._access = access
+        self._write_access = Access.DROPPED if access is Access.CACHED else access
+        self._post = post
+        self._readers = ThreadPoolExecutor(read_threads, "tier-read")
+        self._writers = ThreadPoolExecutor(WRITE_THREADS, "tier-write")
+        self._memory = threading.local()
+
+    def path_of(self, file: TierFile) -> str:
+        """Return where a file lies."""
+        return f"{self._directory}/{file.key.hex()}{SUFFIX}"
+
+    def read(self, files: Sequence[TierFile], done: Callable[[Sequence[FileRead]], None]) -> None:
+        """Queue every file for the next free thread; waiting for one is part of the storage time."""
+        gather = _Gather(len(files), partial(self._post, done), time.monotonic())
+        for index, file in enumerate(files):
+            self._readers.submit(self._read_one, file, index, gather)
+
+    def _read_one(self, file: TierFile, index: int, gather: _Gather) -> None:
+        view, count = self._buffer()[: file.size_bytes], 0
+        try:
+            count = read_into(self.path_of(file), view, self._access)
+        except OSError as error:
+            bad: str | None = "missing" if error.errno == errno.ENOENT else "io_error"
+        else:
+            bad = "truncated" if count < file.size_bytes else check(view, file.hashes, self._geometry)
+        gather.add(index, FileRead(file, bad, count, gather.started_s, time.monotonic()))
+
+    def write(self, file: TierFile, done: Callable[[TierFile, str | None], None]) -> None:
+        """Queue a file for the next free writer."""
+        self._writers.submit(self._write_one, file, done)
+
+    def _write_one(self, file: TierFile, done: Callable[[TierFile, str | None], None]) -> None:
+        view = encode(self._buffer(), file.hashes, self._geometry)
+        try:
+            try:
+                write_from(self.path_of(file), view, self._write_access)
+            except FileNotFoundError:  # somebody wiped the directory with its marker
+                mark(self._path)
+                write_from(self.path_of(file), view, self._write_access)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            self._post(done, file, "no_space" if full else "io_error")
+        else:
+            self._post(done, file, None)
+
+    def _buffer(self) -> memoryview:
+        """Return this thread's own aligned memory."""
+        if not hasattr(self._memory, "view"):
+            self._memory.view = aligned_buffer(self._geometry.max_file_bytes)
+        view: memoryview = self._memory.view
+        return view
+
+    def remove(self, file: TierFile) -> None:
+        """Delete a file now; that it is gone already is fine."""
+        with contextlib.suppress(OSError):
+            Path(self.path_of(file)).unlink()
+
+    def scan(self) -> Scan:
+        """Read the header of every file of ours, oldest first, and delete what is broken.
+
+        Raises:
+            OSError: the directory cannot be listed.
+
+        """
+        files: list[TierFile] = []
+        bad: list[str] = []
+        view = aligned_buffer(self._geometry.header_bytes(self._geometry.blocks_per_file))
+        read_bytes = 0
+        for _, path, size_bytes in sorted(self._candidates()):
+            try:
+                count = read_into(path, view, self._write_access)
+            except OSError:
+                bad.append("io_error")
+                continue
+            read_bytes += count
+            found = self._examine(view[:count], path, size_bytes)
+            if isinstance(found, TierFile):
+                files.append(found)
+                continue
+            bad.append(found)
+            if found != "header":  # a header of another model or scale is good, only not ours to judge
+                Path(path).unlink()
+        return Scan(files, bad, read_bytes)
+
+    def _examine(self, view: memoryview, path: str, size_bytes: int) -> TierFile | str:
+        hashes = read_header(view, self._geometry)
+        if isinstance(hashes, str):
+            return hashes
+        file = TierFile(hashes, size_bytes, stored=True)
+        if path != self.path_of(file):
+            return "hashes"
+        return file if size_bytes == self._geometry.file_bytes(file.blocks) else "truncated"
+
+    def _candidates(self) -> Iterator[tuple[int, str, int]]:
+        """Yield time, path and size of the regular files that are named as ours; links are never followed."""
+        with os.scandir(self._directory) as entries:
+            for entry in entries:
+                about = entry.stat(follow_symlinks=False)
+                if not stat.S_ISREG(about.st_mode):
+                    continue
+                if entry.name.endswith(f"{SUFFIX}.part"):
+                    Path(entry.path).unlink()
+                elif entry.name.endswith(SUFFIX):
+                    yield about.st_mtime_ns, entry.path, about.st_size
+
+    def close(self) -> None:
+        """Wait for what is queued and stop the threads."""
+        self._readers.shutdown()
+        self._writers.shutdown()

@@ -1,0 +1,68 @@
+"""How long the GPU would have taken: pure arithmetic, no clock.
+
+Formulas, at full scale and in seconds; everything is divided by the `time` scale at the end:
+
+    prefill of tokens c0..c1   T(c1) - T(c0) with T(n) = a n + b n^2
+    decode step                base + per_sequence x sequences in the batch
+    onboarding                 fixed + max(bytes / path bandwidth, measured storage time)
+
+The storage time is no part of this module: it is measured. The path bandwidth already contains the storage of the
+published system, which is why the two meet in a `max` and never in a sum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFigures:
+    """The parameters of one published or assumed system, at full scale."""
+
+    prefill_s_per_token: float
+    prefill_s_per_token2: float
+    onboard_fixed_s: float
+    path_bytes_per_s: float
+    decode_base_s: float
+    decode_per_sequence_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """`GpuFigures` for one model, run `time_scale` times faster than the system they describe."""
+
+    figures: GpuFigures
+    kv_bytes_per_token: int
+    time_scale: float = 1.0
+
+    def prefill_s(self, start: int, stop: int) -> float:
+        """Seconds to compute the tokens `start`..`stop` of a prompt; chunks of one prompt add up exactly."""
+        return (self._prefix_s(stop) - self._prefix_s(start)) / self.time_scale
+
+    def _prefix_s(self, tokens: int) -> float:
+        return tokens * (self.figures.prefill_s_per_token + self.figures.prefill_s_per_token2 * tokens)
+
+    def decode_s(self, sequences: int) -> float:
+        """Seconds that the decode part of a step takes; 0 without a decoding sequence."""
+        if not sequences:
+            return 0.0
+        return (self.figures.decode_base_s + self.figures.decode_per_sequence_s * sequences) / self.time_scale
+
+    @property
+    def onboard_fixed_s(self) -> float:
+        """Seconds that onboarding takes whatever its size."""
+        return self.figures.onboard_fixed_s / self.time_scale
+
+    def path_s(self, tokens: int) -> float:
+        """Seconds that the KV of `tokens` tokens needs on the modelled path, which is alone on it."""
+        return tokens * self.kv_bytes_per_token / self.figures.path_bytes_per_s / self.time_scale
+
+    def recompute_ttft_s(self, tokens: int) -> float:
+        """TTFT of a single request of which nothing is cached."""
+        return self.prefill_s(0, tokens)
+
+    def warm_ttft_s(self, tokens: int, block_tokens: int, storage_s: float = 0.0) -> float:
+        """TTFT of a single request whose blocks are all in G4; the last one is computed again."""
+        cached = (tokens - 1) // block_tokens * block_tokens
+        onboard_s = self.onboard_fixed_s + max(self.path_s(cached), storage_s)
+        return onboard_s + self.prefill_s(cached, tokens)

@@ -1,0 +1,84 @@
+"""The answer to the scenario's question, in sentences built from the figures and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kvbench.report.grid import percent, ratio
+from kvbench.units import format_count, format_duration
+
+_STATES = {
+    "off": "it is recomputed",
+    "cold": "the cache starts empty",
+}
+
+
+def answers(summary: dict[str, Any]) -> list[str]:
+    """Give one sentence for each treatment beside the baseline, or for each treatment where there is no baseline."""
+    baseline = summary["baseline"]
+    others = [name for name in summary["treatments"] if name != baseline]
+    if baseline is None or not others:
+        return [_alone(name, summary) for name in summary["treatments"]]
+    return [_compared(name, baseline, summary) for name in others]
+
+
+def _compared(name: str, baseline: str, summary: dict[str, Any]) -> str:
+    """Compare at the longest prompt that has both sides."""
+    row = next((row for row in reversed(summary["lengths"]) if row["cells"][name]["speed_up"] is not None), None)
+    if row is None:
+        return f"{name} cannot be compared with {baseline}: no round has a usable run of both."
+    cell, reference = row["cells"][name], row["cells"][baseline]
+    here, there = _phrase(name, summary), _phrase(baseline, summary)
+    low, high, factor = cell["speed_up_low"], cell["speed_up_high"], cell["speed_up"]
+    counts = f"n = {cell['n']} each" if cell["n"] == reference["n"] else f"n = {cell['n']} and {reference['n']}"
+    medians = f"{format_duration(cell['median_s'])} against {format_duration(reference['median_s'])} at the median"
+    start = f"At {format_count(row['isl'])} tokens TTFT"
+    rounds = cell["speed_up_rounds"]
+    if rounds > 1 and low <= 1 <= high:
+        text = f"{start} shows no difference between {here} and {there} ({medians}, {counts}; "
+        return f"{text}the ratio lies between {ratio(low)} and {ratio(high)} over {rounds} rounds); {_served(cell)}."
+    word, low, high, factor = (
+        ("shorter", low, high, factor) if factor >= 1 else ("longer", 1 / high, 1 / low, 1 / factor)
+    )
+    spread = (
+        "one round, so no spread is known" if rounds == 1 else f"{ratio(low)} to {ratio(high)} over {rounds} rounds"
+    )
+    return f"{start} is {ratio(factor)} {word} {here} than {there} ({medians}, {counts}; {spread}); {_served(cell)}."
+
+
+def _alone(name: str, summary: dict[str, Any]) -> str:
+    row = next((row for row in reversed(summary["lengths"]) if row["cells"][name]["median_s"] is not None), None)
+    if row is None:
+        return f"No figure can be given for {name}: it has no usable run."
+    cell = row["cells"][name]
+    spread = f"{format_duration(cell['min_s'])} to {format_duration(cell['max_s'])}"
+    text = f"At {format_count(row['isl'])} tokens the median TTFT {_phrase(name, summary)} is"
+    reason = "" if summary["baseline"] else " No baseline is named, so no speed-up is given."
+    return f"{text} {format_duration(cell['median_s'])} (n = {cell['n']}, {spread}); {_served(cell)}.{reason}"
+
+
+def _phrase(name: str, summary: dict[str, Any]) -> str:
+    """Describe a treatment by its cache state, by its name too where two treatments share a state."""
+    states = [item["cache_state"] for item in summary["treatments"].values()]
+    state = summary["treatments"][name]["cache_state"]
+    if states.count(state) > 1 or state is None:
+        return f"under {name}"
+    tier = state.removeprefix("warm(").removesuffix(")").upper()
+    return f"when KV is read back from {tier}" if state.startswith("warm") else f"when {_STATES.get(state, state)}"
+
+
+def _served(cell: dict[str, Any]) -> str:
+    """Say which tiers were proven for these requests."""
+    total = sum(cell["tiers"].values())
+    parts = []
+    for tier, count in sorted(cell["tiers"].items(), key=lambda item: -item[1]):
+        share = percent(count / total)
+        if tier == "unproven":
+            parts.append(f"for {share} of those requests ({count} of {total}) it is not proven which tier served them")
+        elif tier == "mixed":
+            parts.append(f"{share} of those requests were served from several tiers")
+        elif tier == "recompute":
+            parts.append(f"{share} of those requests were proven to be computed, not read")
+        else:
+            parts.append(f"{share} of those requests were proven to be served from {tier.upper()}")
+    return ", and ".join(parts)

@@ -1,0 +1,127 @@
+"""The report: one page that needs nothing but itself, as HTML for the screen and as PDF for paper.
+
+    result folder -> material -> answer, figures, evidence, setting, plots -> template -> HTML -> PDF
+
+Everything shown comes from the result folder; the same folder gives the same HTML, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from kvbench import __version__
+from kvbench.errors import StorageError
+from kvbench.report import answer, evidence, figures, material, plots, setting
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from kvbench.report.material import Material
+
+
+def render_html(result: Path) -> str:
+    """Return the report of one result folder as one page of HTML without any reference to the outside.
+
+    Raises:
+        ResultError: the folder is not a result, or no run of it is sealed.
+
+    """
+    return render(material.read(result))
+
+
+def write_report(results: Sequence[Path], out: Path, *, html: bool, pdf: bool) -> list[Path]:
+    """Write `<scenario>.html` and `<scenario>.pdf` for each result, both from the same page; return what was written.
+
+    Raises:
+        ResultError: a folder is not a result, or no run of it is sealed.
+        StorageError: the folder `out` cannot be made or written.
+
+    """
+    read = [material.read(result) for result in results]
+    written = []
+    for name, one in zip(_file_names(read), read, strict=True):
+        page = render(one)
+        if html:
+            written.append(_write(out / f"{name}.html", page.encode()))
+        if pdf:
+            written.append(_write(out / f"{name}.pdf", to_pdf(page)))
+    return written
+
+
+def render(one: Material) -> str:
+    """Fill the template."""
+    import jinja2  # noqa: PLC0415 - only a report needs it
+    from markupsafe import Markup  # noqa: PLC0415
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("kvbench.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    drawn = {"ttft": plots.ttft_plot(one), "published": plots.published_plot(one)}
+    pictures = {name: Markup(svg) for name, svg in drawn.items() if svg is not None}  # noqa: S704 - our own SVG
+    return environment.get_template("report.html.j2").render(**_content(one), plots=pictures)
+
+
+def _content(one: Material) -> dict[str, Any]:
+    """Return what the template shows, section by section."""
+    return {
+        "version": __version__,
+        "summary": one.summary,
+        "answers": answer.answers(one.summary),
+        "asked": setting.asked(one),
+        "done": setting.complete_text(one),
+        "reasons": evidence.reasons(one),
+        "measured": figures.measured_grid(one),
+        "beside": figures.published_grid(one),
+        "proof": evidence.proof_grid(one),
+        "steps": evidence.step_grids(one),
+        "odd_steps": evidence.odd_steps_grid(one),
+        "runs": evidence.runs_grid(one),
+        "client": evidence.client_grid(one),
+        "fact_groups": setting.groups(one),
+        "scenario_text": one.scenario_text,
+    }
+
+
+def to_pdf(page: str) -> bytes:
+    """Lay the page out on A4."""
+    import weasyprint  # noqa: PLC0415 - heavy, and only a PDF needs it
+
+    content: bytes = weasyprint.HTML(string=page, url_fetcher=_refuse_url).write_pdf()
+    return content
+
+
+def _refuse_url(url: str) -> dict[str, Any]:
+    raise ValueError(f"a report refers to nothing outside itself, not to {url}")
+
+
+def _file_names(read: Sequence[Material]) -> list[str]:
+    """Name each file by its scenario, by its result folder too where that is not enough."""
+    scenarios = Counter(one.summary["scenario"] for one in read)
+    names: list[str] = []
+    for one in read:
+        scenario, folder = one.summary["scenario"], one.summary["result"]
+        name = scenario if scenarios[scenario] == 1 else f"{scenario}-{folder}"
+        again = names.count(name)
+        names.append(name if not again else f"{name}-{again + 1}")
+    return names
+
+
+def _write(path: Path, content: bytes) -> Path:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as fault:
+        reason = (fault.strerror or str(fault)).lower()
+        raise StorageError(
+            f"cannot write {path}: {reason}", "Choose a folder that you may write, with --out DIR."
+        ) from (fault)
+    return path

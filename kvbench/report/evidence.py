@@ -1,0 +1,235 @@
+"""The evidence behind the figures: proof of tiers, steps to the cache states, all runs, and the client's own health."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Any
+
+from kvbench.report.figures import served_cell
+from kvbench.report.grid import NOTHING, Cell, Column, Grid, Line, difference, line, percent, shown
+from kvbench.units import format_duration, format_rate, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kvbench.records import Row
+    from kvbench.report.material import Material
+
+_FINE = ("proven", "done")
+_LEVELS = ("invalid", "suspect", "note")
+
+
+def reasons(material: Material) -> list[dict[str, Any]]:
+    """Give each distinct reason once, worst first, with the runs that it holds for."""
+    seen: dict[tuple[str, str, str], list[str]] = {}
+    for run in material.summary["runs"]:
+        for reason in run["reasons"]:
+            seen.setdefault((reason["level"], reason["text"], reason["remedy"]), []).append(run["run_id"])
+    ordered = sorted(seen.items(), key=lambda item: _LEVELS.index(item[0][0]))
+    return [
+        {"level": level, "text": text, "remedy": remedy, "runs": ", ".join(runs)}
+        for (level, text, remedy), runs in ordered
+    ]
+
+
+# -- proof ------------------------------------------------------------------------------------------------------------
+
+
+def proof_grid(material: Material) -> Grid:
+    """Give one row for each treatment: what served it, and the bytes by three independent sources."""
+    columns = (
+        Column("Treatment", "text"),
+        Column("Runs used / made"),
+        Column("Served from", "text"),
+        Column("Cached tokens"),
+        Column("Hit efficiency"),
+        Column("Tier counters"),
+        Column("/proc/PID/io"),
+        Column("Manifest"),
+        Column("Storage rate"),
+        Column("Ledger", "text"),
+    )
+    return Grid(columns, tuple(_proof_line(material, name) for name in material.summary["treatments"]))
+
+
+def _proof_line(material: Material, name: str) -> Line:
+    item = material.summary["treatments"][name]
+    treatment = Cell(name, item["cache_state"] or "no run is done yet", "key")
+    used = Cell(f"{item['runs_used']} / {item['runs']}", mark="" if item["runs_used"] == item["runs"] else "suspect")
+    cached, expected = item["cached_tokens"], item["expected_cached_tokens"]
+    tokens = Cell(shown(cached, "{:,}".format, "not reported"), shown(expected, "of {:,}".format, ""))
+    moved, kernel, manifest = item["read_bytes"], item["process_read_bytes"], item["expected_read_bytes"]
+    if not item["runs_used"]:
+        return line(treatment, used, Cell("no valid run", mark="invalid"), *[NOTHING] * 7)
+    return line(
+        treatment,
+        used,
+        served_cell(item["tiers"]),
+        tokens,
+        shown(item["hit_efficiency"], lambda share: f"{share:.4f}", "none expected"),
+        _bytes_cell(moved),
+        _compared_bytes(kernel, moved, "not readable"),
+        _compared_bytes(manifest, moved, "no manifest"),
+        _rate_cell(item["storage_bytes_per_s"], material.summary["scale"]),
+        _ledger_cell(material, name),
+    )
+
+
+def _bytes_cell(count: float) -> Cell:
+    return Cell(format_size(count), f"{count:,.0f} B" if count >= 1000 else "")
+
+
+def _compared_bytes(value: float | None, counters: float, missing: str) -> Cell:
+    """Show a byte count and, below it, by how much it differs from the tier's own counters."""
+    if value is None:
+        return Cell(missing, mark="quiet")
+    return Cell(format_size(value), difference(value, counters) if value or counters else "")
+
+
+def _rate_cell(rate: float | None, scale: dict[str, Any] | None) -> Cell:
+    if rate is None:
+        return Cell("nothing read")
+    full = f"{format_rate(rate * scale['bytes'] / scale['time'])} at full scale" if scale else ""
+    return Cell(format_rate(rate), full)
+
+
+def _ledger_cell(material: Material, name: str) -> Cell:
+    """Say in how many runs the books close; the first gap where they do not."""
+    ledgers = [run["ledger"] for run in material.runs_of(name)]
+    gaps = [ledger["gap"] for ledger in ledgers if ledger["gap"]]
+    text = f"closes in {len(ledgers) - len(gaps)} of {len(ledgers)}"
+    return Cell(text, gaps[0] if gaps else "", "suspect" if gaps else "")
+
+
+# -- steps ------------------------------------------------------------------------------------------------------------
+
+
+def step_grids(material: Material) -> list[dict[str, Any]]:
+    """Give for each treatment the steps of its first run that is used; of its first run where none is."""
+    grids = []
+    columns = (Column("Step", "text"), Column("Outcome", "text"), Column("Evidence", "long"))
+    for name in material.summary["treatments"]:
+        runs = material.runs_of(name)
+        run = next((run for run in runs if run["word"] != "invalid"), runs[0] if runs else None)
+        if run is None:
+            continue
+        lines = tuple(line(step["name"], _outcome(step), step["evidence"]) for step in run["cache_steps"])
+        grids.append(
+            {"treatment": name, "state": run["cache_state"], "run_id": run["run_id"], "grid": Grid(columns, lines)}
+        )
+    return grids
+
+
+def odd_steps_grid(material: Material) -> Grid | None:
+    """List each step of any run that was neither proven nor done; None where there is none."""
+    columns = (Column("Run", "text"), Column("Step", "text"), Column("Outcome", "text"), Column("Evidence", "long"))
+    lines = tuple(
+        line(run["run_id"], step["name"], _outcome(step), step["evidence"])
+        for run in material.summary["runs"]
+        for step in run["cache_steps"]
+        if step["outcome"] not in _FINE
+    )
+    return Grid(columns, lines) if lines else None
+
+
+def _outcome(step: dict[str, Any]) -> Cell:
+    outcome = step["outcome"]
+    mark = {"proven": "valid", "done": "", "failed": "invalid"}.get(outcome, "suspect")
+    return Cell(outcome, mark=mark)
+
+
+# -- runs -------------------------------------------------------------------------------------------------------------
+
+
+def runs_grid(material: Material) -> Grid:
+    """Show every planned run in its order: verdict, attempt, requests, tiers, reasons."""
+    columns = (
+        Column("Run", "text"),
+        Column("Started (UTC)", "text"),
+        Column("Verdict", "text"),
+        Column("Attempt"),
+        Column("Answered"),
+        Column("Served from", "text"),
+        Column("Load"),
+        Column("Reasons", "long"),
+    )
+    sealed = {run["run_id"]: run for run in material.summary["runs"]}
+    lines = [_run_line(sealed.get(spec["run_id"]), spec["run_id"]) for spec in material.plan["runs"]]
+    return Grid(columns, tuple(lines))
+
+
+def _run_line(run: dict[str, Any] | None, run_id: str) -> Line:
+    if run is None:
+        return line(run_id, NOTHING, Cell("not done", mark="quiet"), *[NOTHING] * 4, "planned, not done yet")
+    invalid = run["word"] == "invalid"
+    told = "; ".join(f"{reason['level']}: {reason['text']}" for reason in run["reasons"])
+    if invalid:
+        told = f"left out of all figures. {told}"
+    elif not told:
+        told = "none"
+    return line(
+        Cell(run_id, mark="key"),
+        moment(run["started"]).partition(" ")[2] or NOTHING,
+        Cell(run["word"], mark=run["word"]),
+        str(run["attempt"]),
+        f"{run['ok']} of {run['requests']}",
+        ", ".join(f"{tier} {count}" for tier, count in sorted(run["tiers"].items())) or NOTHING,
+        format_duration(run["load_s"]),
+        told,
+        mark="struck" if invalid else "",
+    )
+
+
+def moment(text: str) -> str:
+    """Shorten an ISO moment to whole seconds: "2025-11-21 20:14:05"."""
+    return text[:19].replace("T", " ")
+
+
+# -- the client -------------------------------------------------------------------------------------------------------
+
+
+def client_grid(material: Material) -> Grid:
+    """Show for each run how well the instrument itself did."""
+    columns = (
+        Column("Run", "text"),
+        Column("Stamps", "text"),
+        Column("Upper bounds"),
+        Column("Send lag, median / max"),
+        Column("Receive lag, median / max"),
+        Column("Client CPU"),
+        Column("Clock step"),
+        Column("Emulator overrun"),
+    )
+    return Grid(columns, tuple(_client_line(run, material) for run in material.summary["runs"]))
+
+
+def _client_line(run: dict[str, Any], material: Material) -> Line:
+    rows = [row for row in material.rows[run["run_id"]] if row.phase == "measure" and row.status == "ok"]
+    client = run["client"]
+    timed = [row for row in rows if row.ttft_bound is not None]
+    upper = sum(row.ttft_bound == "upper" for row in timed)
+    cpu, wall, step = client.get("client_cpu_s"), client.get("wall_s"), client.get("clock_step_s")
+    return line(
+        Cell(run["run_id"], mark="key"),
+        str(client.get("stamps") or "not told"),
+        f"{percent(upper / len(timed))} ({upper} of {len(timed)})" if timed else NOTHING,
+        _median_and_most(row.send_lag_s for row in rows),
+        _median_and_most(row.receive_lag_s for row in rows),
+        percent(round(cpu / wall, 4)) if cpu is not None and wall else NOTHING,
+        f"{step * 1e6:+,.0f} us" if step is not None else NOTHING,
+        _overrun(rows),
+        mark="struck" if run["word"] == "invalid" else "",
+    )
+
+
+def _median_and_most(values: Iterable[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "not known"
+    return f"{format_duration(statistics.median(known))} / {format_duration(max(known))}"
+
+
+def _overrun(rows: list[Row]) -> str:
+    timed = [(row.server_overrun_s, row.ttft_s) for row in rows if row.server_overrun_s is not None and row.ttft_s]
+    total = sum(ttft for _, ttft in timed)
+    return f"{sum(over for over, _ in timed) / total:.3%}".replace("%", " %") if total else "not reported"

@@ -1,0 +1,145 @@
+"""The figures by prompt length: what was measured, and what stands beside it at full scale and in print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kvbench.report.grid import NOTHING, Cell, Column, Grid, Line, line, percent, ratio, shown, three_digits
+from kvbench.units import format_count, format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kvbench.report.material import Material
+
+
+def measured_grid(material: Material) -> Grid:
+    """Give one row for each length and treatment; a cell without a figure says why there is none."""
+    compared = _has_comparison(material.summary)
+    columns = [
+        Column("Prompt tokens"),
+        Column("Treatment", "text"),
+        Column("n"),
+        Column("Median TTFT"),
+        Column("Min to max"),
+        Column("Served from", "text"),
+        Column("Upper bounds"),
+    ]
+    columns += [Column("Speed-up, medians"), Column("Range over rounds"), Column("Rounds")] if compared else []
+    lines = [_measured_line(material, row, name, compared=compared) for row, name in _places(material)]
+    return Grid(tuple(columns), tuple(lines))
+
+
+def _has_comparison(summary: dict[str, Any]) -> bool:
+    return summary["baseline"] is not None and len(summary["treatments"]) > 1
+
+
+def _places(material: Material) -> Iterator[tuple[dict[str, Any], str]]:
+    for row in material.summary["lengths"]:
+        for name in row["cells"]:
+            yield row, name
+
+
+def _start(row: dict[str, Any], name: str) -> tuple[Cell | str, str]:
+    """Give the first cell of a row, with the length only where a new one begins, and the row's mark."""
+    first = name == next(iter(row["cells"]))
+    return (Cell(format_count(row["isl"]), mark="key"), "begin") if first else ("", "")
+
+
+def _measured_line(material: Material, row: dict[str, Any], name: str, *, compared: bool) -> Line:
+    cell = row["cells"][name]
+    length, mark = _start(row, name)
+    rows = material.measured(name, row["isl"])
+    upper = sum(one.ttft_bound == "upper" for one in rows if one.status == "ok")
+    count = Cell(str(cell["n"]), "; ".join(_left_out(material, name, rows)))
+    if cell["median_s"] is None:
+        reason = Cell(_why_empty(material, name), mark="invalid")
+        figures: list[Cell | str] = [reason, NOTHING, NOTHING, NOTHING]
+    else:
+        spread = f"{format_duration(cell['min_s'])} to {format_duration(cell['max_s'])}"
+        median = Cell(format_duration(cell["median_s"]), mark="key")
+        figures = [median, spread, served_cell(cell["tiers"]), f"{upper} of {cell['n']}"]
+    if compared:
+        figures += _speed_up_cells(cell, is_baseline=name == material.summary["baseline"])
+    return line(length, name, count, *figures, mark=mark)
+
+
+def _left_out(material: Material, name: str, rows: list[Any]) -> Iterator[str]:
+    """Say what does not enter the figures of a cell."""
+    failed = sum(row.status != "ok" for row in rows)
+    invalid = sum(run["word"] == "invalid" for run in material.runs_of(name))
+    if failed:
+        yield f"{failed} failed"
+    if invalid:
+        yield f"{invalid} invalid {'run' if invalid == 1 else 'runs'} left out"
+
+
+def _why_empty(material: Material, name: str) -> str:
+    runs = material.runs_of(name)
+    if not runs:
+        return "no run is done yet"
+    return "no valid run" if all(run["word"] == "invalid" for run in runs) else "no request answered"
+
+
+def served_cell(tiers: dict[str, int]) -> Cell:
+    """Show the share of each tier; with its count, and marked, where anything is unproven or mixed."""
+    total = sum(tiers.values())
+    if not total:
+        return Cell(NOTHING)
+    ordered = sorted(tiers.items(), key=lambda item: -item[1])
+    text = ", ".join(f"{tier} {percent(count / total)}" for tier, count in ordered)
+    below = ", ".join(f"{tier} {count} of {total}" for tier, count in ordered) if len(ordered) > 1 else ""
+    return Cell(text, below, "suspect" if {"unproven", "mixed"} & set(tiers) else "")
+
+
+def _speed_up_cells(cell: dict[str, Any], *, is_baseline: bool) -> list[Cell | str]:
+    if is_baseline:
+        return [Cell("baseline", mark="quiet"), NOTHING, NOTHING]
+    if cell["speed_up"] is None:
+        return [Cell("no shared round", mark="quiet"), NOTHING, "0"]
+    spread = f"{ratio(cell['speed_up_low'])} to {ratio(cell['speed_up_high'])}"
+    return [Cell(ratio(cell["speed_up"]), mark="key"), spread, str(cell["speed_up_rounds"])]
+
+
+# -- beside the published figures -------------------------------------------------------------------------------------
+
+
+def published_grid(material: Material) -> Grid | None:
+    """Put full-scale equivalents and published figures beside the measured ones; None where there is neither."""
+    summary = material.summary
+    scale, publication = summary["scale"], summary["published"]
+    if not scale and not publication:
+        return None
+    columns = [Column("Prompt tokens"), Column("Treatment", "text"), Column("Measured median")]
+    columns += [Column(f"Full-scale equivalent (x {scale['time']:g})")] if scale else []
+    columns += [Column("Published"), Column("", "text"), Column("Measured / published")] if publication else []
+    if _has_comparison(summary):
+        columns += [Column("Speed-up, measured")]
+        columns += [Column("Speed-up, printed")] if publication else []
+        columns += [Column("Recompute / load")]
+    lines = [_published_line(row, name, summary) for row, name in _places(material)]
+    return Grid(tuple(columns), tuple(lines))
+
+
+def _published_line(row: dict[str, Any], name: str, summary: dict[str, Any]) -> Line:
+    cell = row["cells"][name]
+    length, mark = _start(row, name)
+    values: list[Cell | str] = [shown(cell["median_s"], format_duration, "no figure")]
+    if summary["scale"]:
+        values.append(Cell(shown(cell["full_scale_median_s"], format_duration), mark="scaled"))
+    if summary["published"]:
+        values.append(Cell(shown(cell["published_s"], format_duration), mark="published"))
+        values.append(Cell(cell["published_kind"] or "none", mark="quiet"))
+        values.append(shown(cell["published_ratio"], three_digits))
+    if _has_comparison(summary):
+        values += _compared_cells(row, name, summary)
+    return line(length, name, *values, mark=mark)
+
+
+def _compared_cells(row: dict[str, Any], name: str, summary: dict[str, Any]) -> list[Cell | str]:
+    cell = row["cells"][name]
+    values: list[Cell | str] = [shown(cell["speed_up"], ratio)]
+    if summary["published"]:
+        printed = row["published_speed_up"] if name != summary["baseline"] else None
+        values.append(Cell(shown(printed, "{:g}x".format), mark="published"))
+    return [*values, shown(cell["recompute_over_load"], three_digits)]

@@ -1,0 +1,79 @@
+"""A table as the page shows it, and the words for figures that are not there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_T = TypeVar("_T")
+
+NOTHING = "\u2013"  # an en dash
+_SPACE = "\u00a0"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell: its text, a smaller line below it, and a mark such as `suspect` that the style sheet knows."""
+
+    text: str
+    below: str = ""
+    mark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its heading, and `number`, `text` or `long` for the alignment and the width."""
+
+    heading: str
+    kind: str = "number"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row; `mark` is for the whole row."""
+
+    cells: tuple[Cell, ...]
+    mark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """One table."""
+
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+
+
+def line(*cells: Cell | str, mark: str = "") -> Line:
+    """Make a row of texts and cells."""
+    return Line(tuple(Cell(cell) if isinstance(cell, str) else cell for cell in cells), mark)
+
+
+def shown(value: _T | None, form: Callable[[_T], str], missing: str = NOTHING) -> str:
+    """Write a figure, or say that there is none."""
+    return missing if value is None else form(value)
+
+
+def ratio(value: float) -> str:
+    """Write a ratio with three significant digits: 55.93 to "55.9x", 1234.5 to "1,230x"."""
+    return f"{three_digits(value)}x"
+
+
+def three_digits(value: float) -> str:
+    """Write a number with three significant digits, zeros at the end too, and without an exponent: 1 to "1.00"."""
+    return f"{float(f'{value:.3g}'):,.0f}" if abs(value) >= 99.95 else f"{value:#.3g}"
+
+
+def percent(share: float) -> str:
+    """Write a share, with a space that does not break: 1 to "100 %", 0.99956 to "99.96 %"."""
+    return f"{share * 100:.4g}{_SPACE}%"
+
+
+def difference(value: float, reference: float) -> str:
+    """Write by how much a value lies above a reference, in percent of the reference."""
+    if value == reference:
+        return "equal"
+    return f"{(value / reference - 1) * 100:+.2f}{_SPACE}%" if reference else "reference is 0"

@@ -1,0 +1,104 @@
+"""The setting of a result: what was asked, on which machine, with which versions, on which storage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kvbench.report.evidence import moment
+from kvbench.report.grid import percent
+from kvbench.units import format_count, format_size
+
+if TYPE_CHECKING:
+    from kvbench.report.material import Material
+
+Facts = list[tuple[str, str]]
+
+
+def asked(material: Material) -> Facts:
+    """Give what was asked, in short."""
+    summary = material.summary
+    started = sorted(run["started"] for run in summary["runs"])
+    facts = [
+        ("Model", str(summary["model"])),
+        ("Server", "emulator, storage I/O real" if summary["server"] == "emulator" else str(summary["server"])),
+        ("Load", f"{summary['driver']} driver, concurrency {summary['concurrency']}"),
+        ("Output", f"{summary['output_tokens']} tokens"),
+        ("Rounds", f"{summary['repeats']}, treatments in random order in each"),
+        ("Measured", f"{moment(started[0])} UTC"),
+    ]
+    if summary["scale"]:
+        facts.append(("Scale", f"GPU time / {summary['scale']['time']:g}, KV bytes / {summary['scale']['bytes']:,}"))
+    if summary["published"]:
+        facts.append(("Beside", f"{summary['published']['title']}, {summary['published']['section']}"))
+    return facts
+
+
+def groups(material: Material) -> list[tuple[str, Facts]]:
+    """Give all facts in groups: the result, the software, the server, the host, and each path."""
+    facts, plan = material.facts, material.plan
+    software, host = facts.get("software", {}), facts.get("host", {})
+    git = software.get("git") or {}
+    found = [
+        (
+            "Result",
+            [
+                ("scenario", str(plan["scenario"])),
+                ("fingerprint", str(plan["fingerprint"])),
+                ("result folder", str(material.summary["result"])),
+                ("prompt salt", str(plan.get("salt") or "none")),
+                ("lengths", ", ".join(format_count(row["isl"]) for row in material.summary["lengths"])),
+            ],
+        ),
+        (
+            "Software",
+            [
+                *((name, _text(value)) for name, value in software.items() if name != "git"),
+                ("git commit", _text(git.get("commit"))),
+                ("working tree", _tree_text(git.get("dirty"))),
+            ],
+        ),
+        ("Server", _flat({"url": material.server["url"], **material.server.get("info", {})})),
+        ("Host", [(_label(name), _value(name, value)) for name, value in host.items()]),
+    ]
+    for role, path in facts.get("paths", {}).items():
+        found.append((f"Path: {role}", _flat(path)))
+    return [(title, items) for title, items in found if items]
+
+
+def _tree_text(dirty: Any) -> str:
+    if dirty is None:
+        return "not known"
+    return "changed since the commit" if dirty else "as committed"
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> Facts:
+    """Lay out nested facts as one list, with dotted names."""
+    items: Facts = []
+    for name, item in value.items():
+        if isinstance(item, dict):
+            items += _flat(item, f"{prefix}{_label(name)}: ")
+        else:
+            items.append((prefix + _label(name), _value(name, item)))
+    return items
+
+
+def _label(name: str) -> str:
+    return name.removesuffix("_bytes").replace("_", " ")
+
+
+def _value(name: str, value: Any) -> str:
+    if name.endswith("_bytes") and isinstance(value, int | float):
+        return f"{format_size(value)} ({value:,} B)"
+    if isinstance(value, list):
+        return ", ".join(_text(item) for item in value) or "none"
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    return "not known" if value is None else str(value)
+
+
+def complete_text(material: Material) -> str:
+    """Say how much of the plan is done."""
+    done, planned = len(material.summary["runs"]), material.summary["runs_planned"]
+    return f"{done} of {planned} runs ({percent(round(done / planned, 4))})"

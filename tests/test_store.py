@@ -1,0 +1,165 @@
+"""The result folder: nothing measured is lost, and a broken attempt is kept apart."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import zstandard
+
+from kvbench import plan, store
+from kvbench.errors import ResultError, StorageError
+from kvbench.lane import make_row
+from kvbench.records import Response, Row
+from tests.worlds import make_scenario
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PLAN = plan.expand(make_scenario())
+SPEC = PLAN.runs[0]
+
+
+def row(number: int = 0, attempt: int = 1, **changes: Any) -> Row:
+    response = Response(f"r/{number}", "ok", 1, 2, 1002, 1002, 2002, "exact", 1e-5, 1000, 8, None, 200)
+    made = make_row(SPEC, attempt, SPEC.draws[number % 2], "measure", response, "native")
+    return Row.from_json({**made.to_json(), "request_id": f"r/{number}", **changes})
+
+
+def open_new(results: Path) -> store.ResultFolder:
+    result = store.open_result(results, "made-up", PLAN.fingerprint)
+    result.write_json("plan.json", PLAN.to_json())
+    return result
+
+
+def test_a_row_comes_back_as_it_went(tmp_path: Path) -> None:
+    run = open_new(tmp_path).open_run("r1")
+    journal = run.open_journal()
+    rows = [row(0), row(1, error='a "quoted"\nline'), row(2, ttft_s=None)]
+    for one in rows:
+        journal.append(one)
+    assert store.read_rows(run.path) == rows  # readable while it runs
+    journal.close()
+    run.seal({"run": {"run_id": "r1"}}, {"r/1": ("g4", "bytes")})
+    sealed = store.read_rows(run.path)
+    assert [one.tier for one in sealed] == [None, "g4", None]
+    assert sealed[0] == rows[0]
+    assert sealed[2].cached_tokens is None  # not reported is null, never 0
+    assert not (run.path / "requests.jsonl").exists()
+
+
+def test_every_row_is_in_the_file_before_append_returns(tmp_path: Path) -> None:
+    run = open_new(tmp_path).open_run("r1")
+    journal = run.open_journal()
+    for number in range(5):
+        journal.append(row(number))
+        lines = (run.path / "requests.jsonl").read_bytes().splitlines()
+        assert [json.loads(line)["request_id"] for line in lines] == [f"r/{n}" for n in range(number + 1)]
+    journal.close()
+
+
+def test_a_line_cut_by_a_crash_is_left_out(tmp_path: Path) -> None:
+    run = open_new(tmp_path).open_run("r1")
+    journal = run.open_journal()
+    journal.append(row(0))
+    journal.close()
+    with (run.path / "requests.jsonl").open("ab") as file:
+        file.write(b'{"run_id": "r1", "att')
+    assert store.read_rows(run.path) == [row(0)]
+
+
+def test_a_broken_attempt_is_kept_apart_and_the_next_one_counts_up(tmp_path: Path) -> None:
+    result = open_new(tmp_path)
+    for attempt in (1, 2, 3):
+        run = result.open_run("r1")
+        assert run.attempt == attempt
+        journal = run.open_journal()
+        journal.append(row(0, attempt))
+        journal.close()
+        run.keep_text("metrics/before.prom", f"attempt {attempt}")
+    run.seal({"run": {"run_id": "r1"}}, {})
+    assert result.is_sealed("r1")
+    assert [one.attempt for one in store.read_rows(run.path)] == [3]
+    for attempt in (1, 2):
+        kept = run.path / f"attempt-{attempt}"
+        assert [one.attempt for one in store.read_rows(kept)] == [attempt]
+        assert (kept / "metrics" / "before.prom").read_text() == f"attempt {attempt}"
+
+
+def test_an_unfinished_result_goes_on_and_a_finished_one_does_not(tmp_path: Path) -> None:
+    first = open_new(tmp_path)
+    again = store.open_result(tmp_path, "made-up", PLAN.fingerprint)
+    assert (again.path, again.resumed) == (first.path, True)
+    assert store.open_result(tmp_path, "made-up", "another").resumed is False
+    assert store.open_result(tmp_path, "made-up", PLAN.fingerprint, fresh=True).path != first.path
+
+
+def test_a_summary_ends_a_result(tmp_path: Path) -> None:
+    first = open_new(tmp_path)
+    first.write_json("summary.json", {})
+    assert store.open_result(tmp_path, "made-up", PLAN.fingerprint).resumed is False
+
+
+def test_json_of_another_schema_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"schema_version": 99}')
+    with pytest.raises(ResultError, match="schema version 99"):
+        store.read_json(tmp_path / "x.json")
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(ResultError, match="cannot read"):
+        store.read_json(tmp_path / "x.json")
+
+
+def test_prompts_are_written_once_compressed(tmp_path: Path) -> None:
+    result = open_new(tmp_path)
+    texts: list[tuple[str, str | list[int]]] = [("a", "text of a"), ("b", [1, 2, 3])]
+    result.write_prompts(iter(texts))
+    with (result.path / "prompts.jsonl.zst").open("rb") as file:
+        lines = zstandard.ZstdDecompressor().stream_reader(file).read().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"key": "a", "prompt": "text of a"},
+        {"key": "b", "prompt": [1, 2, 3]},
+    ]
+
+
+def test_a_full_disk_is_one_sentence_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = open_new(tmp_path).open_run("r1").open_journal()
+
+    def full(_fd: int, _data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(StorageError, match="no space left") as error:
+        journal.append(row(0))
+    assert "resumes" in error.value.remedy
+    monkeypatch.undo()
+    journal.close()
+
+
+def test_a_half_written_line_is_completed_or_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = open_new(tmp_path).open_run("r1")
+    journal = run.open_journal()
+    real_write = os.write
+    monkeypatch.setattr(
+        os, "write", lambda fd, data: real_write(fd, data[: max(len(data) // 2, 1)] if len(data) > 400 else data)
+    )
+    journal.append(row(0))
+    monkeypatch.undo()
+    journal.close()
+    assert store.read_rows(run.path) == [row(0)]
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write") as error:
+        store.open_result(tmp_path / "file", "made-up", "f")
+    assert "--results" in error.value.remedy
+
+
+def test_results_are_found_by_folder_or_by_name(tmp_path: Path) -> None:
+    result = open_new(tmp_path)
+    assert store.find_result(str(result.path), tmp_path) == result.path
+    assert store.find_result("made-up", tmp_path) == result.path
+    with pytest.raises(ResultError, match="no result called"):
+        store.find_result("nothing", tmp_path)

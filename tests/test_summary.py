@@ -1,0 +1,121 @@
+"""The summary's arithmetic, on runs whose figures are known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kvbench import published, store, summary
+from kvbench.errors import ResultError
+from tests.test_run import FakeTestbed, execute
+from tests.worlds import make_scenario
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def rewrite(result: store.ResultFolder, run_id: str, times: list[float]) -> None:
+    """Give the measured requests of a run these TTFTs, in the order of their prompts' lengths."""
+    folder = store.RunFolder(result.path / "runs" / run_id, 1)
+    rows, record = store.read_rows(folder.path), store.read_json(folder.path / "run.json")
+    given = dict(zip((1000, 2000), times, strict=True))
+    journal = folder.open_journal()
+    for row in rows:
+        journal.append(replace(row, ttft_s=given[row.isl_target]) if row.phase == "measure" else row)
+    journal.close()
+    folder.seal({k: v for k, v in record.items() if k not in ("attempt", "requests")}, {})
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> store.ResultFolder:
+    scenario = make_scenario(published="ibm-storage-scale/benchmark-1", repeats=3)
+    made = execute(scenario, FakeTestbed(tmp_path / "tier"), tmp_path)
+    for repeat, (off, warm) in enumerate(
+        [([1.0, 4.0], [0.5, 0.1]), ([1.2, 5.0], [0.4, 0.1]), ([1.1, 6.0], [0.5, 0.2])], 1
+    ):
+        rewrite(made, f"r{repeat:02d}-recompute", off)
+        rewrite(made, f"r{repeat:02d}-g4", warm)
+    return made
+
+
+def cells(result: store.ResultFolder) -> list[dict[str, Any]]:
+    return [row["cells"] for row in summary.summarise(result.path)["lengths"]]
+
+
+def test_median_and_spread_with_their_n(result: store.ResultFolder) -> None:
+    short, long = cells(result)
+    assert {k: short["recompute"][k] for k in ("n", "median_s", "min_s", "max_s")} == {
+        "n": 3,
+        "median_s": 1.1,
+        "min_s": 1.0,
+        "max_s": 1.2,
+    }
+    assert long["g4"]["median_s"] == 0.1
+
+
+def test_speed_up_is_paired_by_round(result: store.ResultFolder) -> None:
+    _, long = cells(result)
+    assert long["g4"]["speed_up"] == pytest.approx(50)  # 5.0 / 0.1, the medians
+    assert long["g4"]["speed_up_low"] == pytest.approx(30)  # 6.0 / 0.2, third round
+    assert long["g4"]["speed_up_high"] == pytest.approx(50)  # 5.0 / 0.1, second round
+    assert long["g4"]["speed_up_rounds"] == 3
+    assert long["recompute"]["speed_up"] is None
+
+
+def test_full_scale_stands_beside_and_never_instead(result: store.ResultFolder) -> None:
+    short, _ = cells(result)
+    assert short["recompute"]["median_s"] == 1.1
+    assert short["recompute"]["full_scale_median_s"] == pytest.approx(8.8)
+
+
+def test_published_figures_are_held_against_the_scaled_curve(result: store.ResultFolder) -> None:
+    short, _ = cells(result)
+    assert short["g4"]["published_s"] == pytest.approx(0.1616 + 3.1417e-6 * 1000)
+    assert short["g4"]["published_kind"] == "derived"
+    assert short["g4"]["published_ratio"] == pytest.approx(0.5 / (short["g4"]["published_s"] / 8))
+
+
+def test_an_invalid_run_leaves_no_trace_in_the_figures(result: store.ResultFolder) -> None:
+    path = result.path / "runs" / "r02-g4"
+    record = store.read_json(path / "run.json")
+    record["cache"]["steps"].append({"name": "prove warm", "outcome": "failed", "evidence": "it was not"})
+    store.write_json(path / "run.json", record)
+    summed = summary.summarise(result.path)
+    cell = summed["lengths"][0]["cells"]["g4"]
+    assert cell["n"] == 2
+    assert cell["speed_up_rounds"] == 2
+    assert summed["verdict"] == "invalid"
+    assert (summed["treatments"]["g4"]["runs_used"], summed["treatments"]["g4"]["runs"]) == (2, 3)
+
+
+def test_an_unfinished_result_is_never_valid(result: store.ResultFolder) -> None:
+    (result.path / "runs" / "r03-g4" / "run.json").unlink()
+    summed = summary.summarise(result.path)
+    assert not summed["complete"]
+    assert summed["verdict"] == "invalid"
+    assert len(summed["runs"]) == 5
+
+
+def test_a_result_without_any_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ResultError):
+        summary.summarise(tmp_path)
+
+
+def test_the_published_ends_are_on_the_derived_curves() -> None:
+    document = published.load("ibm-storage-scale/benchmark-1")
+    for curve in document.curves.values():
+        for tokens, value in curve.printed.items():
+            derived = published.PublishedCurve("x", {}, curve.derived).at(tokens)[0]
+            assert derived == pytest.approx(value, rel=0.002)
+            assert curve.at(tokens) == (value, "printed")
+    assert document.speed_up[130_000] == 56
+    printed = document.curves["recompute"].at(130_000)[0] / document.curves["g4"].at(130_000)[0]
+    assert printed == pytest.approx(56, abs=0.5)
+
+
+@pytest.mark.parametrize("reference", ["nobody/benchmark-1", "ibm-storage-scale/benchmark-9"])
+def test_unknown_publications_are_refused(reference: str) -> None:
+    with pytest.raises(ResultError):
+        published.load(reference)
