@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from kvbench.errors import StorageError
 from kvbench.plan import CANARY_COLD, CANARY_FIRST, CANARY_LAST, Draw, Plan
 from kvbench.proof import Blocks, Manifest, Served, file_bytes, judge
 from kvbench.servers import tier_directory
@@ -238,8 +239,11 @@ def _prime_one(bench: Bench, tier: CacheTier, draw: Draw, text_bytes: dict[str, 
     """Send a prompt so that the tier takes it in; tell whether it now holds all of its cacheable blocks."""
     path = bench.server.tier_path if tier in ("g3", "g4") else None
     before = sum(tier_directory.listing(path).values()) if path is not None else 0
-    served = bench.serve(draw, "prime")
-    moved = _quiesce(bench)
+    started = bench.server.scrape()
+    response = bench.send(draw, "prime")
+    _quiesce(bench)
+    _refuse_full_tier(bench, started)
+    moved = sum(bench.server.scrape().since(started).write_bytes.values())
     wanted = bench.blocks.cacheable(draw.isl_target)
     if path is not None and bench.blocks.kv_bytes_per_token is not None:
         gained = sum(tier_directory.listing(path).values()) - before
@@ -247,13 +251,23 @@ def _prime_one(bench: Bench, tier: CacheTier, draw: Draw, text_bytes: dict[str, 
         return text_bytes[draw.text_key] >= wanted * bench.blocks.kv_bytes_per_token
     if moved and bench.blocks.kv_bytes_per_token is not None and tier in ("g3", "g4"):
         return moved >= wanted * bench.blocks.kv_bytes_per_token
-    return (served.response.cached_tokens or 0) >= wanted
+    return (response.cached_tokens or 0) >= wanted
 
 
-def _quiesce(bench: Bench) -> float:
-    """Wait until write counters and the directory stand still; return the bytes that the counters say were written."""
+def _refuse_full_tier(bench: Bench, before: Counters) -> None:
+    """Stop at the first block that the tier could not take in: what would follow is another experiment."""
+    errors = bench.server.scrape().since(before).write_errors
+    if errors:
+        raise StorageError(
+            f"the server could not write {errors:.0f} files into its tier {bench.server.tier_path or ''}".rstrip(),
+            "Free some space there, then run the same command again: it resumes and loses nothing.",
+        )
+
+
+def _quiesce(bench: Bench) -> None:
+    """Wait until write counters and the directory stand still."""
     path, started = bench.server.tier_path, time.monotonic()
-    first = before = bench.server.scrape()
+    before = bench.server.scrape()
     knows = before.pending_writes is not None
     pause_s, wanted, quiet, held = (0.01, 3, 0, -1) if knows else (0.1, 5, 0, -1)
     while quiet < wanted:
@@ -266,7 +280,6 @@ def _quiesce(bench: Bench) -> float:
         if time.monotonic() - started > _QUIET_BOUND_S:
             bench.note("quiesce", "failed", f"still writing after {_QUIET_BOUND_S:.0f} s")
             break
-    return sum(now.since(first).write_bytes.values())
 
 
 def _drop_faster_tiers(bench: Bench, tier: CacheTier) -> None:
@@ -277,8 +290,8 @@ def _drop_faster_tiers(bench: Bench, tier: CacheTier) -> None:
     path = bench.server.tier_path
     if tier not in ("g3", "g4"):
         return
-    direct = bench.server.info.get("tiers", {}).get(tier, {}).get("direct")
-    if direct == "enforced":
+    told = bench.server.info.get("tiers", {}).get(tier, {})
+    if told.get("direct") == "enforced" and told.get("access") == "direct":
         bench.note("page cache", "proven", "the tier is read with O_DIRECT, which its file system enforces")
     elif path is not None:
         resident = tier_directory.drop_page_cache(path)

@@ -7,6 +7,7 @@ not wait for what only a report needs.
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,6 +88,7 @@ def run(  # noqa: PLR0913, PLR0917 - these are the options of the command
     try:
         _execute(asked, plan, bed, result)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not hide what was kept
         done = sum(result.is_sealed(spec.run_id) for spec in plan.runs)
         raise Interrupted(
             f"interrupted: {done} of {len(plan.runs)} runs are kept in {result.path}",

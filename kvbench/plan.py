@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvbench.records import SCHEMA_VERSION
+from kvbench.shapes import shape_of
 
 if TYPE_CHECKING:
     from kvbench.scenario import Scenario
@@ -135,3 +136,12 @@ def needs_own_texts(scenario: Scenario, treatment: str) -> bool:
     """Tell whether each run of this treatment must send texts that no run before it has sent."""
     cache = scenario.treatments[treatment].cache
     return cache == "cold" or (cache == "off" and scenario.server.external is not None)
+
+
+def working_set_bytes(scenario: Scenario) -> float | None:
+    """Return the KV bytes of all prompts, after the scale; None for a server whose model is not in the scenario."""
+    emulator = scenario.server.emulator
+    if emulator is None:
+        return None
+    tokens = sum(scenario.prompts.lengths) * scenario.prompts.per_length
+    return tokens * shape_of(emulator.model).kv_bytes_per_token / emulator.scale.bytes

@@ -65,10 +65,10 @@ def make_run(lane: Lane, treatment: Treatment, folder: RunFolder, result: Result
     started = datetime.now(UTC)
     blocks = blocks_of(lane.scenario, lane.endpoint)
     bench = cache.Bench(lane.endpoint, lane.send, blocks)
-    if not (result.path / "prompts.jsonl.zst").exists():
-        result.write_prompts(lane.all_texts())
     lane.watch.step("warmup")
     warm_up(lane)
+    if not (result.path / "prompts.jsonl.zst").exists():
+        result.write_prompts(lane.all_texts())
     lane.watch.step(f"cache {'off' if treatment.cache == 'off' else 'into its state'}")
     proof = cache.prepare(bench, treatment, lane.plan, read_manifest(result))
     if proof.manifest is not None:

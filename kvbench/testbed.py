@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kvbench import facts
+from kvbench import facts, plan
 from kvbench.errors import DriverError, StorageError
 from kvbench.load.native import NativeDriver
 from kvbench.load.target import Target
-from kvbench.servers import emulator, external
+from kvbench.servers import emulator, external, tier_directory
+from kvbench.units import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
     from kvbench.scenario import Scenario, Treatment
     from kvbench.servers.endpoint import Endpoint
+
+_SPARE = 1.1  # headers, padding and the canaries
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,12 @@ class Testbed:
         with contextlib.ExitStack() as stack:
             endpoint = self.attached or stack.enter_context(self._start_emulator(treatment, logs))
             target = Target(endpoint.url, self.scenario.load.api, endpoint.api_key)
-            yield endpoint, stack.enter_context(NativeDriver(target, timeout_s=self.scenario.load.timeout))
+            try:
+                yield endpoint, stack.enter_context(NativeDriver(target, timeout_s=self.scenario.load.timeout))
+            except KeyboardInterrupt:
+                # What follows is bounded and stops the server: a second Ctrl-C must not leave it running.
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                raise
 
     def _start_emulator(self, treatment: Treatment, logs: Path) -> contextlib.AbstractContextManager[Endpoint]:
         spec = self.scenario.server.emulator
@@ -63,6 +72,7 @@ def stand_up(scenario: Scenario) -> Testbed:
         spec = getattr(scenario.tiers, tier)
         if spec is not None and scenario.server.emulator is not None:
             _check_tier_path(tier, spec.path)
+            _check_free_space(tier, spec.path, scenario)
     attached = external.attach(scenario.server.external) if scenario.server.external is not None else None
     return Testbed(scenario, attached)
 
@@ -79,4 +89,18 @@ def _check_tier_path(tier: str, path: Path) -> None:
     if not os.access(parent, os.W_OK | os.X_OK):
         raise StorageError(
             f"{tier} path {path} cannot be written", f"Set tiers.{tier}.path to a folder that you may write."
+        )
+
+
+def _check_free_space(tier: str, path: Path, scenario: Scenario) -> None:
+    """Refuse a disk that cannot take the working set; files of an earlier result count as free, since they go first."""
+    need = (plan.working_set_bytes(scenario) or 0.0) * _SPARE
+    parent = facts.nearest_existing(path)
+    free = facts.path_facts(path)["free_bytes"] + sum(
+        tier_directory.listing(parent).values() if parent == path.absolute() else ()
+    )
+    if free < need:
+        raise StorageError(
+            f"{tier} path {path} has {format_size(free)} free, the scenario's prompts take {format_size(need)}",
+            "Free some space there, name another path, or send fewer or shorter prompts.",
         )

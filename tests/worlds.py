@@ -48,7 +48,7 @@ class FakeServer:
     g1: bool = False
     info: dict[str, Any] = field(
         default_factory=lambda: {
-            "tiers": {"g4": {"direct": "enforced"}},
+            "tiers": {"g4": {"direct": "enforced", "access": "direct"}},
             "block_tokens": BLOCK,
             "kv_bytes_per_token": KV_BYTES,
         }

@@ -1,0 +1,370 @@
+"""The command line from end to end, on a real emulator with real files; only orders are asserted, never times."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from kvbench import store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCENARIO = """\
+name: small
+question: Does it go from end to end?
+server: {emulator: {scale: {time: 1, bytes: 512}}}
+tiers: {g4: {path: TIER, capacity: 1GB}}
+prompts: {lengths: [1k, 12k], output_tokens: 4}
+treatments:
+  recompute: {cache: off}
+  g4: {cache: {warm: g4}}
+baseline: recompute
+repeats: 2
+published: ibm-storage-scale/benchmark-1
+"""
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(SCENARIO.replace("TIER", str(tmp_path / "tier")))
+    return path
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "kvbench", *map(str, arguments)]
+
+
+def kvbench(*arguments: str | Path, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "100", **env}
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=120, check=False, cwd=cwd, env=environment
+    )
+
+
+@contextmanager
+def serving(*arguments: str, **env: str) -> Iterator[str]:
+    """An emulator of its own, as `kvbench serve` starts it."""
+    process = subprocess.Popen(
+        command("serve", "--port", "0", *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **env},
+    )
+    assert process.stdout is not None
+    try:
+        yield str(json.loads(process.stdout.readline())["url"])
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+
+
+def one_sentence_with_remedy(done: subprocess.CompletedProcess[str], code: int = 1) -> str:
+    """Every error is two lines on stderr: what is wrong, and what to do."""
+    assert done.returncode == code, done.stderr
+    lines = [line for line in done.stderr.splitlines() if not line.startswith(("run ", "  sealed", "  warmup", "  p"))]
+    assert "Traceback" not in done.stderr
+    assert len(lines) == 2, done.stderr
+    assert lines[0].startswith("kvbench: ")
+    assert lines[1].startswith("  ")
+    return done.stderr
+
+
+def test_run_show_and_report(scenario: Path, tmp_path: Path) -> None:
+    done = kvbench("run", scenario, "--results", tmp_path / "results")
+    assert done.returncode in (0, 3), done.stderr  # a busy machine may make a run suspect, never invalid
+    folder = Path(done.stdout.splitlines()[-1])
+    assert (folder / "summary.json").exists()
+    assert "speed-up" in done.stdout
+    assert "run 1 of 4" in done.stderr
+
+    shown = kvbench("show", "small", "--json", "--results", tmp_path / "results")
+    summed = json.loads(shown.stdout)
+    assert summed["verdict"] != "invalid", [run["reasons"] for run in summed["runs"]]
+    assert summed["treatments"]["g4"]["tiers"] == {"g4": 4}
+    assert summed["treatments"]["recompute"]["tiers"] == {"recompute": 4}
+    assert summed["treatments"]["g4"]["hit_efficiency"] == 1.0
+    g4 = summed["treatments"]["g4"]
+    assert g4["read_bytes"] == pytest.approx(g4["expected_read_bytes"], rel=0.01)
+    if g4["process_read_bytes"] is not None:
+        assert g4["process_read_bytes"] == pytest.approx(g4["expected_read_bytes"], rel=0.01)
+    long = summed["lengths"][1]["cells"]
+    assert long["g4"]["median_s"] < long["recompute"]["median_s"]  # the model says 3.6x
+    assert long["g4"]["speed_up"] > 1.5
+
+    written = kvbench("report", "small", "--results", tmp_path / "results", "--out", tmp_path / "reports")
+    assert written.returncode == 0, written.stderr
+    assert [Path(line).name for line in written.stdout.splitlines()] == ["small.html", "small.pdf"]
+    assert (tmp_path / "reports" / "small.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_result_folder_keeps_its_contract(scenario: Path, tmp_path: Path) -> None:
+    done = kvbench("run", scenario, "--results", tmp_path / "results", "--set", "repeats=1")
+    folder = Path(done.stdout.splitlines()[-1])
+    assert {path.name for path in folder.iterdir()} == {
+        "scenario.yaml",
+        "plan.json",
+        "facts.json",
+        "prompts.jsonl.zst",
+        "manifest.json",
+        "runs",
+        "summary.json",
+    }
+    run = folder / "runs" / "r01-g4"
+    assert {path.name for path in run.iterdir()} == {"run.json", "requests.parquet", "metrics", "logs"}
+    assert {path.name for path in (run / "metrics").iterdir()} == {"before.prom", "after.prom"}
+    for path in folder.rglob("*.json"):
+        assert json.loads(path.read_text())["schema_version"] == 1
+    rows = store.read_rows(run)
+    assert all(row.isl == row.isl_target for row in rows)
+    assert all(row.sent_ns and row.first_token_ns and row.last_token_ns for row in rows)
+    facts = json.loads((folder / "facts.json").read_text())
+    assert facts["paths"]["g4"]["file_system"]
+    assert facts["scenario"]["overrides"] == ["repeats=1"]
+
+
+def children_of(process: subprocess.Popen[Any]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def start_and_wait_for_measured_rows(scenario: Path, results: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        command("run", scenario, "--results", results), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for journal in results.glob("*/*/runs/r02-*/requests.jsonl"):
+            if b'"measure"' in journal.read_bytes():
+                return process
+        time.sleep(0.005)
+    process.kill()
+    raise AssertionError("no measured request within a minute")
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(processes, timeout=10)[1]
+
+
+def test_kill_9_loses_nothing_and_the_same_command_goes_on(scenario: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    process = start_and_wait_for_measured_rows(scenario, results)
+    children = children_of(process)
+    process.kill()
+    process.communicate()
+    assert gone(children)  # neither the emulator nor the receiver outlives a killed kvbench
+    (folder,) = (results / "small").iterdir()
+    sealed_before = {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("runs/*/run.json")}
+    assert sealed_before
+
+    done = kvbench("run", scenario, "--results", results)
+    assert done.returncode in (0, 3), done.stderr
+    assert f"going on with {folder}" in done.stderr.replace("\n", "")
+    assert Path(done.stdout.splitlines()[-1]) == folder
+    plan = json.loads((folder / "plan.json").read_text())
+    for name, stamp in sealed_before.items():
+        assert (folder / "runs" / name / "run.json").stat().st_mtime_ns == stamp
+    rows = [row for spec in plan["runs"] for row in store.read_rows(folder / "runs" / spec["run_id"])]
+    measured = [row.request_id for row in rows if row.phase == "measure"]
+    assert sorted(measured) == sorted(draw["request_id"] for spec in plan["runs"] for draw in spec["draws"])
+    (broken,) = folder.glob("runs/*/attempt-1")
+    kept = store.read_rows(broken)
+    assert any(row.phase == "measure" for row in kept)
+    assert {row.attempt for row in kept} == {1}
+    assert {row.attempt for row in rows if row.run_id == broken.parent.name} == {2}
+
+
+def test_ctrl_c_twice_stops_the_server_and_keeps_what_is_sealed(scenario: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    process = start_and_wait_for_measured_rows(scenario, results)
+    children = children_of(process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert "runs are kept in" in stderr
+    assert "Run the same command again" in stderr
+    assert gone(children)
+    again = kvbench("run", scenario, "--results", results)
+    assert again.returncode in (0, 3)
+    assert "going on with" in again.stderr
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_key_has_its_line(scenario: Path) -> None:
+    scenario.write_text(SCENARIO.replace("capacity", "capacty"))
+    said = one_sentence_with_remedy(kvbench("check", scenario))
+    assert "small.yaml:4: unknown key `capacty`" in said
+    assert "`capacity`" in said
+
+
+def test_usage_errors_have_their_own_exit_code() -> None:
+    assert kvbench("run").returncode == 2
+    assert kvbench("run", "x.yaml", "--no-such-option").returncode == 2
+
+
+def test_nobody_at_the_endpoint(scenario: Path, tmp_path: Path) -> None:
+    done = kvbench("run", scenario, "--endpoint", "http://127.0.0.1:9/v1", "--results", tmp_path / "results")
+    assert "no server answers" in one_sentence_with_remedy(done)
+    assert not (tmp_path / "results").exists()  # refused before anything was made
+
+
+def test_wrong_model_and_refused_key(scenario: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    scenario.write_text(
+        SCENARIO.replace("emulator: {scale: {time: 1, bytes: 512}}", "external: {url: URL, model: nobody}")
+    )
+    with serving("--cache", "off") as url:
+        scenario.write_text(scenario.read_text().replace("URL", url))
+        said = one_sentence_with_remedy(kvbench("run", scenario, "--results", results))
+        assert "has no model nobody; it has gpt-oss-120b" in said
+    with serving("--cache", "off", "--api-key-env", "SERVER_KEY", SERVER_KEY="sk-right") as url:
+        said = one_sentence_with_remedy(kvbench("run", scenario, "--results", results, "--endpoint", url))
+        assert "refuses the API key (401)" in said
+        assert "api_key_env" in said
+
+
+def test_the_api_key_works_and_is_kept_nowhere(scenario: Path, tmp_path: Path) -> None:
+    key = "sk-this-must-stay-secret"
+    with serving("--cache", "off", "--api-key-env", "SERVER_KEY", SERVER_KEY=key) as url:
+        external = f"external: {{url: {url}, api_key_env: THE_KEY}}"
+        text = SCENARIO.replace("emulator: {scale: {time: 1, bytes: 512}}", external).replace(
+            "  g4: {cache: {warm: g4}}\n", ""
+        )
+        scenario.write_text(text.replace("[1k, 12k]", "[1k]"))
+        done = kvbench("run", scenario, "--results", tmp_path / "results", THE_KEY=key)
+        unset = kvbench("run", scenario, "--results", tmp_path / "results")
+    assert done.returncode in (0, 3), done.stderr
+    assert "THE_KEY is not set" in one_sentence_with_remedy(unset)
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(kept) > 5
+    assert not [path for path in kept if key.encode() in path.read_bytes()]
+    assert key not in done.stdout + done.stderr
+
+
+def test_an_endpoint_without_streaming(scenario: Path, tmp_path: Path) -> None:
+    with serving("--cache", "off", "--fault", "no_streaming") as url:
+        done = kvbench("run", scenario, "--results", tmp_path / "results", "--endpoint", url)
+    assert "without streaming" in one_sentence_with_remedy(done)
+
+
+def test_a_port_in_use() -> None:
+    with serving("--cache", "off") as url:
+        port = url.rsplit(":", 1)[1].removesuffix("/v1")
+        done = kvbench("serve", "--port", port, "--cache", "off")
+    assert done.returncode == 1
+    assert "in use" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_tier_in_memory(scenario: Path, tmp_path: Path) -> None:
+    if not Path("/dev/shm").is_dir():  # noqa: S108
+        pytest.skip("no tmpfs at /dev/shm here")
+    done = kvbench("run", scenario, "--set", "tiers.g4.path=/dev/shm/kvbench-test", "--results", tmp_path / "results")
+    assert "file system in memory" in one_sentence_with_remedy(done)
+
+
+def test_a_tier_that_is_a_device_or_a_file(scenario: Path, tmp_path: Path) -> None:
+    for path in ("/dev/null", str(scenario)):
+        done = kvbench("check", scenario, "--set", f"tiers.g4.path={path}")
+        assert "not a directory" in one_sentence_with_remedy(done)
+
+
+def test_a_tier_directory_of_somebody_else(scenario: Path, tmp_path: Path) -> None:
+    (tmp_path / "tier").mkdir()
+    (tmp_path / "tier" / "thesis.txt").write_text("do not delete")
+    done = kvbench("run", scenario, "--results", tmp_path / "results")
+    assert "marker" in one_sentence_with_remedy(done) or "not empty" in done.stderr
+    assert (tmp_path / "tier" / "thesis.txt").read_text() == "do not delete"
+    assert "marker" in one_sentence_with_remedy(kvbench("clean", tmp_path / "tier"))
+    assert (tmp_path / "tier" / "thesis.txt").exists()
+
+
+def test_a_result_folder_that_cannot_be_written(scenario: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = kvbench("run", scenario, "--results", tmp_path / "file")
+    assert "cannot write" in one_sentence_with_remedy(done)
+
+
+def test_more_prompts_than_the_disk_has_room_for(scenario: Path, tmp_path: Path) -> None:
+    changes = [
+        "--set",
+        "prompts.lengths=[130k]",
+        "--set",
+        "prompts.per_length=900000",
+        "--set",
+        "tiers.g4.capacity=100TB",
+    ]
+    said = one_sentence_with_remedy(kvbench("check", scenario, *changes))
+    assert "free, the scenario's prompts take" in said
+
+
+@pytest.mark.parametrize("fault", ["counters_frozen", "cached_tokens_missing"])
+def test_a_server_that_lies_gets_exit_code_3_and_no_figure(fault: str, scenario: Path, tmp_path: Path) -> None:
+    faults = f"server.emulator.faults=[{fault}]"
+    done = kvbench("run", scenario, "--set", faults, "--set", "repeats=1", "--results", tmp_path / "results")
+    assert done.returncode == 3, done.stdout + done.stderr
+    summed = store.read_json(Path(done.stdout.splitlines()[-1]) / "summary.json")
+    assert summed["treatments"]["g4"]["verdict"] in ("suspect", "invalid")
+    assert "g4" not in summed["treatments"]["g4"]["tiers"]
+
+
+def test_a_tier_that_is_read_through_the_page_cache_is_dropped_from_it(scenario: Path, tmp_path: Path) -> None:
+    """A server that reads buffered would find its files in memory in round 2; kvbench drops them first, and shows it."""
+    faults = "server.emulator.faults=[page_cache]"
+    done = kvbench("run", scenario, "--set", faults, "--results", tmp_path / "results")
+    assert done.returncode in (0, 3), done.stdout + done.stderr
+    summed = store.read_json(Path(done.stdout.splitlines()[-1]) / "summary.json")
+    steps = [step for run in summed["runs"] if run["treatment"] == "g4" for step in run["cache_steps"]]
+    dropped = [step for step in steps if step["name"] == "page cache"]
+    assert [step["outcome"] for step in dropped] == ["proven", "proven"]
+    assert all("0 B of the tier's files still resident" in step["evidence"] for step in dropped)
+    assert summed["treatments"]["g4"]["process_read_bytes"] == summed["treatments"]["g4"]["read_bytes"]
+
+
+def test_a_reset_that_keeps_its_blocks_is_found(scenario: Path, tmp_path: Path) -> None:
+    changes = ["--set", "server.emulator.faults=[reset_keeps_blocks]", "--set", "tiers.g1=100MB", "--set", "repeats=1"]
+    done = kvbench("run", scenario, *changes, "--results", tmp_path / "results")
+    assert done.returncode == 3, done.stdout + done.stderr
+    summed = store.read_json(Path(done.stdout.splitlines()[-1]) / "summary.json")
+    assert summed["treatments"]["g4"]["verdict"] == "invalid"
+    assert summed["lengths"][0]["cells"]["g4"]["median_s"] is None
+    assert summed["treatments"]["recompute"]["verdict"] != "invalid"
+
+
+def test_a_plan_is_shown_and_a_dry_run_makes_nothing(scenario: Path, tmp_path: Path) -> None:
+    for arguments in (["plan", scenario], ["run", scenario, "--dry-run", "--results", tmp_path / "results"]):
+        done = kvbench(*arguments)
+        assert done.returncode == 0
+        assert "r01-recompute" in done.stdout
+        assert "working set: 1.87 MB" in done.stdout  # 13,000 tokens x 144 bytes
+    assert not (tmp_path / "results").exists()
+    assert not (tmp_path / "tier").exists()
+
+
+def test_the_aiperf_driver_is_refused_before_anything_starts(scenario: Path, tmp_path: Path) -> None:
+    done = kvbench("run", scenario, "--driver", "aiperf", "--results", tmp_path / "results")
+    assert "not part of this version" in one_sentence_with_remedy(done)
+
+
+@pytest.mark.parametrize("name", ["run", "check", "plan", "show", "report", "serve", "clean"])
+def test_every_command_has_help_and_is_documented(name: str) -> None:
+    done = kvbench(name, "--help")
+    assert done.returncode == 0
+    assert "usage" in done.stdout.lower()
+    assert f"kvbench {name}" in Path("README.md").read_text()
