@@ -61,7 +61,10 @@ def first_request_s(url: str, results: Path) -> float:
     command = [sys.executable, "-m", "kvbench", "run", "scenarios/ttft_sweep.yaml", "--endpoint", url]
     started_ns = time.time_ns()
     process = subprocess.Popen(
-        [*command, "--results", str(results)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        [*command, "--results", str(results)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         deadline = time.monotonic() + 30
