@@ -177,7 +177,7 @@ def write_from(path: str, view: memoryview, access: Access) -> None:
         OSError: it cannot be written; no part of it is left behind.
 
     """
-    temporary = f"{path}.part"
+    temporary = f"{path}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(temporary, flags | os.O_DIRECT if access is Access.DIRECT else flags, 0o600)
     try:

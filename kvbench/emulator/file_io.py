@@ -213,7 +213,7 @@ class ThreadedFiles:
                 about = entry.stat(follow_symlinks=False)
                 if not stat.S_ISREG(about.st_mode):
                     continue
-                if entry.name.endswith(f"{SUFFIX}.part"):
+                if entry.name.endswith(f"{SUFFIX}.tmp"):
                     Path(entry.path).unlink()
                 elif entry.name.endswith(SUFFIX):
                     yield about.st_mtime_ns, entry.path, about.st_size

@@ -12,8 +12,8 @@
     64      16 n  the block hashes
     header        the payload, padded to a multiple of 4,096
 
-The payload stands for KV that no model ever computed: slices of one buffer of random bytes, chosen by the block hash,
-so that storage can neither compress it nor find equal blocks, and the same prompt always writes the same bytes.
+The payload stands for KV that no model ever computed: random bytes chosen by the block hash and mixed with it, so that
+storage can neither compress it nor find equal blocks, and the same prompt always writes the same bytes.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import hashlib
 import struct
 from dataclasses import dataclass
 
+import numpy as np
 from xxhash import xxh3_64_intdigest
 
 from kvbench.emulator.blocks import BLOCK_TOKENS, HASH_BYTES
@@ -42,7 +43,7 @@ def _padded(size_bytes: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How many blocks go into a file, and how large that makes it."""
+    """How many blocks go into a file, and how large that makes it; a block is a multiple of 16 bytes."""
 
     block_bytes: int
     blocks_per_file: int
@@ -67,9 +68,18 @@ class Geometry:
 
 
 @functools.cache
-def _noise(_seed: bytes = b"kvbench") -> bytes:
-    """Return the random bytes that all payloads are cut from; made when the first file is written."""
-    return hashlib.shake_128(_seed).digest(_NOISE_BYTES)
+def _noise() -> np.ndarray:
+    """Return the random words that all payloads are made from; built when the first file is written."""
+    return np.frombuffer(hashlib.shake_128(b"kvbench").digest(_NOISE_BYTES), "<u8")
+
+
+def _payload(hashes: bytes, block_bytes: int) -> bytes:
+    """Return the KV of these blocks: for each a piece of the noise, from where its hash says, mixed with its hash."""
+    keys = np.frombuffer(hashes, "<u8").reshape(-1, 2)
+    starts = (keys[:, :1] % (_NOISE_BYTES // 8)).astype(np.int64)
+    pieces = _noise().take(starts + np.arange(block_bytes // 8), mode="wrap")
+    mixed: bytes = (pieces ^ keys[:, 1:]).tobytes()
+    return mixed
 
 
 def encode(view: memoryview, hashes: bytes, geometry: Geometry) -> memoryview:
@@ -77,28 +87,14 @@ def encode(view: memoryview, hashes: bytes, geometry: Geometry) -> memoryview:
     blocks = len(hashes) // HASH_BYTES
     header_bytes, payload_bytes = geometry.header_bytes(blocks), blocks * geometry.block_bytes
     size_bytes = geometry.file_bytes(blocks)
-    at = header_bytes
-    for block in range(blocks):
-        at = _put_block(view, at, hashes[block * HASH_BYTES : block * HASH_BYTES + 8], geometry.block_bytes)
-    view[at:size_bytes] = bytes(size_bytes - at)
     payload = view[header_bytes : header_bytes + payload_bytes]
+    payload[:] = _payload(hashes, geometry.block_bytes)
+    view[header_bytes + payload_bytes : size_bytes] = bytes(size_bytes - header_bytes - payload_bytes)
     view[:header_bytes] = bytes(header_bytes)
     fields = (MAGIC, header_bytes, blocks, geometry.block_bytes, BLOCK_TOKENS, payload_bytes)
     _FIELDS.pack_into(view, 0, *fields, xxh3_64_intdigest(payload), xxh3_64_intdigest(hashes))
     view[FIXED_HEADER_BYTES : FIXED_HEADER_BYTES + len(hashes)] = hashes
     return view[:size_bytes]
-
-
-def _put_block(view: memoryview, at: int, seed: bytes, block_bytes: int) -> int:
-    """Copy the payload of one block to `at` and return where it ends."""
-    noise, left = _noise(), block_bytes
-    offset = int.from_bytes(seed, "little")
-    while left:
-        length = min(left, _NOISE_BYTES // 2)
-        start = offset % (_NOISE_BYTES - length)
-        view[at : at + length] = noise[start : start + length]
-        at, left, offset = at + length, left - length, offset // 3
-    return at
 
 
 def check(view: memoryview, hashes: bytes, geometry: Geometry) -> str | None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from xxhash import xxh3_128_digest
+
 from kvbench.emulator.blocks import (
     BLOCK_TOKENS,
     CHAT_TOKENS_PER_MESSAGE,
@@ -16,7 +18,6 @@ from kvbench.emulator.blocks import (
     render_chat,
     token_ids,
 )
-from xxhash import xxh3_128_digest
 
 ROOT = chain_root("model", 144)
 TEXTS = st.one_of(

@@ -6,8 +6,9 @@ import time
 from dataclasses import replace
 
 import pytest
+
 from kvbench.emulator.settings import DEFAULT_PROFILE, load_profile
-from virtual_world import ROUND_FIGURES, World, prompt_of
+from tests.emulator.virtual_world import ROUND_FIGURES, World, prompt_of
 
 
 def test_recompute_is_the_prefill_alone() -> None:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from emulator_server import MODEL, failure, g4, launch, running, wait_for
+
 from kvbench.emulator.direct_io import probe
-from test_emulator_faults import storage_bytes
-from virtual_world import words
+from tests.emulator.emulator_server import MODEL, failure, g4, launch, running, wait_for
+from tests.emulator.test_emulator_faults import storage_bytes
+from tests.emulator.virtual_world import words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,7 +158,7 @@ def test_pending_writes_are_finished_on_sigterm(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
     assert len(files_in(tmp_path / "t")) == 67  # 1,875 blocks
-    assert not list((tmp_path / "t").glob("*.part"))
+    assert not list((tmp_path / "t").glob("*.tmp"))
 
 
 def test_concurrent_requests_of_one_prompt_agree(tmp_path: Path) -> None:

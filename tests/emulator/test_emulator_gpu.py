@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
 from kvbench.emulator.gpu import Gpu
 from kvbench.emulator.settings import DEFAULT_PROFILE, PROFILES, load_profile
 from kvbench.errors import ServerError
-from ruamel.yaml import YAML
-from virtual_world import ROUND_FIGURES
+from tests.emulator.virtual_world import ROUND_FIGURES
 
 KV_BYTES = 73_728
 
@@ -38,7 +41,7 @@ def test_storage_counts_only_beyond_the_path() -> None:
 def test_chunks_add_up_to_the_whole(cuts: list[int]) -> None:
     gpu = Gpu(load_profile(DEFAULT_PROFILE).figures, KV_BYTES)
     cuts = sorted(cuts)
-    parts = sum(gpu.prefill_s(a, b) for a, b in zip(cuts, cuts[1:], strict=False))
+    parts = sum(gpu.prefill_s(a, b) for a, b in pairwise(cuts))
     assert parts == pytest.approx(gpu.prefill_s(cuts[0], cuts[-1]))
 
 

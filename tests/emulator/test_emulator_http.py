@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import openai
 import pytest
-from emulator_server import MODEL, Server, failure, running
-from virtual_world import words
+
+from tests.emulator.emulator_server import MODEL, Server, failure, running
+from tests.emulator.virtual_world import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,10 +5,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from kvbench.emulator.blocks import HASH_BYTES, hash_prompt
 from kvbench.emulator.files import Geometry
 from kvbench.emulator.tiers import FileTier, Loaded, MemoryTier
-from virtual_world import BLOCK_BYTES, ModelledFiles, VirtualClock, prompt_of, words
+from tests.emulator.virtual_world import BLOCK_BYTES, ModelledFiles, VirtualClock, prompt_of, words
 
 GEOMETRY = Geometry(BLOCK_BYTES, blocks_per_file=4)
 
@@ -198,5 +199,5 @@ def test_runs_of_a_chain_never_overlap() -> None:
     for tokens in (48, 144, 256):
         keep(tier, files, prompt_of(tokens).chain)
     runs = tier._stored_runs(prompt_of(256).chain, 0, 16)
-    assert [run.start for run in runs][0] == 0
+    assert runs[0].start == 0
     assert all(a.stop == b.start for a, b in pairwise(runs))
