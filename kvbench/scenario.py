@@ -305,7 +305,9 @@ def _plain(node: Any) -> Any:
 def _first_error(fault: ValidationError, tree: CommentedMap, path: Path) -> ScenarioError:
     """Turn pydantic's first complaint into one sentence with the line that is to blame."""
     found = fault.errors()
-    error = next((one for one in found if one["type"] == "extra_forbidden"), found[0])  # a typo explains what is missing
+    error = next(
+        (one for one in found if one["type"] == "extra_forbidden"), found[0]
+    )  # a typo explains what is missing
     cause = error.get("ctx", {}).get("error")
     where = cause.where if isinstance(cause, _Located) else error["loc"]
     line, trail = _locate(tree, where)

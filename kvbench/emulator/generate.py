@@ -71,10 +71,10 @@ class Answer:
     def _stamp_first(self) -> None:
         """Note when the first chunk with a token leaves, right before it does."""
         ttft_s = asyncio.get_running_loop().time() - self.generation.arrived_s
-        self.first_sent_ns = time.time_ns()
         self.overrun_s = ttft_s - self._modelled_ttft_s
         self._counts.ttft_s.observe(ttft_s)
         self._counts.overrun_s.observe(self.overrun_s)
+        self.first_sent_ns = time.time_ns()
 
     def _stamp_last(self) -> None:
         self._counts.latency_s.observe(asyncio.get_running_loop().time() - self.generation.arrived_s)
@@ -101,19 +101,26 @@ class Answer:
         )
 
     async def stream(self) -> web.StreamResponse:
-        """Send server-sent events, one chunk a token; tokens that are due together leave in one write."""
+        """Send server-sent events, one chunk a token; tokens that are due together leave in one write.
+
+        The second write keeps a token's distance from the first even when the first was late: no GPU gives two tokens
+        at once, and a client could not tell when the first one came.
+        """
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         await response.prepare(self.request)
         if "hang" in self.faults:
             await asyncio.Event().wait()
         if "first_chunk_empty" in self.faults:
             await response.write(self.writing.word(""))
-        sent = 0
+        sent, second_s = 0, 0.0
         while sent < self.generation.output_tokens:
             due = await self.feed.take()
+            events = self._words(sent, due)
             if not sent:
                 self._stamp_first()
-            events = self._words(sent, due)
+                second_s = asyncio.get_running_loop().time() + self.machine.token_gap_s
+            else:
+                await asyncio.sleep(max(0.0, second_s - asyncio.get_running_loop().time()))
             sent += due
             if faulty := self.faults & {"cut_stream", "error_chunk"}:
                 await response.write(events)

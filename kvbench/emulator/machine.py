@@ -59,6 +59,12 @@ class Machine:
     faults: Faults
     root: bytes
 
+    @property
+    def token_gap_s(self) -> float:
+        """Seconds between two tokens of a request that is alone."""
+        fixed = self.settings.fixed_latency_s is not None
+        return self.settings.token_gap_s if fixed else self.gpu.decode_s(1)
+
     async def drain(self) -> bool:
         """Wait until all tier writes are done; False if that takes longer than `DRAIN_S`."""
         loop = asyncio.get_running_loop()

@@ -7,19 +7,18 @@ from typing import Any
 from kvbench.report.grid import percent, ratio
 from kvbench.units import format_count, format_duration
 
-_STATES = {
-    "off": "it is recomputed",
-    "cold": "the cache starts empty",
-}
-
 
 def answers(summary: dict[str, Any]) -> list[str]:
     """Give one sentence for each treatment beside the baseline, or for each treatment where there is no baseline."""
     baseline = summary["baseline"]
     others = [name for name in summary["treatments"] if name != baseline]
     if baseline is None or not others:
-        return [_alone(name, summary) for name in summary["treatments"]]
-    return [_compared(name, baseline, summary) for name in others]
+        sentences = [_alone(name, summary) for name in summary["treatments"]]
+    else:
+        sentences = [_compared(name, baseline, summary) for name in others]
+    if summary["complete"]:
+        return sentences
+    return [f"So far, after {len(summary['runs'])} of {summary['runs_planned']} runs: {text}" for text in sentences]
 
 
 def _compared(name: str, baseline: str, summary: dict[str, Any]) -> str:
@@ -28,22 +27,24 @@ def _compared(name: str, baseline: str, summary: dict[str, Any]) -> str:
     if row is None:
         return f"{name} cannot be compared with {baseline}: no round has a usable run of both."
     cell, reference = row["cells"][name], row["cells"][baseline]
-    here, there = _phrase(name, summary), _phrase(baseline, summary)
     low, high, factor = cell["speed_up_low"], cell["speed_up_high"], cell["speed_up"]
     counts = f"n = {cell['n']} each" if cell["n"] == reference["n"] else f"n = {cell['n']} and {reference['n']}"
     medians = f"{format_duration(cell['median_s'])} against {format_duration(reference['median_s'])} at the median"
-    start = f"At {format_count(row['isl'])} tokens TTFT"
+    start = f"At {format_count(row['isl'])} tokens"
     rounds = cell["speed_up_rounds"]
     if rounds > 1 and low <= 1 <= high:
-        text = f"{start} shows no difference between {here} and {there} ({medians}, {counts}; "
-        return f"{text}the ratio lies between {ratio(low)} and {ratio(high)} over {rounds} rounds); {_served(cell)}."
+        text = f"{start} no difference in TTFT is shown between {name} and {baseline} ({medians}, {counts}; "
+        return f"{text}their ratio lies between {low:.4g} and {high:.4g} over {rounds} rounds); {_served(cell)}."
+    here, there = _phrase(name, row, summary), _phrase(baseline, row, summary).replace("when KV", "when it")
     word, low, high, factor = (
         ("shorter", low, high, factor) if factor >= 1 else ("longer", 1 / high, 1 / low, 1 / factor)
     )
     spread = (
         "one round, so no spread is known" if rounds == 1 else f"{ratio(low)} to {ratio(high)} over {rounds} rounds"
     )
-    return f"{start} is {ratio(factor)} {word} {here} than {there} ({medians}, {counts}; {spread}); {_served(cell)}."
+    return (
+        f"{start} TTFT is {ratio(factor)} {word} {here} than {there} ({medians}, {counts}; {spread}); {_served(cell)}."
+    )
 
 
 def _alone(name: str, summary: dict[str, Any]) -> str:
@@ -52,19 +53,23 @@ def _alone(name: str, summary: dict[str, Any]) -> str:
         return f"No figure can be given for {name}: it has no usable run."
     cell = row["cells"][name]
     spread = f"{format_duration(cell['min_s'])} to {format_duration(cell['max_s'])}"
-    text = f"At {format_count(row['isl'])} tokens the median TTFT {_phrase(name, summary)} is"
+    text = f"At {format_count(row['isl'])} tokens the median TTFT {_phrase(name, row, summary)} is"
     reason = "" if summary["baseline"] else " No baseline is named, so no speed-up is given."
     return f"{text} {format_duration(cell['median_s'])} (n = {cell['n']}, {spread}); {_served(cell)}.{reason}"
 
 
-def _phrase(name: str, summary: dict[str, Any]) -> str:
-    """Describe a treatment by its cache state, by its name too where two treatments share a state."""
+def _phrase(name: str, row: dict[str, Any], summary: dict[str, Any]) -> str:
+    """Describe a treatment by its cache state, by its name where two share a state; an unproven state is `meant`."""
     states = [item["cache_state"] for item in summary["treatments"].values()]
     state = summary["treatments"][name]["cache_state"]
     if states.count(state) > 1 or state is None:
         return f"under {name}"
-    tier = state.removeprefix("warm(").removesuffix(")").upper()
-    return f"when KV is read back from {tier}" if state.startswith("warm") else f"when {_STATES.get(state, state)}"
+    warm = state.startswith("warm")
+    tier = state.removeprefix("warm(").removesuffix(")") if warm else "recompute"
+    word = "is" if set(row["cells"][name]["tiers"]) == {tier} else "is meant to be"
+    if warm:
+        return f"when KV {word} read back from {tier.upper()}"
+    return f"when KV {word} recomputed" if state == "off" else "when the cache starts empty"
 
 
 def _served(cell: dict[str, Any]) -> str:

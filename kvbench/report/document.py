@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench import __version__
 from kvbench.errors import StorageError
-from kvbench.report import answer, evidence, figures, material, plots, setting
+from kvbench.report import answer, evidence, figures, material, plots, series, setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +64,7 @@ def render(one: Material) -> str:
         keep_trailing_newline=True,
     )
     drawn = {"ttft": plots.ttft_plot(one), "published": plots.published_plot(one)}
-    pictures = {name: Markup(svg) for name, svg in drawn.items() if svg is not None}  # noqa: S704 - our own SVG
+    pictures = {name: svg and Markup(svg) for name, svg in drawn.items()}  # noqa: S704 - our own SVG
     return environment.get_template("report.html.j2").render(**_content(one), plots=pictures)
 
 
@@ -75,6 +75,7 @@ def _content(one: Material) -> dict[str, Any]:
         "summary": one.summary,
         "answers": answer.answers(one.summary),
         "asked": setting.asked(one),
+        "compared": bool(series.speed_up_series(one)),
         "done": setting.complete_text(one),
         "reasons": evidence.reasons(one),
         "measured": figures.measured_grid(one),

@@ -6,7 +6,7 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from kvbench.report.figures import served_cell
-from kvbench.report.grid import NOTHING, Cell, Column, Grid, Line, difference, line, percent, shown
+from kvbench.report.grid import NOTHING, SPACE, Cell, Column, Grid, Line, difference, line, percent, shown
 from kvbench.units import format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ def reasons(material: Material) -> list[dict[str, Any]]:
 def proof_grid(material: Material) -> Grid:
     """Give one row for each treatment: what served it, and the bytes by three independent sources."""
     columns = (
-        Column("Treatment", "text"),
+        Column("Treatment", "name"),
         Column("Runs used / made"),
         Column("Served from", "text"),
         Column("Cached tokens"),
         Column("Hit efficiency"),
-        Column("Tier counters"),
-        Column("/proc/PID/io"),
+        Column("Tier's count"),
+        Column("Kernel's count"),
         Column("Manifest"),
         Column("Storage rate"),
         Column("Ledger", "text"),
@@ -76,7 +76,7 @@ def _proof_line(material: Material, name: str) -> Line:
 
 
 def _bytes_cell(count: float) -> Cell:
-    return Cell(format_size(count), f"{count:,.0f} B" if count >= 1000 else "")
+    return Cell(format_size(count), f"{count:,.0f}{SPACE}B" if count >= 1000 else "")
 
 
 def _compared_bytes(value: float | None, counters: float, missing: str) -> Cell:
@@ -90,15 +90,16 @@ def _rate_cell(rate: float | None, scale: dict[str, Any] | None) -> Cell:
     if rate is None:
         return Cell("nothing read")
     full = f"{format_rate(rate * scale['bytes'] / scale['time'])} at full scale" if scale else ""
-    return Cell(format_rate(rate), full)
+    return Cell(format_rate(rate).replace(" ", SPACE), full)
 
 
 def _ledger_cell(material: Material, name: str) -> Cell:
     """Say in how many runs the books close; the first gap where they do not."""
     ledgers = [run["ledger"] for run in material.runs_of(name)]
     gaps = [ledger["gap"] for ledger in ledgers if ledger["gap"]]
-    text = f"closes in {len(ledgers) - len(gaps)} of {len(ledgers)}"
-    return Cell(text, gaps[0] if gaps else "", "suspect" if gaps else "")
+    if gaps:
+        return Cell(f"open in {len(gaps)} of {len(ledgers)} runs", gaps[0], "suspect")
+    return Cell("closes", f"all{SPACE}{len(ledgers)}{SPACE}runs")
 
 
 # -- steps ------------------------------------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ def step_grids(material: Material) -> list[dict[str, Any]]:
 
 def odd_steps_grid(material: Material) -> Grid | None:
     """List each step of any run that was neither proven nor done; None where there is none."""
-    columns = (Column("Run", "text"), Column("Step", "text"), Column("Outcome", "text"), Column("Evidence", "long"))
+    columns = (Column("Run", "name"), Column("Step", "text"), Column("Outcome", "text"), Column("Evidence", "long"))
     lines = tuple(
         line(run["run_id"], step["name"], _outcome(step), step["evidence"])
         for run in material.summary["runs"]
@@ -144,13 +145,13 @@ def _outcome(step: dict[str, Any]) -> Cell:
 def runs_grid(material: Material) -> Grid:
     """Show every planned run in its order: verdict, attempt, requests, tiers, reasons."""
     columns = (
-        Column("Run", "text"),
+        Column("Run", "name"),
         Column("Started (UTC)", "text"),
         Column("Verdict", "text"),
         Column("Attempt"),
         Column("Answered"),
         Column("Served from", "text"),
-        Column("Load"),
+        Column("Load phase"),
         Column("Reasons", "long"),
     )
     sealed = {run["run_id"]: run for run in material.summary["runs"]}
@@ -169,11 +170,11 @@ def _run_line(run: dict[str, Any] | None, run_id: str) -> Line:
         told = "none"
     return line(
         Cell(run_id, mark="key"),
-        moment(run["started"]).partition(" ")[2] or NOTHING,
+        moment(run["started"]),
         Cell(run["word"], mark=run["word"]),
         str(run["attempt"]),
         f"{run['ok']} of {run['requests']}",
-        ", ".join(f"{tier} {count}" for tier, count in sorted(run["tiers"].items())) or NOTHING,
+        ", ".join(f"{tier}{SPACE}{count}" for tier, count in sorted(run["tiers"].items())) or NOTHING,
         format_duration(run["load_s"]),
         told,
         mark="struck" if invalid else "",
@@ -191,7 +192,7 @@ def moment(text: str) -> str:
 def client_grid(material: Material) -> Grid:
     """Show for each run how well the instrument itself did."""
     columns = (
-        Column("Run", "text"),
+        Column("Run", "name"),
         Column("Stamps", "text"),
         Column("Upper bounds"),
         Column("Send lag, median / max"),

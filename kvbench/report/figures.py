@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kvbench.report.grid import NOTHING, Cell, Column, Grid, Line, line, percent, ratio, shown, three_digits
+from kvbench.report.grid import NOTHING, SPACE, Cell, Column, Grid, Line, line, percent, ratio, shown, three_digits
 from kvbench.units import format_count, format_duration
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def measured_grid(material: Material) -> Grid:
     compared = _has_comparison(material.summary)
     columns = [
         Column("Prompt tokens"),
-        Column("Treatment", "text"),
+        Column("Treatment", "name"),
         Column("n"),
         Column("Median TTFT"),
         Column("Min to max"),
@@ -40,10 +40,10 @@ def _places(material: Material) -> Iterator[tuple[dict[str, Any], str]]:
             yield row, name
 
 
-def _start(row: dict[str, Any], name: str) -> tuple[Cell | str, str]:
-    """Give the first cell of a row, with the length only where a new one begins, and the row's mark."""
+def _start(row: dict[str, Any], name: str) -> tuple[Cell, str]:
+    """Give the first cell of a row, stronger where a new length begins, and the row's mark."""
     first = name == next(iter(row["cells"]))
-    return (Cell(format_count(row["isl"]), mark="key"), "begin") if first else ("", "")
+    return Cell(format_count(row["isl"]), mark="key" if first else "quiet"), "begin" if first else ""
 
 
 def _measured_line(material: Material, row: dict[str, Any], name: str, *, compared: bool) -> Line:
@@ -51,7 +51,6 @@ def _measured_line(material: Material, row: dict[str, Any], name: str, *, compar
     length, mark = _start(row, name)
     rows = material.measured(name, row["isl"])
     upper = sum(one.ttft_bound == "upper" for one in rows if one.status == "ok")
-    count = Cell(str(cell["n"]), "; ".join(_left_out(material, name, rows)))
     if cell["median_s"] is None:
         reason = Cell(_why_empty(material, name), mark="invalid")
         figures: list[Cell | str] = [reason, NOTHING, NOTHING, NOTHING]
@@ -61,17 +60,13 @@ def _measured_line(material: Material, row: dict[str, Any], name: str, *, compar
         figures = [median, spread, served_cell(cell["tiers"]), f"{upper} of {cell['n']}"]
     if compared:
         figures += _speed_up_cells(cell, is_baseline=name == material.summary["baseline"])
-    return line(length, name, count, *figures, mark=mark)
+    return line(length, name, _count_cell(material, row, name), *figures, mark=mark)
 
 
-def _left_out(material: Material, name: str, rows: list[Any]) -> Iterator[str]:
-    """Say what does not enter the figures of a cell."""
-    failed = sum(row.status != "ok" for row in rows)
-    invalid = sum(run["word"] == "invalid" for run in material.runs_of(name))
-    if failed:
-        yield f"{failed} failed"
-    if invalid:
-        yield f"{invalid} invalid {'run' if invalid == 1 else 'runs'} left out"
+def _count_cell(material: Material, row: dict[str, Any], name: str) -> Cell:
+    """Show n, and beside it the planned number where some requests are missing, failed, or of an invalid run."""
+    n, planned = row["cells"][name]["n"], material.planned(name, row["isl"])
+    return Cell(str(n)) if n == planned else Cell(f"{n} of {planned}", mark="suspect")
 
 
 def _why_empty(material: Material, name: str) -> str:
@@ -87,7 +82,7 @@ def served_cell(tiers: dict[str, int]) -> Cell:
     if not total:
         return Cell(NOTHING)
     ordered = sorted(tiers.items(), key=lambda item: -item[1])
-    text = ", ".join(f"{tier} {percent(count / total)}" for tier, count in ordered)
+    text = ", ".join(f"{tier}{SPACE}{percent(count / total)}" for tier, count in ordered)
     below = ", ".join(f"{tier} {count} of {total}" for tier, count in ordered) if len(ordered) > 1 else ""
     return Cell(text, below, "suspect" if {"unproven", "mixed"} & set(tiers) else "")
 
@@ -97,8 +92,9 @@ def _speed_up_cells(cell: dict[str, Any], *, is_baseline: bool) -> list[Cell | s
         return [Cell("baseline", mark="quiet"), NOTHING, NOTHING]
     if cell["speed_up"] is None:
         return [Cell("no shared round", mark="quiet"), NOTHING, "0"]
-    spread = f"{ratio(cell['speed_up_low'])} to {ratio(cell['speed_up_high'])}"
-    return [Cell(ratio(cell["speed_up"]), mark="key"), spread, str(cell["speed_up_rounds"])]
+    rounds = cell["speed_up_rounds"]
+    spread = f"{ratio(cell['speed_up_low'])} to {ratio(cell['speed_up_high'])}" if rounds > 1 else NOTHING
+    return [Cell(ratio(cell["speed_up"]), mark="key"), spread, str(rounds)]
 
 
 # -- beside the published figures -------------------------------------------------------------------------------------
@@ -110,7 +106,7 @@ def published_grid(material: Material) -> Grid | None:
     scale, publication = summary["scale"], summary["published"]
     if not scale and not publication:
         return None
-    columns = [Column("Prompt tokens"), Column("Treatment", "text"), Column("Measured median")]
+    columns = [Column("Prompt tokens"), Column("Treatment", "name"), Column("Measured median")]
     columns += [Column(f"Full-scale equivalent (x {scale['time']:g})")] if scale else []
     columns += [Column("Published"), Column("", "text"), Column("Measured / published")] if publication else []
     if _has_comparison(summary):
@@ -140,6 +136,7 @@ def _compared_cells(row: dict[str, Any], name: str, summary: dict[str, Any]) -> 
     cell = row["cells"][name]
     values: list[Cell | str] = [shown(cell["speed_up"], ratio)]
     if summary["published"]:
-        printed = row["published_speed_up"] if name != summary["baseline"] else None
+        other = name == summary["baseline"] or cell["published_s"] is None
+        printed = None if other else row["published_speed_up"]
         values.append(Cell(shown(printed, "{:g}x".format), mark="published"))
     return [*values, shown(cell["recompute_over_load"], three_digits)]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 NOTHING = "\u2013"  # an en dash
-_SPACE = "\u00a0"
+SPACE = "\u00a0"  # does not break
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its heading, and `number`, `text` or `long` for the alignment and the width."""
+    """One column: its heading, and `number`, `text`, `name` or `long` for its alignment and width."""
 
     heading: str
     kind: str = "number"
@@ -69,11 +69,11 @@ def three_digits(value: float) -> str:
 
 def percent(share: float) -> str:
     """Write a share, with a space that does not break: 1 to "100 %", 0.99956 to "99.96 %"."""
-    return f"{share * 100:.4g}{_SPACE}%"
+    return f"{share * 100:.4g}{SPACE}%"
 
 
 def difference(value: float, reference: float) -> str:
     """Write by how much a value lies above a reference, in percent of the reference."""
     if value == reference:
         return "equal"
-    return f"{(value / reference - 1) * 100:+.2f}{_SPACE}%" if reference else "reference is 0"
+    return f"{(value / reference - 1) * 100:+.2f}{SPACE}%" if reference else "reference is 0"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _HIDDEN = "[hidden]"
 _SECRETS = (
     (re.compile(r"(?<=://)[^\s/?#\"'<>]*@"), f"{_HIDDEN}@"),
-    (re.compile(r"(?i)(?<=\bbearer )[\w.~+/=-]{8,}"), _HIDDEN),
+    (re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}"), rf"\1{_HIDDEN}"),
     (re.compile(r"(?i)(?<=[?&])((?:api[_-]?)?key|token|access_token|secret|password)=[^\s&#\"'<>]+"), rf"\1={_HIDDEN}"),
     (re.compile(r"\b(?:sk|hf|nvapi|ghp)[-_][\w-]{16,}"), _HIDDEN),
 )
@@ -47,6 +47,15 @@ class Material:
             for row in self.rows[run["run_id"]]
             if row.phase == "measure" and row.isl_target == isl
         ]
+
+    def planned(self, treatment: str, isl: int) -> int:
+        """Return how many requests of one length under one treatment were planned."""
+        return sum(
+            draw["isl_target"] == isl
+            for spec in self.plan["runs"]
+            if spec["treatment"] == treatment
+            for draw in spec["draws"]
+        )
 
 
 def read(result: Path) -> Material:

@@ -29,7 +29,7 @@ def asked(material: Material) -> Facts:
     if summary["scale"]:
         facts.append(("Scale", f"GPU time / {summary['scale']['time']:g}, KV bytes / {summary['scale']['bytes']:,}"))
     if summary["published"]:
-        facts.append(("Beside", f"{summary['published']['title']}, {summary['published']['section']}"))
+        facts.append(("Beside", str(material.plan["asked"]["published"]).replace("/", ", ")))
     return facts
 
 
@@ -37,7 +37,7 @@ def groups(material: Material) -> list[tuple[str, Facts]]:
     """Give all facts in groups: the result, the software, the server, the host, and each path."""
     facts, plan = material.facts, material.plan
     software, host = facts.get("software", {}), facts.get("host", {})
-    git = software.get("git") or {}
+    git, first = software.get("git") or {}, material.summary["runs"][0]["run_id"]
     found = [
         (
             "Result",
@@ -57,7 +57,7 @@ def groups(material: Material) -> list[tuple[str, Facts]]:
                 ("working tree", _tree_text(git.get("dirty"))),
             ],
         ),
-        ("Server", _flat({"url": material.server["url"], **material.server.get("info", {})})),
+        (f"Server of run {first}", _flat({"url": material.server["url"], **material.server.get("info", {})})),
         ("Host", [(_label(name), _value(name, value)) for name, value in host.items()]),
     ]
     for role, path in facts.get("paths", {}).items():
@@ -88,7 +88,7 @@ def _label(name: str) -> str:
 
 def _value(name: str, value: Any) -> str:
     if name.endswith("_bytes") and isinstance(value, int | float):
-        return f"{format_size(value)} ({value:,} B)"
+        return f"{format_size(value)} ({value:,} B)" if value >= 1000 else format_size(value)
     if isinstance(value, list):
         return ", ".join(_text(item) for item in value) or "none"
     return _text(value)

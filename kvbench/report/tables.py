@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from kvbench.shapes import shape_of
+from kvbench.plan import working_set_bytes
 from kvbench.units import format_count, format_rate, format_size
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def length_table(summary: dict[str, Any]) -> Table:
     for heading in ("median\ns", "min to max\ns", "n", "as\nnamed"):
         table.add_column(heading, justify="right", no_wrap=True)
     if summary["baseline"]:
-        table.add_column("speed-up\n(publ.)", justify="right", style="bold", no_wrap=True)
+        heading = "speed-up\n(publ.)" if summary["published"] else "speed-\nup"
+        table.add_column(heading, justify="right", style="bold", no_wrap=True)
     if summary["scale"]:
         table.add_column("at full\nscale s", justify="right", style="cyan", no_wrap=True)
     if summary["published"]:
@@ -163,7 +164,7 @@ def print_plan(plan: Plan, scenario: Scenario, console: Console) -> None:
         tokens = sum(draw.isl_target for draw in spec.draws)
         table.add_row(spec.run_id, spec.treatment, str(spec.repeat), str(len(spec.draws)), f"{tokens:,}")
     console.print(table)
-    need = working_set_bytes(plan, scenario)
+    need = working_set_bytes(scenario)
     if need is None:
         console.print("working set: not known, the server's KV bytes per token are not in the scenario")
         return
@@ -176,12 +177,3 @@ def print_plan(plan: Plan, scenario: Scenario, console: Console) -> None:
             console.print(f"  {name}: {format_size(capacity)}, {fits}")
     if scenario.tiers.g1 >= need:
         console.print("  the working set fits g1: this scenario cannot show what offloading does", style="yellow")
-
-
-def working_set_bytes(plan: Plan, scenario: Scenario) -> float | None:
-    """Return the KV bytes of all prompts of the pool, after the scale; None for a server whose model is not known."""
-    emulator = scenario.server.emulator
-    if emulator is None:
-        return None
-    tokens = sum(draw.isl_target for draw in plan.pool)
-    return tokens * shape_of(emulator.model).kv_bytes_per_token / emulator.scale.bytes

@@ -61,6 +61,7 @@ def serve(spec: EmulatorSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Ite
 def _command(spec: EmulatorSpec, tiers: Tiers, *, cache_on: bool) -> list[str]:
     command = [sys.executable, "-m", "kvbench.emulator", "--profile", spec.profile]
     command += ["--time", str(spec.scale.time), "--bytes", str(spec.scale.bytes)]
+    command += ["--end-with-parent", str(os.getpid())]
     command += ["--instances", str(spec.instances), "--io-threads", str(spec.io_threads)]
     command += ["--g1", str(tiers.g1), "--cache", "on" if cache_on else "off"]
     if tiers.g4 is not None and cache_on:

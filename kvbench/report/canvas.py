@@ -1,0 +1,202 @@
+"""The paper under the plots: panels, scales, marks, labels that do not overlap, and the SVG they end as."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING, Any
+
+from kvbench.report.grid import ratio
+from kvbench.units import format_count
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from kvbench.report.series import Series
+
+INK = "#222222"
+_RULE = "#d9d9d9"
+_WIDTH_IN = 7.2
+_LABEL_GAP_PT = 11.0
+STYLE: Any = {
+    "svg.fonttype": "path",
+    "svg.hashsalt": "kvbench",
+    "font.family": "DejaVu Sans",
+    "font.size": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.unicode_minus": False,
+    "text.parse_math": False,
+}
+
+
+def panels(*, with_lower: bool) -> tuple[Figure, Axes, Axes | None]:
+    """Lay out one panel, or two that share their lengths; fixed margins, room for labels at the right."""
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    height = 4.6 if with_lower else 3.1
+    figure = Figure(figsize=(_WIDTH_IN, height))
+    left, width = 0.09, 0.755
+    if not with_lower:
+        return figure, figure.add_axes((left, 0.145, width, 0.70)), None
+    return figure, figure.add_axes((left, 0.47, width, 0.48)), figure.add_axes((left, 0.10, width, 0.295))
+
+
+def prepare_lengths(axes: Axes, lengths: Sequence[int]) -> None:
+    """Put the ticks at the lengths that were measured, on a log scale where they span more than a factor of 20."""
+    low, high = lengths[0], lengths[-1]
+    if high >= 20 * low:
+        axes.set_xscale("log")
+        axes.set_xlim(low / 1.25, high * 1.25)
+    else:
+        span = (high - low) or low
+        axes.set_xlim(low - 0.05 * span, high + 0.04 * span)
+    kept: list[int] = []
+    for length in reversed(lengths):  # the longest is the one that is talked about
+        if not kept or _place(axes, kept[-1])[0] - _place(axes, length)[0] >= 30:
+            kept.append(length)
+    axes.set_xticks(kept, [format_count(length) for length in kept])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("prompt tokens")
+    axes.grid(axis="y", color=_RULE, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def prepare_seconds(axes: Axes, low: float, high: float) -> None:
+    """Set a log scale in seconds, with ticks that suit its span."""
+    from matplotlib.ticker import FixedLocator, NullLocator  # noqa: PLC0415
+
+    low, high = low / 1.5, high * 1.5
+    axes.set_yscale("log")
+    axes.set_ylim(low, high)
+    steps = (1.0,) if high / low > 3000 else (1.0, 3.0) if high / low > 20 else (1.0, 2.0, 5.0)
+    ticks = [step * 10.0**power for power in range(-7, 6) for step in steps]
+    axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: _seconds(value))
+
+
+def _seconds(value: float) -> str:
+    if value >= 1:
+        return f"{value:g} s"
+    return f"{value * 1e3:g} ms" if value >= 1e-3 else f"{value * 1e6:g} us"
+
+
+def prepare_ratios(axes: Axes, low: float, high: float) -> None:
+    """Set a scale from zero, or a logarithmic one where treatments lie too far apart for it."""
+    from matplotlib.ticker import FixedLocator, NullLocator  # noqa: PLC0415
+
+    low = min(low, 1.0)
+    if high < 100 * low:
+        axes.set_ylim(0, high * 1.22)
+    else:
+        axes.set_yscale("log")
+        axes.set_ylim(low / 1.6, high * 1.8)
+        ticks = [10.0**power for power in range(-6, 7)]
+        axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.6g}x")
+
+
+def _shifted(axes: Axes, points_right: float) -> Any:
+    """Return the data transform moved to the right by so many points, so that treatments do not hide one another."""
+    from matplotlib.transforms import ScaledTranslation  # noqa: PLC0415
+
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # noqa: S101 - made by `panels`
+    return axes.transData + ScaledTranslation(points_right / 72, 0, figure.dpi_scale_trans)
+
+
+def draw_series(axes: Axes, one: Series, shift: float) -> None:
+    """Draw a line through medians with whiskers from the least to the most."""
+    where = _shifted(axes, shift)
+    axes.vlines(one.lengths, one.lows, one.highs, color=one.colour, linewidth=1.1, transform=where)
+    for ends in (one.lows, one.highs):
+        axes.plot(one.lengths, ends, "_", color=one.colour, markersize=5, transform=where)
+    axes.plot(
+        one.lengths, one.medians, color=one.colour, marker=one.marker, markersize=4.5, linewidth=1.3, transform=where
+    )
+
+
+def draw_points(axes: Axes, points: Sequence[tuple[int, float]], colour: str, shift: float) -> None:
+    """Draw each request as a dot of its own."""
+    lengths, times = zip(*points, strict=True)
+    where = _shifted(axes, shift)
+    axes.plot(lengths, times, "o", color=colour, alpha=0.45, markersize=2.6, markeredgewidth=0, transform=where)
+
+
+def write_values(axes: Axes, one: Series) -> None:
+    """Write each speed-up above its whisker, where the lengths leave room."""
+    for length, value, high in zip(one.lengths, one.medians, one.highs, strict=True):
+        if length not in axes.get_xticks():
+            continue
+        axes.annotate(
+            ratio(value), (length, high), (0, 9), textcoords="offset points", ha="center", color=one.colour, fontsize=8
+        )
+
+
+def label_ends(axes: Axes, labels: Sequence[tuple[int, float, str, str]]) -> None:
+    """Write names at the right edge beside the ends of their lines, moved apart where they would overlap."""
+    ordered = sorted(labels, key=lambda label: (_place(axes, label[0], label[1])[1], label[2]))
+    wanted = [_place(axes, length, value)[1] for length, value, _, _ in ordered]
+    right = _place(axes, axes.get_xlim()[1])[0]
+    for height, (_, _, text, colour) in zip(spread(wanted, _LABEL_GAP_PT), ordered, strict=True):
+        axes.annotate(
+            text, (right + 5, height), xycoords="figure points", va="center", color=colour, annotation_clip=False
+        )
+
+
+def _place(axes: Axes, length: float, value: float | None = None) -> tuple[float, float]:
+    """Return where a point lies on the figure, in points."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None  # noqa: S101 - made by `panels`
+    across, up = axes.transData.transform((length, axes.get_ylim()[0] if value is None else value))
+    return float(across) * 72 / figure.dpi, float(up) * 72 / figure.dpi
+
+
+def spread(wanted: Sequence[float], gap: float) -> list[float]:
+    """Move sorted heights apart to at least `gap`, keeping each cluster centred on what was wanted."""
+    clusters: list[list[float]] = []  # [sum of wanted heights, count]
+    for height in wanted:
+        clusters.append([height, 1])
+        while len(clusters) > 1 and _top(clusters[-2], gap) > _bottom(clusters[-1], gap):
+            total, count = clusters.pop()
+            clusters[-1][0] += total
+            clusters[-1][1] += count
+    placed = []
+    for total, count in clusters:
+        middle = total / count
+        placed += [middle + gap * (number - (count - 1) / 2) for number in range(round(count))]
+    return placed
+
+
+def _top(cluster: Sequence[float], gap: float) -> float:
+    return cluster[0] / cluster[1] + gap * cluster[1] / 2
+
+
+def _bottom(cluster: Sequence[float], gap: float) -> float:
+    return cluster[0] / cluster[1] - gap * cluster[1] / 2
+
+
+def as_svg(figure: Figure, name: str) -> str:
+    """Return the figure as an element for the page: no prolog, metadata or style, and identifiers of its own."""
+    look = 'stroke-linejoin="round" stroke-linecap="butt" aria-hidden="true"'
+    buffer = io.StringIO()
+    figure.savefig(
+        buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}, transparent=True
+    )
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"\s*(<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->)", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'xlink:href="#', f'xlink:href="#{name}-', text)
+    text = re.sub(r"url\(#", f"url(#{name}-", text)
+    text = re.sub(r'^<svg [^>]*?viewBox="([^"]+)"[^>]*>', rf'<svg viewBox="\1" {look}>', text)
+    return text.strip()
