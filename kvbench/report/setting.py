@@ -57,12 +57,17 @@ def groups(material: Material) -> list[tuple[str, Facts]]:
                 ("working tree", _tree_text(git.get("dirty"))),
             ],
         ),
-        (f"Server of run {first}", _flat({"url": material.server["url"], **material.server.get("info", {})})),
+        (f"Server of run {first}", _flat({"url": material.server["url"], **_as_set(material.server.get("info", {}))})),
         ("Host", [(_label(name), _value(name, value)) for name, value in host.items()]),
     ]
     for role, path in facts.get("paths", {}).items():
         found.append((f"Path: {role}", _flat(path)))
     return [(title, items) for title, items in found if items]
+
+
+def _as_set(info: dict[str, Any]) -> dict[str, Any]:
+    """What a server tells of itself is known; a setting without a value is not set."""
+    return {name: "not set" if value is None else value for name, value in info.items()}
 
 
 def _tree_text(dirty: Any) -> str:
@@ -72,7 +77,7 @@ def _tree_text(dirty: Any) -> str:
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> Facts:
-    """Lay out nested facts as one list, with dotted names."""
+    """Lay out nested facts as one list, with joined names."""
     items: Facts = []
     for name, item in value.items():
         if isinstance(item, dict):
