@@ -7,6 +7,7 @@ with the facts of the host. Exit code 1 if any goal was missed.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ SCRIPTS = ("prompt_making", "run_start", "tier_read", "ttft_error")
 
 def main() -> int:
     """Run the scripts one after another, never side by side."""
-    here = Path(__file__).parent
+    here = Path(os.path.relpath(Path(__file__).parent))
     folder = here / "results" / datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder.mkdir(parents=True)
     gathered = facts.gather({"bench": folder}, here)

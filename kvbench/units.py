@@ -92,7 +92,7 @@ def format_size(value: float) -> str:
     """Write bytes with a decimal prefix and three significant digits: 18874368 to "18.9 MB"."""
     for prefix, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if abs(value) >= factor:
-            return f"{value / factor:.3g} {prefix}"
+            return f"{value / factor:.3g} {prefix}" if abs(value) < 999.5 * factor else f"{value / factor:.0f} {prefix}"
     return f"{value:.0f} B"
 
 
@@ -102,10 +102,12 @@ def format_rate(value: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Write seconds as a person reads them: 0.0242 to "24.2 ms", 4.02 to "4.02 s", 83 to "1 min 23 s"."""
+    """Write seconds as a person reads them: 0.0242 to "24.2 ms", 4.0 to "4.00 s", 83 to "1 min 23 s"."""
     if seconds >= 60:
         minutes, rest = divmod(round(seconds), 60)
         return f"{minutes} min {rest:02d} s"
-    if seconds >= 1 or seconds == 0:
-        return f"{seconds:.3g} s"
-    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} us"
+    if seconds == 0:
+        return "0 s"
+    # What rounds to 1000 of a unit is 1 of the next.
+    unit, factor = ("s", 1.0) if seconds >= 0.9995 else ("ms", 1e-3) if seconds >= 0.9995e-3 else ("us", 1e-6)
+    return f"{seconds / factor:#.3g} {unit}".replace(". ", " ")

@@ -325,7 +325,7 @@ def test_a_server_that_lies_gets_exit_code_3_and_no_figure(fault: str, scenario:
 
 
 def test_a_tier_that_is_read_through_the_page_cache_is_dropped_from_it(scenario: Path, tmp_path: Path) -> None:
-    """A server that reads buffered would find its files in memory in round 2; kvbench drops them first, and shows it."""
+    """A server that reads buffered would find its files in memory in round 2; kvbench drops them first."""
     faults = "server.emulator.faults=[page_cache]"
     done = kvbench("run", scenario, "--set", faults, "--results", tmp_path / "results")
     assert done.returncode in (0, 3), done.stdout + done.stderr

@@ -56,7 +56,16 @@ def test_whole_thousands_come_back_unchanged(thousands: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.0242, "24.2 ms"), (4.02, "4.02 s"), (83, "1 min 23 s"), (5e-6, "5 us"), (0, "0 s")]
+    ("seconds", "text"),
+    [
+        (0.0242, "24.2 ms"),
+        (4.02, "4.02 s"),
+        (83, "1 min 23 s"),
+        (5e-6, "5.00 us"),
+        (0, "0 s"),
+        (4, "4.00 s"),
+        (0.1, "100 ms"),
+    ],
 )
 def test_durations_as_people_read_them(seconds: float, text: str) -> None:
     assert units.format_duration(seconds) == text
