@@ -348,7 +348,8 @@ def test_a_reset_that_keeps_its_blocks_is_found(scenario: Path, tmp_path: Path) 
 
 
 def test_a_plan_is_shown_and_a_dry_run_makes_nothing(scenario: Path, tmp_path: Path) -> None:
-    for arguments in (["plan", scenario], ["run", scenario, "--dry-run", "--results", tmp_path / "results"]):
+    dry_run: list[str | Path] = ["run", scenario, "--dry-run", "--results", tmp_path / "results"]
+    for arguments in (["plan", scenario], dry_run):
         done = kvbench(*arguments)
         assert done.returncode == 0
         assert "r01-recompute" in done.stdout

@@ -44,7 +44,8 @@ def test_a_good_scenario(tmp_path: Path) -> None:
 
 FAULTS = [
     ("output_tokens: 8", "output_token: 8", 7, "unknown key `output_token`", "`output_tokens`"),
-    ("question:", "qestion:", 1, "`question` is missing", "Add"),
+    ("question:", "qestion:", 2, "unknown key `qestion`", "`question`"),
+    ("question: How does TTFT grow?", "", 1, "`question` is missing", "Add"),
     ("[10k, 130k]", "[10k, 140k]", 6, "does not fit the model's context", ""),
     ("[10k, 130k]", "[10k, -5]", 6, "not a count", ""),
     ("[10k, 130k]", "[]", 6, "prompts.lengths", ""),
