@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from kvbench import __version__
 
 _QUEUE = ("scheduler", "rotational", "nr_requests", "max_sectors_kb", "iosched/read_expire", "iosched/write_expire")
+_PACKAGES = ("aiohttp", "httptools", "httpx", "numpy", "prometheus-client", "pydantic")
 _MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs", "devtmpfs")
 
 
@@ -25,9 +27,21 @@ def gather(paths: dict[str, Path], repository: Path) -> dict[str, Any]:
     """
     return {
         "host": _host(),
-        "software": {"kvbench": __version__, "python": platform.python_version(), "git": _git_state(repository)},
+        "software": {
+            "kvbench": __version__,
+            "python": platform.python_version(),
+            "packages": {name: _version(name) for name in _PACKAGES},
+            "git": _git_state(repository),
+        },
         "paths": {role: path_facts(path) for role, path in paths.items()},
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _host() -> dict[str, Any]:

@@ -69,6 +69,8 @@ class Lane:
     def __post_init__(self) -> None:
         """Choose how texts are made for this server."""
         self._fitted: dict[str, str] = {}
+        tokenizer = self.scenario.prompts.tokenizer
+        self._count = prompts.local_counter(tokenizer) if tokenizer is not None else self._ask_for_count
         self._phases: dict[str, tuple[Draw, Phase]] = {}
 
     def send(self, draw: Draw, phase: Phase) -> Response:
@@ -97,7 +99,7 @@ class Lane:
         if self.endpoint.info.get("block_tokens") and self.scenario.load.api == "completions":
             return prompts.words_text(form.seed, key, draw.isl_target)  # our emulator: one word, one token
         if key not in self._fitted:
-            self._fitted[key] = prompts.fit(form.seed, key, draw.isl_target, self._count_tokens)
+            self._fitted[key] = prompts.fit(form.seed, key, draw.isl_target, self._count)
         return self._fitted[key]
 
     def all_texts(self) -> Iterator[tuple[str, str | list[int]]]:
@@ -108,7 +110,7 @@ class Lane:
         distinct = {draw.text_key: draw for draw in draws}
         return ((key, self.text(draw)) for key, draw in distinct.items())
 
-    def _count_tokens(self, text: str) -> int:
+    def _ask_for_count(self, text: str) -> int:
         return self.endpoint.count_tokens(text, self.scenario.load.api)
 
     def _keep(self, response: Response) -> None:

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from kvbench.errors import DriverError
+from kvbench.errors import DriverError, ScenarioError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 WORD_BYTES = 6
-_FILLER = " a"
+_FILLERS = (" a", "a", ".")
 _MOST_FILLERS, _MOST_TRIES = 4, 60
 
 
@@ -75,8 +77,11 @@ def fit(seed: int, key: str, tokens: int, count: TokenCounter) -> str:
         missing = tokens - counted
         text = words_text(seed, key, words) if words else ""
         few = 0 <= missing <= _MOST_FILLERS
-        if few and (missing == 0 or count(text + _FILLER * missing) == tokens):
-            return text + _FILLER * missing
+        if missing == 0:
+            return text
+        for filling in _fillings(missing) if few else ():
+            if count(text + filling) == tokens:
+                return text + filling
         step = -1 if few else round(missing / slope) or (1 if missing > 0 else -1)
         words_before, counted_before = words, counted
         words = max(words + step, 0)
@@ -87,6 +92,36 @@ def fit(seed: int, key: str, tokens: int, count: TokenCounter) -> str:
         f"found no text of exactly {tokens:,} tokens for this server's tokenizer",
         "Ask for other lengths, or set prompts.form: token_ids with load.api: completions.",
     )
+
+
+def _fillings(missing: int) -> list[str]:
+    """Return endings that may be `missing` tokens long, the likeliest first: most tokenizers make one token of " a"."""
+    return [filler * times for filler in _FILLERS for times in range(missing, 0, -1)]
+
+
+def local_counter(directory: Path) -> TokenCounter:
+    """Return a counter that uses a tokenizer on this host: a folder with a `tokenizer.json`, as models ship it.
+
+    Special tokens that the tokenizer adds by itself are counted, as servers do for completions. A chat template is not
+    applied, so this is for `load.api: completions`.
+
+    Raises:
+        ScenarioError: the package `tokenizers` is missing, or the folder holds no tokenizer.
+
+    """
+    try:
+        from tokenizers import Tokenizer  # noqa: PLC0415 - only scenarios that name a tokenizer need the package
+    except ImportError:
+        raise ScenarioError("prompts.tokenizer needs the package tokenizers", "pip install tokenizers") from None
+    file = directory / "tokenizer.json"
+    if not file.is_file():
+        raise ScenarioError(f"prompts.tokenizer: there is no {file}", "Name the folder that holds tokenizer.json.")
+    tokenizer = Tokenizer.from_file(str(file))
+
+    def count(text: str) -> int:
+        return len(tokenizer.encode(text).ids)
+
+    return count
 
 
 def request_body(model: str, api: str, prompt: str | list[int], output_tokens: int) -> bytes:

@@ -105,6 +105,7 @@ class Prompts(Strict):
     output_tokens: Annotated[int, Field(gt=0)] = 8
     seed: int = 1
     form: Literal["text", "token_ids"] = "text"
+    tokenizer: Path | None = None
 
 
 class Load(Strict):
@@ -203,6 +204,10 @@ def _contradictions(scenario: Scenario) -> list[tuple[tuple[str | int, ...], str
             found.append(
                 (("treatments", name), f"warm: {tier} asks for a tier that `tiers` does not give any capacity")
             )
+    if scenario.load.api == "chat" and scenario.prompts.form == "token_ids":
+        found.append((("prompts", "form"), "token_ids can only be sent with load.api: completions"))
+    if scenario.load.api == "chat" and scenario.prompts.tokenizer is not None:
+        found.append((("prompts", "tokenizer"), "a local tokenizer knows no chat template: use load.api: completions"))
     if scenario.server.emulator is not None:
         found += _emulator_contradictions(scenario, scenario.server.emulator)
     return found

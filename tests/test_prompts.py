@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvbench import prompts
-from kvbench.errors import DriverError
+from kvbench.errors import DriverError, ScenarioError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @given(st.integers(1, 5000), st.text(max_size=20), st.integers(0, 2**32))
@@ -48,6 +52,25 @@ def test_fit_gives_up_on_a_template_longer_than_the_prompt() -> None:
     with pytest.raises(DriverError, match="exactly 10 tokens") as error:
         prompts.fit(1, "key", 10, lambda text: 50 + len(text.split()))
     assert "token_ids" in error.value.remedy
+
+
+def test_a_tokenizer_on_this_host(tmp_path: Path) -> None:
+    """A byte-level tokenizer with a beginning-of-text token: every letter counts, and one more."""
+    tokenizers = pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
+    vocabulary = {chr(code): code for code in range(32, 127)} | {"<s>": 0}
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<s>"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
+    made.post_processor = tokenizers.processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    made.save(str(tmp_path / "tokenizer.json"))
+    count = prompts.local_counter(tmp_path)
+    assert count("abc") == 4
+    assert count(prompts.fit(1, "key", 500, count)) == 500
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("tokenizers", reason="the package tokenizers is not installed")
+    with pytest.raises(ScenarioError, match=r"tokenizer\.json"):
+        prompts.local_counter(tmp_path)
 
 
 def test_token_ids_stay_in_their_range() -> None:
