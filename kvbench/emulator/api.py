@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from kvbench.emulator import parent
 from kvbench.emulator.blocks import token_ids
 from kvbench.emulator.bodies import ApiError, read_json, read_messages, read_prompt
 from kvbench.emulator.generate import check_model, generate, hash_politely
@@ -147,8 +146,6 @@ def precise_loop() -> asyncio.AbstractEventLoop:
 
 
 async def _serve(settings: EmulatorSettings) -> None:
-    if settings.end_with_parent is not None:
-        parent.end_with(settings.end_with_parent)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -54,7 +54,6 @@ class EmulatorSettings:
     api_key_env: str | None = None
     fixed_latency_s: float | None = None
     token_gap_s: float = 0.0
-    end_with_parent: int | None = None
     debug: bool = False
 
     def check(self) -> None:
@@ -139,7 +138,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--api-key-env", metavar="NAME", help="environment variable that holds the key which /v1 asks for")
     add("--fixed-latency-ms", type=float, help="no GPU model: first token exactly so long after the request")
     add("--token-gap-ms", type=float, default=0.0, help="with --fixed-latency-ms: time between tokens")
-    add("--end-with-parent", type=int, metavar="PID", help="end when this process, which started the server, is gone")
     add("--debug", action="store_true", help="tracebacks and a line per request on stderr")
     return parser
 

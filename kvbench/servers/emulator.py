@@ -6,8 +6,6 @@ import contextlib
 import json
 import os
 import selectors
-import signal
-import subprocess
 import sys
 import time
 from typing import IO, TYPE_CHECKING, Any
@@ -15,8 +13,10 @@ from typing import IO, TYPE_CHECKING, Any
 from kvbench.errors import ServerError
 from kvbench.servers.endpoint import Endpoint, root_of
 from kvbench.servers.external import read_info
+from kvbench.servers.process import last_line, running
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -35,15 +35,8 @@ def serve(spec: EmulatorSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Ite
         ServerError: it did not get ready, died while it was waited for, or cannot use its tier path.
 
     """
-    with log.open("wb") as errors:
-        process = subprocess.Popen(
-            _command(spec, tiers, cache_on=cache_on),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,  # its own process group, and Ctrl-C reaches us first
-        )
-    try:
+    command = _command(spec, tiers, cache_on=cache_on)
+    with running(command, log, stop_s=_STOP_TIMEOUT_S) as process:
         url = _wait_until_ready(process, log)
         yield Endpoint(
             url=url,
@@ -54,14 +47,11 @@ def serve(spec: EmulatorSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Ite
             info=read_info(url, None),
             ours=True,
         )
-    finally:
-        _stop(process)
 
 
 def _command(spec: EmulatorSpec, tiers: Tiers, *, cache_on: bool) -> list[str]:
     command = [sys.executable, "-m", "kvbench.emulator", "--profile", spec.profile]
     command += ["--time", str(spec.scale.time), "--bytes", str(spec.scale.bytes)]
-    command += ["--end-with-parent", str(os.getpid())]
     command += ["--instances", str(spec.instances), "--io-threads", str(spec.io_threads)]
     command += ["--g1", str(tiers.g1), "--cache", "on" if cache_on else "off"]
     if tiers.g4 is not None and cache_on:
@@ -79,8 +69,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
         event: dict[str, Any] = json.loads(line)
     except ValueError:
         state = "died" if process.poll() is not None else f"was not ready after {_START_TIMEOUT_S:.0f} s"
-        last = (log.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
-        raise ServerError(f"the emulator {state}: {last}", remedy) from None
+        raise ServerError(f"the emulator {state}: {last_line(log)}", remedy) from None
     if event.get("event") != "ready":
         raise ServerError(str(event.get("message")), str(event.get("remedy") or remedy))
     return str(event["url"])
@@ -97,15 +86,3 @@ def _first_line(stream: IO[bytes] | None, deadline: float) -> bytes:
                 break
             line += piece
     return line
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask the process group to end, and make it end if it does not."""
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, sign)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_STOP_TIMEOUT_S)
-    if process.stdout is not None:
-        process.stdout.close()
