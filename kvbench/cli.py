@@ -82,18 +82,13 @@ def run(  # noqa: PLR0913, PLR0917 - these are the options of the command
     if dry_run:
         _print_plan(asked)
         return
-    bed = testbed.stand_up(asked)
-    result = store.open_result(results, asked.name, asked.fingerprint, fresh=fresh)
-    plan = _lay_out(asked, bed, result, scenario_file, changes)
     try:
-        _execute(asked, plan, bed, result)
+        with testbed.stand_up(asked) as bed:
+            result = store.open_result(results, asked.name, asked.fingerprint, fresh=fresh)
+            plan = _lay_out(asked, bed, result, scenario_file, changes)
+            _execute(asked, plan, bed, result)
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not hide what was kept
-        done = sum(result.is_sealed(spec.run_id) for spec in plan.runs)
-        raise Interrupted(
-            f"interrupted: {done} of {len(plan.runs)} runs are kept in {result.path}",
-            "Run the same command again: it goes on with the run that was broken off.",
-        ) from None
+        raise Interrupted("interrupted before the first run began", "Nothing was measured; run it again.") from None
     sys.exit(_finish(result))
 
 
@@ -123,8 +118,16 @@ def _execute(asked: Scenario, plan: Plan, bed: Testbed, result: ResultFolder) ->
     console = _console(stderr=True)
     if result.resumed:
         console.print(f"going on with {result.path}", highlight=False)
-    with live.watch_for(plan, console) as watch:
-        act.execute(asked, plan, bed, result, watch)
+    try:
+        with live.watch_for(plan, console) as watch:
+            act.execute(asked, plan, bed, result, watch)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not hide what was kept
+        done = sum(result.is_sealed(spec.run_id) for spec in plan.runs)
+        raise Interrupted(
+            f"interrupted: {done} of {len(plan.runs)} runs are kept in {result.path}",
+            "Run the same command again: it goes on with the run that was broken off.",
+        ) from None
 
 
 def _finish(result: ResultFolder) -> int:
@@ -145,7 +148,8 @@ def check(scenario_file: ScenarioFile, overrides: Overrides = None, endpoint: En
     from kvbench import scenario, testbed  # noqa: PLC0415
 
     asked = scenario.load(scenario_file, tuple(overrides or []), endpoint)
-    testbed.stand_up(asked)
+    with testbed.stand_up(asked):
+        pass
     typer.echo(f"{scenario_file} is fine: {len(asked.treatments)} treatments, {asked.repeats} rounds")
 
 

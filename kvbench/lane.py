@@ -96,8 +96,8 @@ class Lane:
         form, key = self.scenario.prompts, draw.text_key
         if form.form == "token_ids":
             return prompts.token_ids(form.seed, key, draw.isl_target, _ID_RANGE)
-        if self.endpoint.info.get("block_tokens") and self.scenario.load.api == "completions":
-            return prompts.words_text(form.seed, key, draw.isl_target)  # our emulator: one word, one token
+        if self.endpoint.counts_words and self.scenario.load.api == "completions":
+            return prompts.words_text(form.seed, key, draw.isl_target)
         if key not in self._fitted:
             self._fitted[key] = prompts.fit(form.seed, key, draw.isl_target, self._count)
         return self._fitted[key]

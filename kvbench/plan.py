@@ -101,7 +101,7 @@ def _asked(scenario: Scenario, scale: dict[str, Any] | None) -> dict[str, Any]:
     emulator = scenario.server.emulator
     return {
         "question": scenario.question,
-        "server": "emulator" if emulator is not None else "external",
+        "server": scenario.server.kind,
         "scale": emulator.scale.model_dump() if emulator is not None else scale,
         "lengths": sorted(set(scenario.prompts.lengths)),
         "output_tokens": scenario.prompts.output_tokens,

@@ -38,6 +38,14 @@ class Blocks:
         """Return how many of a prompt's tokens can come from a cache: whole blocks, and at least one is computed."""
         return (tokens - 1) // self.tokens * self.tokens
 
+    def expected(self, tokens: int, reported: int | None) -> int:
+        """Return how many cached tokens a full hit shows.
+
+        An engine that loads all blocks of a block-aligned prompt and then computes its last token once more reports
+        the whole prompt as cached (vLLM's offloading does); that is a full hit, not more than one.
+        """
+        return tokens if reported == tokens and tokens % self.tokens == 0 else self.cacheable(tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -221,7 +229,7 @@ def close_ledger(
     pairs = [(draw, response) for draw, response in responses if response.status == "ok"]
     reported = [response.cached_tokens for _, response in pairs]
     cached = None if any(value is None for value in reported) else sum(value or 0 for value in reported)
-    expected = sum(blocks.cacheable(draw.isl_target) for draw, _ in pairs) if warm else 0
+    expected = sum(blocks.expected(draw.isl_target, one.cached_tokens) for draw, one in pairs) if warm else 0
     hits = None if delta.local_hits is None else delta.local_hits + (delta.external_hits or 0)
     wanted = [file_bytes(manifest, draw) for draw, _ in pairs] if warm else [0]
     expected_bytes = None if any(size is None for size in wanted) else sum(size or 0 for size in wanted)

@@ -68,17 +68,43 @@ class ExternalSpec(Strict):
     api_key_env: str | None = None
 
 
+class OffloadingSpec(Strict):
+    """A class of the scenario's own that vLLM loads for its offloading: its name, and the Python file it is in."""
+
+    name: str
+    file: Path
+
+
+class VllmSpec(Strict):
+    """A vLLM that kvbench starts and stops; what it offloads to follows from `tiers`."""
+
+    python: Path
+    model: str
+    served_name: str = "model"
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    kv_dtype: str | None = None
+    offloading_spec: OffloadingSpec | None = None
+    start_timeout: Duration = 300.0
+
+
 class ServerSpec(Strict):
     """Exactly one target."""
 
     emulator: EmulatorSpec | None = None
+    vllm: VllmSpec | None = None
     external: ExternalSpec | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> ServerSpec:
-        if (self.emulator is None) == (self.external is None):
-            raise ValueError("name exactly one server: emulator or external")
+        if sum(target is not None for target in (self.emulator, self.vllm, self.external)) != 1:
+            raise ValueError("name exactly one server: emulator, vllm or external")
         return self
+
+    @property
+    def kind(self) -> str:
+        """The name of the target that was given."""
+        return "emulator" if self.emulator is not None else "vllm" if self.vllm is not None else "external"
 
 
 class PathTier(Strict):
@@ -348,6 +374,7 @@ def _locate(tree: CommentedMap, where: tuple[str | int, ...]) -> tuple[int | Non
 def _known_keys() -> list[str]:
     keys: set[str] = set()
     models: list[type[BaseModel]] = [Scenario, ServerSpec, EmulatorSpec, ExternalSpec, Scale, Tiers, PathTier]
+    models += [VllmSpec, OffloadingSpec]
     models += [Prompts, Load, Treatment, Warm, Slo]
     for model in models:
         keys |= set(model.model_fields)

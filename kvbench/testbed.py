@@ -9,21 +9,21 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kvbench import facts, plan
-from kvbench.errors import DriverError, StorageError
+from kvbench.errors import DriverError, ServerError, StorageError
 from kvbench.load.native import NativeDriver
 from kvbench.load.target import Target
-from kvbench.servers import emulator, external, tier_directory
+from kvbench.servers import emulator, external, tier_directory, vllm
 from kvbench.units import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from kvbench.scenario import Scenario, Treatment
+    from kvbench.scenario import Scenario, Treatment, VllmSpec
     from kvbench.servers.endpoint import Endpoint
 
 _SPARE = 1.1  # headers, padding and the canaries
@@ -31,16 +31,22 @@ _SPARE = 1.1  # headers, padding and the canaries
 
 @dataclass(frozen=True)
 class Testbed:
-    """What stands ready for the runs of one scenario; `attached` is the server that somebody else runs, if any."""
+    """What stands ready for the runs of one scenario, and is torn down when `stand_up` ends.
+
+    `attached` is the server that somebody else runs, if any; `kept` holds servers that take long to start and therefore
+    serve all runs that need one like them: one with its cache on, one with it off.
+    """
 
     scenario: Scenario
     attached: Endpoint | None
+    stack: contextlib.ExitStack
+    kept: dict[bool, Endpoint] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def serving(self, treatment: Treatment, logs: Path) -> Iterator[tuple[Endpoint, NativeDriver]]:
-        """Give a server in its initial state and a driver for it, for the length of one run."""
+        """Give a server and a driver for it, for the length of one run."""
         with contextlib.ExitStack() as stack:
-            endpoint = self.attached or stack.enter_context(self._start_emulator(treatment, logs))
+            endpoint = self.attached or self._start(stack, logs, cache_on=treatment.cache != "off")
             target = Target(endpoint.url, self.scenario.load.api, endpoint.api_key)
             try:
                 yield endpoint, stack.enter_context(NativeDriver(target, timeout_s=self.scenario.load.timeout))
@@ -49,20 +55,27 @@ class Testbed:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 raise
 
-    def _start_emulator(self, treatment: Treatment, logs: Path) -> contextlib.AbstractContextManager[Endpoint]:
-        spec = self.scenario.server.emulator
-        assert spec is not None  # noqa: S101 - the scenario has exactly one server
-        logs.mkdir(parents=True, exist_ok=True)
-        cache_on = treatment.cache != "off"
-        return emulator.serve(spec, self.scenario.tiers, logs / "emulator.log", cache_on=cache_on)
+    def _start(self, stack: contextlib.ExitStack, logs: Path, *, cache_on: bool) -> Endpoint:
+        """Start a fresh emulator for this run alone, or the one vLLM of its kind."""
+        server, tiers = self.scenario.server, self.scenario.tiers
+        if server.emulator is not None:
+            log = logs / "emulator.log"
+            return stack.enter_context(emulator.serve(server.emulator, tiers, log, cache_on=cache_on))
+        assert server.vllm is not None  # noqa: S101 - a scenario has exactly one server
+        if cache_on not in self.kept:
+            serving = vllm.serve(server.vllm, tiers, logs / "vllm.log", cache_on=cache_on)
+            self.kept[cache_on] = self.stack.enter_context(serving)
+        return self.kept[cache_on]
 
 
-def stand_up(scenario: Scenario) -> Testbed:
-    """Check what the scenario needs and attach to what is already running.
+@contextlib.contextmanager
+def stand_up(scenario: Scenario) -> Iterator[Testbed]:
+    """Check what the scenario needs and attach to what is already running; stop in the end what was started.
 
     Raises:
         DriverError: the driver is not available.
         StorageError: a tier path cannot serve as a disk tier.
+        ServerError: there is no vLLM where the scenario says.
         EndpointError: the external server cannot be used.
 
     """
@@ -70,11 +83,24 @@ def stand_up(scenario: Scenario) -> Testbed:
         raise DriverError("the aiperf driver is not part of this version", "Use --driver native.")
     for tier in ("g3", "g4"):
         spec = getattr(scenario.tiers, tier)
-        if spec is not None and scenario.server.emulator is not None:
+        if spec is not None and scenario.server.external is None:
             _check_tier_path(tier, spec.path)
             _check_free_space(tier, spec.path, scenario)
+    if scenario.server.vllm is not None:
+        _check_vllm(scenario.server.vllm)
     attached = external.attach(scenario.server.external) if scenario.server.external is not None else None
-    return Testbed(scenario, attached)
+    with contextlib.ExitStack() as stack:
+        yield Testbed(scenario, attached, stack)
+
+
+def _check_vllm(spec: VllmSpec) -> None:
+    if not os.access(spec.python, os.X_OK):
+        raise ServerError(
+            f"there is no Python at {spec.python} to run vLLM with",
+            "Make the environment (`make real-cpu` makes one for CPUs), or set server.vllm.python.",
+        )
+    if spec.offloading_spec is not None and not spec.offloading_spec.file.is_file():
+        raise ServerError(f"there is no file {spec.offloading_spec.file}", "Set server.vllm.offloading_spec.file.")
 
 
 def _check_tier_path(tier: str, path: Path) -> None:

@@ -39,6 +39,12 @@ def test_the_block_arithmetic() -> None:
     assert BLOCKS.cacheable(1) == 0
 
 
+def test_an_engine_that_counts_the_last_block_as_cached_has_a_full_hit_and_not_more() -> None:
+    assert BLOCKS.expected(10_000, 9_984) == 9_984
+    assert BLOCKS.expected(10_000, 10_000) == 10_000  # 625 blocks of 16
+    assert BLOCKS.expected(10_001, 10_001) == 10_000  # not whole blocks: too many, and the ledger shows it
+
+
 def test_g4_with_every_source_in_agreement() -> None:
     tier, evidence = proof.judge(BLOCKS, served(), FILES)
     assert tier == "g4"

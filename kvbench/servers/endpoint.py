@@ -29,7 +29,11 @@ _TOTALS = {
     "vllm:num_requests_waiting": "waiting",
 }
 _READ_BYTES = ("kvbench:tier_read_bytes_total", "vllm:kv_offload_tiering_read_bytes_total")
-_WRITE_BYTES = ("kvbench:tier_write_bytes_total", "vllm:kv_offload_store_bytes_total")
+_WRITE_BYTES = (
+    "kvbench:tier_write_bytes_total",
+    "vllm:kv_offload_tiering_write_bytes_total",  # from 0.32
+    "vllm:kv_offload_store_bytes_total",  # into host memory, the first step towards a file
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,12 @@ class Endpoint:
     tier_path: Path | None = None
     info: dict[str, Any] = field(default_factory=dict)
     ours: bool = False
+    log: Path | None = None
+
+    @property
+    def counts_words(self) -> bool:
+        """Whether one word of a completion is one token, as in kvbench's emulator."""
+        return "profile" in self.info
 
     @property
     def root(self) -> str:
@@ -186,12 +196,17 @@ class Endpoint:
 
 
 def process_read_bytes(pid: int) -> int | None:
-    """Return what a process has read from block devices, None where that cannot be seen."""
+    """Return what a process and its descendants have read from block devices, None where that cannot be seen.
+
+    Engines read their tiers in processes of their own (vLLM: the engine core, a child of the API server).
+    """
     try:
         lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+        tasks = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
     except OSError:
         return None
-    return next((int(line.split()[1]) for line in lines if line.startswith("read_bytes:")), None)
+    own = next((int(line.split()[1]) for line in lines if line.startswith("read_bytes:")), 0)
+    return own + sum(process_read_bytes(int(child)) or 0 for children in tasks for child in children)
 
 
 def call(method: str, url: str, api_key: str | None, body: dict[str, Any] | None = None) -> httpx.Response:

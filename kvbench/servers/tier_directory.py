@@ -16,15 +16,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MARKER = ".kvbench-tier.json"
+SUFFIXES = (".kv", ".bin", ".safetensors", ".data")  # kvbench's emulator; vLLM's file tier; LMCache
 _PAGE = mmap.PAGESIZE
 
 
 def listing(root: Path) -> dict[str, int]:
-    """Return the size in bytes of every tier file by its path below `root`; temporary and hidden files do not count."""
+    """Return the size in bytes of every tier file by its path below `root`; what else is there does not count."""
     found: dict[str, int] = {}
     for folder, _, names in os.walk(root):
         for name in names:
-            if name.startswith(".") or name.endswith(".tmp"):
+            if not name.endswith(SUFFIXES) or name.startswith("."):
                 continue
             path = os.path.join(folder, name)  # noqa: PTH118 - listed many times a second
             try:
@@ -32,6 +33,27 @@ def listing(root: Path) -> dict[str, int]:
             except FileNotFoundError:
                 continue  # evicted meanwhile
     return found
+
+
+def claim(root: Path) -> None:
+    """Mark a new or empty directory as ours, so that its tier files may be deleted later.
+
+    Raises:
+        StorageError: somebody else's files are there, or nothing can be written.
+
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if (root / MARKER).is_file():
+            return
+        if any(root.iterdir()):
+            raise StorageError(
+                f"{root} is not empty and does not carry kvbench's marker {MARKER}",
+                "Name a new or empty directory as the tier's path.",
+            )
+        (root / MARKER).write_text('{"made_by": "kvbench"}\n')
+    except OSError as fault:
+        raise StorageError(f"cannot use {root} as a tier: {fault.strerror}", "Choose another path.") from None
 
 
 def wipe(root: Path) -> int:

@@ -1,0 +1,133 @@
+"""vLLM as a server under test: started with the KV offloading that the tiers ask for, or without any.
+
+Set-ups, by treatment and tiers: `none` (cache off: no prefix cache, no connector), `offloading` (a host tier, g2) and
+`fs` (vLLM's tiering manager: host tier g2, and its file tier as g3 or g4). How the states are reached: a plain reset
+drops g1; `reset_external=true` drops g1 and the host tier; neither deletes files, so kvbench empties the directory,
+which it has marked as its own. Which counters prove a tier, by version: docs/vllm.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from kvbench import shapes
+from kvbench.errors import EndpointError, ServerError
+from kvbench.servers import tier_directory
+from kvbench.servers.endpoint import Endpoint, call
+from kvbench.servers.process import last_line, running
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+
+    from kvbench.scenario import PathTier, Tiers, VllmSpec
+
+_STOP_TIMEOUT_S = 30.0
+_POLL_S = 0.25
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where vLLM puts its host tier; only what this server made is removed
+
+
+@contextlib.contextmanager
+def serve(spec: VllmSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Iterator[Endpoint]:
+    """Run vLLM while the context is open; without `cache_on` it neither reuses nor stores anything.
+
+    Raises:
+        ServerError: it died while it was waited for (with its own last words), or was not ready in time.
+        StorageError: its tier directory is somebody else's.
+
+    """
+    tier = tiers.g3 or tiers.g4
+    if cache_on and tier is not None:
+        tier_directory.claim(tier.path)
+    port = _free_port()
+    before = set(_SHARED_MEMORY.glob("vllm_offload_*"))
+    try:
+        with running(
+            _command(spec, tiers, port, cache_on=cache_on), log, stop_s=_STOP_TIMEOUT_S, env=_environment(spec)
+        ) as process:
+            root = f"http://127.0.0.1:{port}"
+            _wait_until_ready(process, root, spec.start_timeout, log)
+            yield Endpoint(
+                url=f"{root}/v1",
+                model=spec.served_name,
+                metrics_url=f"{root}/metrics",
+                pid=process.pid,
+                tier_path=tier.path if tier is not None and cache_on else None,
+                info=_told(spec),
+                ours=True,
+                log=log,
+            )
+    finally:
+        for left in set(_SHARED_MEMORY.glob("vllm_offload_*")) - before:
+            left.unlink(missing_ok=True)  # as large as the host tier, and a server that was stopped leaves it
+
+
+def _told(spec: VllmSpec) -> dict[str, Any]:
+    """What is known of this server without asking it: the KV bytes a token takes, by the model's own configuration."""
+    folder = Path(spec.model)
+    if not (folder / "config.json").exists():
+        return {}
+    return {"kv_bytes_per_token": shapes.load_shape(folder, spec.kv_dtype).kv_bytes_per_token}
+
+
+def _command(spec: VllmSpec, tiers: Tiers, port: int, *, cache_on: bool) -> list[str]:
+    command = [str(spec.python), "-m", "vllm.entrypoints.openai.api_server", "--model", spec.model]
+    command += ["--served-model-name", spec.served_name, "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--enable-prompt-tokens-details"]
+    if not cache_on:
+        command += ["--no-enable-prefix-caching"]
+    elif connector := connector_config(spec, tiers):
+        command += ["--kv-transfer-config", json.dumps(connector)]
+    return [*command, *spec.args]
+
+
+def connector_config(spec: VllmSpec, tiers: Tiers) -> dict[str, Any] | None:
+    """Return vLLM's `--kv-transfer-config` for these tiers, None where nothing is to be offloaded."""
+    tier: PathTier | None = tiers.g3 or tiers.g4
+    if tier is None and not tiers.g2:
+        return None
+    extra: dict[str, Any] = {"cpu_bytes_to_use": tiers.g2}
+    if tier is not None:
+        extra |= {"spec_name": "TieringOffloadingSpec"}
+        extra |= {"secondary_tiers": [{"type": "fs", "root_dir": str(tier.path.absolute())}]}
+    if spec.offloading_spec is not None:
+        extra |= {"spec_name": spec.offloading_spec.name, "spec_module_path": spec.offloading_spec.file.stem}
+    return {"kv_connector": "OffloadingConnector", "kv_role": "kv_both", "kv_connector_extra_config": extra}
+
+
+def _environment(spec: VllmSpec) -> dict[str, str]:
+    """Development mode opens the reset route; a spec of the scenario's own is found through PYTHONPATH."""
+    env = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    if Path(spec.model).exists():
+        env["HF_HUB_OFFLINE"] = "1"
+    if spec.offloading_spec is not None:
+        env["PYTHONPATH"] = str(spec.offloading_spec.file.parent.absolute())
+    return env | dict(spec.env)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], root: str, timeout_s: float, log: Path) -> None:
+    """Wait until the server answers; ready means serving, and a crash meanwhile is told with its own last line."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServerError(f"vLLM died while it was waited for: {last_line(log)}", f"Its whole log is {log}")
+        with contextlib.suppress(EndpointError):
+            if call("GET", f"{root}/health", None).status_code == httpx.codes.OK:
+                return
+        time.sleep(_POLL_S)
+    raise ServerError(
+        f"vLLM was not ready after {timeout_s:.0f} s; it said last: {last_line(log)}",
+        "Raise server.vllm.start_timeout, or see its log: " + str(log),
+    )
