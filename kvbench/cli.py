@@ -85,8 +85,9 @@ def run(  # noqa: PLR0913, PLR0917 - these are the options of the command
     try:
         with testbed.stand_up(asked) as bed:
             result = store.open_result(results, asked.name, asked.fingerprint, fresh=fresh)
-            plan = _lay_out(asked, bed, result, scenario_file, changes)
-            _execute(asked, plan, bed, result)
+            with store.locked(result.path, "the result"):
+                plan = _lay_out(asked, bed, result, scenario_file, changes)
+                _execute(asked, plan, bed, result)
     except KeyboardInterrupt:
         raise Interrupted("interrupted before the first run began", "Nothing was measured; run it again.") from None
     sys.exit(_finish(result))

@@ -58,9 +58,9 @@ class Plan:
     runs: tuple[RunSpec, ...]
     asked: dict[str, Any]
 
-    def canary(self, name: str, *, salt: str = "") -> Draw:
+    def canary(self, name: str) -> Draw:
         """Make a prompt whose only aim is to show the state of a tier; it is never measured."""
-        return Draw(name, name, self.canary_tokens, salt or self.salt)
+        return Draw(name, name, self.canary_tokens, self.salt)
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""

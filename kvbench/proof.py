@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kvbench.servers.endpoint import Counters
 
 _BYTES_TOLERANCE = 0.01
+_FILE_OVERHEAD_BYTES = 16 * 1024  # header and padding of a file that holds one block
 _STRAY_READ_BYTES = 512 * 1024  # a process may page in code and directory blocks of its own
 
 
@@ -37,6 +38,11 @@ class Blocks:
     def cacheable(self, tokens: int) -> int:
         """Return how many of a prompt's tokens can come from a cache: whole blocks, and at least one is computed."""
         return (tokens - 1) // self.tokens * self.tokens
+
+    def readable(self, held_bytes: int, prompts: int = 1) -> tuple[float, float]:
+        """Return the least and the most bytes that a full hit reads of files of `held_bytes`, for so many prompts."""
+        last_block = prompts * (self.tokens * (self.kv_bytes_per_token or 0) + _FILE_OVERHEAD_BYTES)
+        return held_bytes * (1 - _BYTES_TOLERANCE) - last_block, held_bytes * (1 + _BYTES_TOLERANCE)
 
     def expected(self, tokens: int, reported: int | None) -> int:
         """Return how many cached tokens a full hit shows.
@@ -98,7 +104,7 @@ def judge(blocks: Blocks, served: Served, held_bytes: int | None) -> tuple[Tier,
     if delta.computed_tokens is None and delta.prefix_queries is not None and not delta.prefix_queries:
         return "unproven", "the look-up counter did not move"
     if cached == 0:
-        return _judge_miss(delta)
+        return _judge_miss(blocks, served)
     if delta.local_hits == cached:
         return _judge_g1(delta, cached)
     if delta.local_hits:
@@ -106,12 +112,13 @@ def judge(blocks: Blocks, served: Served, held_bytes: int | None) -> tuple[Tier,
     return _judge_offloaded(blocks, served, cached, held_bytes)
 
 
-def _judge_miss(delta: Counters) -> tuple[Tier, str]:
-    moved = sum(delta.read_bytes.values())
+def _judge_miss(blocks: Blocks, served: Served) -> tuple[Tier, str]:
+    moved = sum(served.delta.read_bytes.values())
     if moved:
         return "unproven", f"no hit, yet tiers read {format_size(moved)}"
-    stray = delta.process_read_bytes
-    if stray is not None and stray > _STRAY_READ_BYTES:
+    stray = served.delta.process_read_bytes
+    half = (served.response.isl or 0) * (blocks.kv_bytes_per_token or 0) / 2
+    if stray is not None and stray > min(_STRAY_READ_BYTES, half or _STRAY_READ_BYTES):
         return "unproven", f"no hit, yet the process read {format_size(stray)}"
     return "recompute", "0 cached tokens, 0 hits, 0 bytes read"
 
@@ -167,8 +174,10 @@ def _judge_without_reads(blocks: Blocks, delta: Counters, cached: int) -> tuple[
         tier = _tier_of("", blocks.path_tier)
         if tier is not None and not delta.read_bytes:
             return tier, f"{cached} cached tokens = external hits, {device:,.0f} bytes read by /proc/PID/io"
-    if delta.read_bytes and (device is None or device <= _STRAY_READ_BYTES):
-        return "g2", f"{cached} cached tokens = external hits, no tier read any byte"
+    if delta.read_bytes and device is not None and device <= min(_STRAY_READ_BYTES, needed / 2 or _STRAY_READ_BYTES):
+        return "g2", f"{cached} cached tokens = external hits, no tier read any byte, nor did the process"
+    if delta.read_bytes and device is None and delta.host_tokens == cached:
+        return "g2", f"{cached} cached tokens = external hits = host tokens, no tier read any byte"
     return "unproven", f"{cached} tokens hit below g1, and no counter tells from where"
 
 
@@ -184,9 +193,17 @@ def _tier_of(label: str, path_tier: CacheTier | None) -> Tier | None:
 
 
 def _bytes_problem(blocks: Blocks, cached: int, count: float, held_bytes: int | None, *, full: bool) -> str | None:
-    """Hold bytes read against the tier's own files where the whole prompt hit, else against the block arithmetic."""
-    if held_bytes is not None and full and abs(count - held_bytes) > _BYTES_TOLERANCE * held_bytes:
-        return f"read {format_size(count)}, the files of this prompt are {format_size(held_bytes)}"
+    """Hold bytes read against the tier's own files where the whole prompt hit, else against the block arithmetic.
+
+    A prompt's last block is stored but never read when its length is a multiple of the block's: at least one token is
+    computed.
+    """
+    if held_bytes is None and blocks.kv_bytes_per_token is None:
+        return f"read {format_size(count)}, but how many bytes a token takes is not known"
+    if held_bytes is not None and full:
+        least, most = blocks.readable(held_bytes)
+        if not least <= count <= most:
+            return f"read {format_size(count)}, the files of this prompt are {format_size(held_bytes)}"
     needed = cached * (blocks.kv_bytes_per_token or 0)
     if count < needed * (1 - _BYTES_TOLERANCE):
         return f"read {format_size(count)}, the hits need {format_size(needed)}"
@@ -233,7 +250,7 @@ def close_ledger(
     hits = None if delta.local_hits is None else delta.local_hits + (delta.external_hits or 0)
     wanted = [file_bytes(manifest, draw) for draw, _ in pairs] if warm else [0]
     expected_bytes = None if any(size is None for size in wanted) else sum(size or 0 for size in wanted)
-    gap = _ledger_gap(cached, hits, delta, expected_bytes if cached == expected else None)
+    gap = _ledger_gap(blocks, [one for _, one in pairs], delta, expected_bytes if cached == expected else None)
     return Ledger(
         requests=len(pairs),
         prompt_tokens=sum(response.isl or 0 for _, response in pairs),
@@ -250,20 +267,31 @@ def close_ledger(
     )
 
 
-def _ledger_gap(cached: int | None, hits: float | None, delta: Counters, expected_bytes: int | None) -> str | None:
-    if cached is None:
+def _ledger_gap(blocks: Blocks, responses: list[Response], delta: Counters, expected_bytes: int | None) -> str | None:
+    """Name the first place where the books of a run do not agree; None if they do."""
+    cached = sum(one.cached_tokens or 0 for one in responses)
+    computed = sum(one.isl or 0 for one in responses) - cached
+    moved, device = sum(delta.read_bytes.values()), delta.process_read_bytes
+    needed = (delta.external_hits or 0) * (blocks.kv_bytes_per_token or 0)
+    if any(one.cached_tokens is None for one in responses):
         return "answers do not report cached tokens"
-    if hits is None:
+    if delta.local_hits is None:
         return "the server has no hit counters"
-    if hits != cached:
-        return f"answers claim {cached:,} cached tokens, counters {hits:,.0f}"
-    moved = sum(delta.read_bytes.values())
-    if (
-        expected_bytes is not None
-        and delta.read_bytes
-        and abs(moved - expected_bytes) > _BYTES_TOLERANCE * expected_bytes
-    ):
-        return f"tiers read {format_size(moved)}, the prompts' files are {format_size(expected_bytes)}"
+    if delta.local_hits + (delta.external_hits or 0) != cached:
+        counted = delta.local_hits + (delta.external_hits or 0)
+        return f"answers claim {cached:,} cached tokens, counters {counted:,.0f}"
+    if delta.computed_tokens is not None and delta.computed_tokens != computed:
+        return f"{computed:,} tokens were to be computed, the counter says {delta.computed_tokens:,.0f}"
+    if moved and not delta.external_hits:
+        return f"no hit below g1, yet tiers read {format_size(moved)}"
+    if moved and moved < needed * (1 - _BYTES_TOLERANCE):
+        return f"tiers read {format_size(moved)}, the hits need {format_size(needed)}"
+    if moved and device is not None and _device_disagrees(device, moved):
+        return f"tiers count {format_size(moved)} read, the process read {format_size(device)} from devices"
+    if expected_bytes and delta.read_bytes:
+        least, most = blocks.readable(expected_bytes, len(responses))
+        if not least <= moved <= most:
+            return f"tiers read {format_size(moved)}, the prompts' files are {format_size(expected_bytes)}"
     return None
 
 
@@ -279,6 +307,8 @@ def judge_by_ledger(blocks: Blocks, response: Response, ledger: Ledger, delta: C
     if response.cached_tokens == 0:
         return "recompute", "0 cached tokens, and the run's ledger closes"
     moved = [label for label, count in delta.read_bytes.items() if count]
+    if moved and blocks.kv_bytes_per_token is None and not ledger.expected_read_bytes:
+        return "unproven", "how many bytes a token takes is not known"
     if delta.local_hits and not delta.external_hits and not moved:
         return "g1", f"{response.cached_tokens} cached tokens; only g1 served hits in this run"
     if not delta.local_hits and len(moved) == 1:

@@ -17,8 +17,6 @@ Status = Literal["ok", "http_error", "stream_error", "cut", "timeout", "refused"
 Tier = Literal["recompute", "g1", "g2", "g3", "g4", "mixed", "unproven"]
 Bound = Literal["exact", "upper"]
 
-OFFLOAD_TIERS = ("g2", "g3", "g4")
-
 
 @dataclass(frozen=True, slots=True)
 class Request:

@@ -27,6 +27,8 @@ Count = Annotated[int, BeforeValidator(units.parse_count), Field(gt=0)]
 Size = Annotated[int, BeforeValidator(units.parse_size), Field(ge=0)]
 Duration = Annotated[float, BeforeValidator(units.parse_duration), Field(gt=0)]
 CacheTier = Literal["g1", "g2", "g3", "g4"]
+_BLOCK_TOKENS = 16  # of the emulator
+_CANARIES = 4  # with the warmup prompt
 
 
 class Strict(BaseModel):
@@ -65,6 +67,7 @@ class ExternalSpec(Strict):
     metrics_url: str | None = None
     pid: int | None = None
     tier_path: Path | None = None
+    kv_bytes_per_token: Size | None = None
     api_key_env: str | None = None
 
 
@@ -251,6 +254,9 @@ def _emulator_contradictions(scenario: Scenario, emulator: EmulatorSpec) -> list
         shape = shapes.shape_of(emulator.model)
     except KeyError as unknown:
         return [(("server", "emulator", "profile"), str(unknown.args[0]))]
+    if shape.kv_bytes_per_token % emulator.scale.bytes:
+        problem = f"{emulator.scale.bytes} does not divide the model's {shape.kv_bytes_per_token:,} KV bytes per token"
+        found.append((("server", "emulator", "scale"), problem))
     limit = shape.max_context - scenario.prompts.output_tokens
     for index, length in enumerate(scenario.prompts.lengths):
         if length > limit:
@@ -264,6 +270,28 @@ def _emulator_contradictions(scenario: Scenario, emulator: EmulatorSpec) -> list
     if scenario.tiers.g4 is not None and scenario.tiers.g4.capacity < longest:
         have, need = units.format_size(scenario.tiers.g4.capacity), units.format_size(longest)
         found.append((("tiers", "g4", "capacity"), f"capacity {have} is below one prompt, which takes {need}"))
+    found += _tier_contradictions(scenario, per_token)
+    return found
+
+
+def _tier_contradictions(scenario: Scenario, per_token: float) -> list[tuple[tuple[str | int, ...], str]]:
+    """List what keeps a tier from ever being warm: too small for all prompts, or prompts below one block."""
+    warm = {treatment.warm_tier for treatment in scenario.treatments.values()} - {None}
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    if warm and min(scenario.prompts.lengths) <= _BLOCK_TOKENS:
+        problem = f"a prompt of at most {_BLOCK_TOKENS} tokens has no block that a cache could hold"
+        found.append((("prompts", "lengths"), problem))
+    need = round(
+        (sum(scenario.prompts.lengths) * scenario.prompts.per_length + _CANARIES * min(scenario.prompts.lengths))
+        * per_token
+    )
+    for name in sorted(tier for tier in warm if tier):
+        tier = getattr(scenario.tiers, name)
+        capacity = tier.capacity if isinstance(tier, PathTier) else tier or 0
+        if 0 < capacity < need:
+            have, want = units.format_size(capacity), units.format_size(need)
+            problem = f"{name} cannot be warm: its capacity of {have} is below the {want} of all prompts and canaries"
+            found.append((("tiers", name), problem))
     return found
 
 

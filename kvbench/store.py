@@ -12,6 +12,7 @@ with it, so its files move to `attempt-N`, are never summarised, and the run is 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -99,9 +100,8 @@ class Journal:
         """Keep a row; when this returns the line is with the kernel, so a killed process loses nothing."""
         line = json.dumps(row.to_json(), separators=(",", ":")).encode() + b"\n"
         with storage_faults(self._path):
-            written = os.write(self._fd, line)
-            if written != len(line):  # a full disk may take half a line
-                os.write(self._fd, line[written:])
+            while line:  # a full disk may take half of it
+                line = line[os.write(self._fd, line) :]
 
     def close(self) -> None:
         """Let go of the file."""
@@ -112,8 +112,14 @@ def read_journal(path: Path) -> list[Row]:
     """Read the whole lines of a journal; a last line that a crash cut in half is left out."""
     if not path.exists():
         return []
-    lines = path.read_bytes().split(b"\n")
-    return [Row.from_json(json.loads(line)) for line in lines[:-1] if line]
+    rows = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            rows.append(Row.from_json(json.loads(line)))
+        except (ValueError, TypeError):
+            remedy = "Move the run's folder away and run the scenario again: it makes this run anew."
+            raise ResultError(f"{path}:{number} is not a whole row", remedy) from None
+    return rows
 
 
 @dataclass(frozen=True)
@@ -197,6 +203,27 @@ class ResultFolder:
         temporary.replace(target)
 
 
+@contextlib.contextmanager
+def locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold a folder for this process: two runs in one result, or in one tier, would destroy each other's work.
+
+    Raises:
+        StorageError: another process holds it.
+
+    """
+    with storage_faults(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StorageError(f"another kvbench is using {what} {folder}", "Wait until it has ended.") from None
+        yield
+    finally:
+        os.close(handle)
+
+
 def open_result(results: Path, scenario: str, fingerprint: str, *, fresh: bool = False) -> ResultFolder:
     """Find the newest unfinished result of the same scenario to go on with, or make a new folder.
 
@@ -206,11 +233,13 @@ def open_result(results: Path, scenario: str, fingerprint: str, *, fresh: bool =
         StorageError: the folder cannot be made.
 
     """
-    for path in [] if fresh else sorted((results / scenario).glob("*Z*"), reverse=True):
-        if (path / "summary.json").exists():
+    for path in [] if fresh else sorted((results / scenario).glob("*Z*/plan.json"), reverse=True):
+        plan = read_json(path)
+        sealed = all((path.parent / "runs" / spec["run_id"] / "run.json").exists() for spec in plan["runs"])
+        if sealed and (path.parent / "summary.json").exists():
             break  # the newest result is complete
-        if (path / "plan.json").exists() and read_json(path / "plan.json").get("fingerprint") == fingerprint:
-            return ResultFolder(path, resumed=True)
+        if plan.get("fingerprint") == fingerprint:
+            return ResultFolder(path.parent, resumed=True)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder, number = results / scenario / stamp, 1
     with storage_faults(folder):

@@ -155,8 +155,7 @@ def _summarise_length(
     baseline = cells.get(asked["baseline"] or "")
     for name, cell in cells.items():
         paired = _paired_ratios(isl, asked["baseline"], name, runs) if baseline and name != asked["baseline"] else []
-        speed_up = _share(baseline["median_s"], cell["median_s"]) if paired and baseline else None
-        cell["speed_up"] = speed_up
+        cell["speed_up"] = statistics.median(paired) if paired else None
         cell["speed_up_low"] = min(paired) if paired else None
         cell["speed_up_high"] = max(paired) if paired else None
         cell["speed_up_rounds"] = len(paired)
@@ -167,7 +166,8 @@ def _summarise_length(
 
 def _cell(isl: int, treatment: str, runs: list[Run], time_scale: float | None) -> dict[str, Any]:
     """One length under one treatment: the figures of all answered requests of runs that are not invalid."""
-    rows = _rows_of(isl, treatment, runs)
+    found = _rows_of(isl, treatment, runs)
+    rows = [row for row in found if row.tier != "unproven"]  # a tier that was not proven gives no figure
     times = sorted(row.ttft_s for row in rows if row.ttft_s is not None)
     median = statistics.median(times) if times else None
     loads = [max(row.server_storage_s, row.server_path_s or 0.0) for row in rows if row.server_storage_s]
@@ -177,7 +177,8 @@ def _cell(isl: int, treatment: str, runs: list[Run], time_scale: float | None) -
         "min_s": times[0] if times else None,
         "max_s": times[-1] if times else None,
         "full_scale_median_s": median * time_scale if median is not None and time_scale else None,
-        "tiers": dict(Counter(row.tier or "unproven" for row in rows)),
+        "tiers": dict(Counter(row.tier or "unproven" for row in found)),
+        "unproven": len(found) - len(rows),
         "load_s": statistics.median(loads) if loads else None,
     }
 
@@ -197,7 +198,8 @@ def _paired_ratios(isl: int, baseline: str | None, treatment: str, runs: list[Ru
     ratios = []
     for repeat in sorted({record["run"]["repeat"] for record, _, _ in runs}):
         sides = [_rows_of(isl, name or "", runs, repeat) for name in (baseline, treatment)]
-        medians = [[row.ttft_s for row in side if row.ttft_s is not None] for side in sides]
+        proven = [[row for row in side if row.tier != "unproven"] for side in sides]
+        medians = [[row.ttft_s for row in side if row.ttft_s is not None] for side in proven]
         if all(medians):
             ratios.append(statistics.median(medians[0]) / statistics.median(medians[1]))
     return ratios

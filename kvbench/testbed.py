@@ -12,7 +12,7 @@ import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kvbench import facts, plan
+from kvbench import facts, plan, store
 from kvbench.errors import DriverError, ServerError, StorageError
 from kvbench.load.native import NativeDriver
 from kvbench.load.target import Target
@@ -41,6 +41,7 @@ class Testbed:
     attached: Endpoint | None
     stack: contextlib.ExitStack
     kept: dict[bool, Endpoint] = field(default_factory=dict)
+    held: list[Path] = field(default_factory=list)
 
     @contextlib.contextmanager
     def serving(self, treatment: Treatment, logs: Path) -> Iterator[tuple[Endpoint, NativeDriver]]:
@@ -58,6 +59,12 @@ class Testbed:
     def _start(self, stack: contextlib.ExitStack, logs: Path, *, cache_on: bool) -> Endpoint:
         """Start a fresh emulator for this run alone, or the one vLLM of its kind."""
         server, tiers = self.scenario.server, self.scenario.tiers
+        if not self.held:
+            for name in ("g3", "g4"):
+                spec = getattr(tiers, name)
+                if spec is not None:
+                    self.held.append(spec.path)
+                    self.stack.enter_context(store.locked(spec.path, "the tier"))
         if server.emulator is not None:
             log = logs / "emulator.log"
             return stack.enter_context(emulator.serve(server.emulator, tiers, log, cache_on=cache_on))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -160,13 +161,45 @@ def test_a_tier_that_is_not_ours_is_never_emptied(tier: Path) -> None:
 def test_a_tier_out_of_sight_is_primed_until_its_prompts_hit(tier: Path) -> None:
     server = FakeServer(tier, ours=False)
     hidden = HiddenTier(server)
-    bench = cache.Bench(hidden, server.send, Blocks(BLOCK, None, "g4"))
+    bench = cache.Bench(hidden, server.send, Blocks(BLOCK, KV_BYTES, "g4"))
     proof = cache.prepare(bench, WARM, PLAN, None)
-    assert server.log.count("prime p2000-0") == 2  # the second sweep shows that the first one stuck
+    assert server.log.count("prime p2000-0") == 1  # the write counter says that it went in
     assert proof.manifest is None
     outcomes = {step.name: step.outcome for step in proof.steps}
+    assert outcomes["prime"] == "done"
     assert outcomes["page cache"] == "not established"
     assert outcomes["prove warm, canary-last"] == "proven"
+
+
+def test_without_the_size_of_a_token_a_second_sweep_must_hit_and_bytes_prove_nothing(tier: Path) -> None:
+    server = FakeServer(tier, ours=False)
+    bench = cache.Bench(HiddenTier(server), server.send, Blocks(BLOCK, None, "g4"))
+    proof = cache.prepare(bench, WARM, PLAN, None)
+    assert server.log.count("prime p2000-0") == 2
+    outcomes = {step.name: step.outcome for step in proof.steps}
+    assert outcomes["canary resident"] == "not established"
+    assert outcomes["prove warm, canary-last"] == "not established"
+
+
+def test_a_manifest_of_another_tier_is_not_taken(tier: Path) -> None:
+    manifest = prepare(FakeServer(tier), WARM).manifest
+    assert manifest is not None
+    server = FakeServer(tier)
+    prepare(server, WARM, replace(manifest, tier="g3"))
+    assert "prime p2000-0" in server.log
+
+
+def test_a_slow_write_of_the_cold_canary_is_not_taken_for_the_first_prompt(tier: Path) -> None:
+    """Write-back that ends after the answer: each step must wait for it, or the manifest holds somebody else's bytes."""
+    server = FakeServer(tier, write_delay=3)
+    manifest = prepare(server, WARM).manifest
+    assert manifest is not None
+    assert manifest.text_bytes["canary-first"] == HEADER + 992 * KV_BYTES
+    assert manifest.text_bytes["p2000-0"] == HEADER + 1984 * KV_BYTES
+
+
+def test_a_server_that_still_looks_for_deleted_files_did_not_reset(tier: Path) -> None:
+    assert "prove cold" in failed(prepare(FakeServer(tier, keeps_index=True), WARM))
 
 
 class HiddenTier:

@@ -67,6 +67,10 @@ def cold(run: dict[str, Any], rows: list[Row]) -> None:
     run["cache"]["steps"] = [{"name": "prove cold", "outcome": "not established", "evidence": "seen"}]
 
 
+def late(_run: dict[str, Any], rows: list[Row]) -> None:
+    rows[:] = [Row.from_json({**one.to_json(), "send_lag_s": 1.0, "ttft_s": 1.0}) for one in rows]
+
+
 CASES: list[tuple[str, Callable[[dict[str, Any], list[Row]], None], str, str]] = [
     ("a step failed", step("failed"), "invalid", "seen"),
     ("a request failed", changed(status="cut"), "invalid", "1 cut"),
@@ -85,7 +89,10 @@ CASES: list[tuple[str, Callable[[dict[str, Any], list[Row]], None], str, str]] =
     ("another model", changed(model="n"), "invalid", "n answered instead of m"),
     ("nothing to see the cold tier by", cold, "suspect", "seen"),
     ("the user clock", in_run("driver", stamps="user"), "valid", "user clock"),
-    ("a side condition not shown", step("not established", "page cache"), "valid", "seen"),
+    ("a side condition not shown", step("not established", "prove cold"), "valid", "seen"),
+    ("a page cache that may have helped", step("not established", "page cache"), "suspect", "seen"),
+    ("an answer without a token", changed(ttft_s=None), "suspect", "held no token"),
+    ("requests that left late", late, "suspect", "left later"),
 ]
 
 
@@ -96,6 +103,13 @@ def test_every_reason(case: str, change: Callable[[dict[str, Any], list[Row]], N
     assert len(verdict.reasons) == 1
     assert text in verdict.reasons[0].text
     assert verdict.reasons[0].remedy.endswith(".")
+
+
+def test_a_long_request_does_not_hide_what_happened_to_a_short_one() -> None:
+    run, rows = copy.deepcopy(RUN), good_rows()
+    rows[0] = Row.from_json({**rows[0].to_json(), "ttft_s": 0.15, "server_overrun_s": 0.078})
+    rows[1] = Row.from_json({**rows[1].to_json(), "ttft_s": 4.0, "server_overrun_s": 0.0})
+    assert checks.judge_run(run, rows, ASKED).word == "suspect"
 
 
 def test_failures_within_the_limit_are_counted_but_do_not_condemn() -> None:

@@ -153,7 +153,11 @@ def test_a_ledger_that_closes() -> None:
     ("responses", "delta", "words"),
     [
         ([HIT, HIT], {"external_hits": 1.0 * CACHED}, "answers claim 19,968"),
-        ([HIT, HIT], {"read_bytes": {"g4": 1.0 * FILES}}, "files are"),
+        ([HIT, HIT], {"read_bytes": {"g4": 1.0 * FILES}}, "the hits need"),
+        ([HIT, HIT], {"read_bytes": {"g4": 3.0 * FILES}}, "files are"),
+        ([HIT, HIT], {"process_read_bytes": 0}, "the process read 0 B"),
+        ([HIT, HIT], {"computed_tokens": 0.0}, "32 tokens were to be computed"),
+        ([MISS, MISS], {"external_hits": 0.0, "computed_tokens": 2.0 * ISL}, "no hit below g1, yet"),
         ([HIT, replace(HIT, cached_tokens=None)], {}, "do not report"),
         ([HIT, HIT], {"local_hits": None}, "no hit counters"),
     ],
@@ -170,9 +174,34 @@ def test_a_miss_lowers_the_hit_efficiency() -> None:
 
 
 def test_failed_requests_are_not_in_the_books() -> None:
-    ledger = ledger_of([HIT, replace(HIT, status="cut")], external_hits=1.0 * CACHED, read_bytes={"g4": 1.0 * FILES})
+    delta: dict[str, Any] = {"external_hits": 1.0 * CACHED, "computed_tokens": 16.0, "read_bytes": {"g4": 1.0 * FILES}}
+    ledger = ledger_of([HIT, replace(HIT, status="cut")], **delta)
     assert ledger.requests == 1
     assert ledger.closes
+
+
+def test_bytes_without_a_scale_prove_nothing() -> None:
+    unknown = replace(BLOCKS, kv_bytes_per_token=None)
+    tier, evidence = proof.judge(unknown, served(read_bytes={"g4": 1.0}, process_read_bytes=1), None)
+    assert (tier, evidence) == ("unproven", "read 1 B, but how many bytes a token takes is not known")
+
+
+def test_host_memory_needs_a_second_witness() -> None:
+    one = served(read_bytes={"1:fs": 0.0}, process_read_bytes=None)
+    assert proof.judge(BLOCKS, one, None)[0] == "unproven"
+    assert proof.judge(BLOCKS, replace(one, delta=replace(one.delta, host_tokens=float(CACHED))), None)[0] == "g2"
+
+
+def test_a_small_prompt_cannot_hide_its_reads() -> None:
+    assert proof.judge(BLOCKS, served(0, isl=1000, process_read_bytes=100_000), None)[0] == "unproven"
+
+
+def test_a_last_block_that_is_stored_and_never_read_is_no_gap() -> None:
+    """800 tokens are 50 blocks; 49 can be reused, and with one block a file the 50th file is not read."""
+    big = replace(BLOCKS, kv_bytes_per_token=73_728.0)
+    read, held = 49 * (16 * 73_728 + 8192), 50 * (16 * 73_728 + 8192)
+    one = served(784, isl=800, read_bytes={"g4": float(read)}, process_read_bytes=read)
+    assert proof.judge(big, one, held)[0] == "g4"
 
 
 def test_concurrent_requests_get_a_tier_only_if_one_tier_moved_and_the_books_close() -> None:

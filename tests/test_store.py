@@ -96,10 +96,30 @@ def test_an_unfinished_result_goes_on_and_a_finished_one_does_not(tmp_path: Path
     assert store.open_result(tmp_path, "made-up", PLAN.fingerprint, fresh=True).path != first.path
 
 
-def test_a_summary_ends_a_result(tmp_path: Path) -> None:
+def test_a_result_ends_with_its_last_run_and_a_summary_not_with_a_summary_alone(tmp_path: Path) -> None:
     first = open_new(tmp_path)
-    first.write_json("summary.json", {})
+    first.write_json("summary.json", {})  # `kvbench report` writes one for an unfinished result too
+    assert store.open_result(tmp_path, "made-up", PLAN.fingerprint).resumed is True
+    for spec in PLAN.runs:
+        first.open_run(spec.run_id).seal({"run": {"run_id": spec.run_id}}, {})
     assert store.open_result(tmp_path, "made-up", PLAN.fingerprint).resumed is False
+
+
+def test_a_folder_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
+    with (
+        store.locked(tmp_path / "x", "the result"),
+        pytest.raises(StorageError, match="another kvbench"),
+        store.locked(tmp_path / "x", "the result"),
+    ):
+        pass
+    with store.locked(tmp_path / "x", "the result"):
+        pass
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    (tmp_path / "requests.jsonl").write_text('{"run_id": \n{}\n')
+    with pytest.raises(ResultError, match=r"requests\.jsonl:1 is not a whole row"):
+        store.read_rows(tmp_path)
 
 
 def test_json_of_another_schema_is_refused(tmp_path: Path) -> None:

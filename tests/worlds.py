@@ -63,12 +63,17 @@ class FakeServer:
     says_no: int = 0
     forgets: set[str] = field(default_factory=set)
     page_cache: bool = False
+    keeps_index: bool = False
+    write_delay: int = 0
     log: list[str] = field(default_factory=list)
     g1_texts: set[str] = field(default_factory=set)
     g2_texts: set[str] = field(default_factory=set)
     counts: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("local", "external", "computed"), 0.0))
     read: int = 0
     written: int = 0
+    bad_files: int = 0
+    indexed: set[str] = field(default_factory=set)
+    pending: list[tuple[int, Path, bytes]] = field(default_factory=list)
     device_read: int = 0
 
     def __post_init__(self) -> None:
@@ -82,7 +87,8 @@ class FakeServer:
             local_hits=self.counts["local"],
             external_hits=self.counts["external"],
             computed_tokens=self.counts["computed"],
-            pending_writes=0,
+            pending_writes=len(self.pending),
+            bad_files=self.bad_files,
             process_read_bytes=self.device_read,
             read_bytes={"g4": float(self.read)},
             write_bytes={"g4": float(self.written)},
@@ -90,6 +96,13 @@ class FakeServer:
         )
 
     def scrape(self) -> Counters:
+        """Counters now; write-back goes on a little with every look."""
+        self.pending = [(left - 1, path, content) for left, path, content in self.pending]
+        for left, path, content in self.pending:
+            if left <= 0:
+                path.write_bytes(content)
+                self.written += len(content)
+        self.pending = [one for one in self.pending if one[0] > 0]
         return self._frozen_at if self.frozen else self._counters()
 
     def reset(self, *, external: bool) -> bool | None:
@@ -120,8 +133,9 @@ class FakeServer:
             self.read += file.stat().st_size
             self.device_read += 0 if self.page_cache else file.stat().st_size
         elif self.cache_on and file is not None and key not in self.forgets:
-            file.write_bytes(bytes(HEADER + whole * KV_BYTES))
-            self.written += HEADER + whole * KV_BYTES
+            self.bad_files += self.keeps_index and key in self.indexed
+            self.indexed.add(key)
+            self.pending.append((self.write_delay, file, bytes(HEADER + whole * KV_BYTES)))
         if self.g1 and self.cache_on:
             self.g1_texts.add(key)
         if self.keeps_blocks:
@@ -130,7 +144,7 @@ class FakeServer:
         return Response(
             request_id="",
             status="ok",
-            scheduled_ns=1_000,
+            scheduled_ns=1_995,
             sent_ns=2_000,
             first_token_ns=2_000 + tokens * 1000 if not cached else 3_000,
             last_token_ns=2_000 + tokens * 2000,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kvbench.checks import named_tier
 from kvbench.report.grid import percent, ratio
 from kvbench.units import format_count, format_duration
 
@@ -24,6 +25,9 @@ def answers(summary: dict[str, Any]) -> list[str]:
 def _compared(name: str, baseline: str, summary: dict[str, Any]) -> str:
     """Compare at the longest prompt that has both sides."""
     row = next((row for row in reversed(summary["lengths"]) if row["cells"][name]["speed_up"] is not None), None)
+    if row is None and (unproven := [side for side in (name, baseline) if _unproven(side, summary)]):
+        sides = " and ".join(unproven)
+        return f"{name} cannot be compared with {baseline}: which tier served the requests of {sides} was not proven."
     if row is None:
         return f"{name} cannot be compared with {baseline}: no round has a usable run of both."
     cell, reference = row["cells"][name], row["cells"][baseline]
@@ -49,6 +53,8 @@ def _compared(name: str, baseline: str, summary: dict[str, Any]) -> str:
 
 def _alone(name: str, summary: dict[str, Any]) -> str:
     row = next((row for row in reversed(summary["lengths"]) if row["cells"][name]["median_s"] is not None), None)
+    if row is None and _unproven(name, summary):
+        return f"No figure is given for {name}: which tier served its requests was not proven."
     if row is None:
         return f"No figure can be given for {name}: it has no usable run."
     cell = row["cells"][name]
@@ -58,6 +64,10 @@ def _alone(name: str, summary: dict[str, Any]) -> str:
     return f"{text} {format_duration(cell['median_s'])} (n = {cell['n']}, {spread}); {_served(cell)}.{reason}"
 
 
+def _unproven(name: str, summary: dict[str, Any]) -> int:
+    return sum(row["cells"][name]["unproven"] for row in summary["lengths"])
+
+
 def _phrase(name: str, row: dict[str, Any], summary: dict[str, Any]) -> str:
     """Describe a treatment by its cache state, by its name where two share a state; an unproven state is `meant`."""
     states = [item["cache_state"] for item in summary["treatments"].values()]
@@ -65,7 +75,7 @@ def _phrase(name: str, row: dict[str, Any], summary: dict[str, Any]) -> str:
     if states.count(state) > 1 or state is None:
         return f"under {name}"
     warm = state.startswith("warm")
-    tier = state.removeprefix("warm(").removesuffix(")") if warm else "recompute"
+    tier = named_tier(state)
     word = "is" if set(row["cells"][name]["tiers"]) == {tier} else "is meant to be"
     if warm:
         return f"when KV {word} read back from {tier.upper()}"

@@ -52,7 +52,7 @@ def _measured_line(material: Material, row: dict[str, Any], name: str, *, compar
     rows = material.measured(name, row["isl"])
     upper = sum(one.ttft_bound == "upper" for one in rows if one.status == "ok")
     if cell["median_s"] is None:
-        reason = Cell(_why_empty(material, name), mark="invalid")
+        reason = Cell("nothing proven" if cell["unproven"] else _why_empty(material, name), mark="invalid")
         figures: list[Cell | str] = [reason, NOTHING, NOTHING, NOTHING]
     else:
         spread = f"{format_duration(cell['min_s'])} to {format_duration(cell['max_s'])}"

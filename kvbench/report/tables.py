@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from kvbench.checks import named_tier
 from kvbench.plan import working_set_bytes
 from kvbench.units import format_count, format_rate, format_size
 
@@ -71,10 +72,12 @@ def length_table(summary: dict[str, Any]) -> Table:
 def _length_cells(row: dict[str, Any], name: str, summary: dict[str, Any]) -> list[str]:
     cell = row["cells"][name]
     if cell["median_s"] is None:
-        cells = ["no valid run", "", "0", "-"]
+        cells = ["nothing proven" if cell["unproven"] else "no valid run", "", "0", "-"]
     else:
         spread = f"{_seconds(cell['min_s'])}\N{EN DASH}{_seconds(cell['max_s'])}"
-        share = cell["tiers"].get(named_tier(summary["treatments"][name]), 0) / max(sum(cell["tiers"].values()), 1)
+        share = cell["tiers"].get(named_tier(summary["treatments"][name]["cache_state"]), 0) / max(
+            sum(cell["tiers"].values()), 1
+        )
         cells = [_seconds(cell["median_s"]), spread, str(cell["n"]), f"{share:.0%}"]
     if summary["baseline"]:
         beside = f"\n({row['published_speed_up']:g}x)" if row["published_speed_up"] else ""
@@ -90,12 +93,6 @@ def _length_cells(row: dict[str, Any], name: str, summary: dict[str, Any]) -> li
 
 def _seconds(value: float) -> str:
     return f"{value:.3g}" if value >= 1 else f"{value:.4f}" if value < 0.1 else f"{value:.3f}"
-
-
-def named_tier(treatment: dict[str, Any]) -> str:
-    """Return the tier that a treatment's cache state names: the warm tier, else `recompute`."""
-    state = str(treatment["cache_state"])
-    return state.removeprefix("warm(").removesuffix(")") if state.startswith("warm(") else "recompute"
 
 
 def proof_table(summary: dict[str, Any]) -> Table:

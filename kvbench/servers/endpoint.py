@@ -24,9 +24,9 @@ _TOTALS = {
     "vllm:prefix_cache_queries_total": "prefix_queries",
     "vllm:prefix_cache_hits_total": "local_hits",
     "vllm:external_prefix_cache_hits_total": "external_hits",
-    "vllm:prompt_tokens_total": "prompt_tokens",
-    "vllm:num_requests_running": "running",
-    "vllm:num_requests_waiting": "waiting",
+    "kvbench:tier_bad_files_total": "bad_files",
+    "kvbench:tier_pending_writes": "pending_writes",
+    "kvbench:tier_write_errors_total": "write_errors",
 }
 _READ_BYTES = ("kvbench:tier_read_bytes_total", "vllm:kv_offload_tiering_read_bytes_total")
 _WRITE_BYTES = (
@@ -41,6 +41,8 @@ class Counters:
     """What a server says it has done since it started, in tokens and bytes.
 
     `read_bytes` and `write_bytes` are per tier as the server labels them; empty where it does not count them.
+    `host_tokens` are cached tokens that came from host memory (vLLM from 0.32); `bad_files` counts tier files that were
+    missing, cut or corrupt.
     `process_read_bytes` is what the kernel says the server's process has read from block devices (/proc/PID/io), which
     page-cache hits do not move; None where the process is not ours to look at.
     """
@@ -48,10 +50,9 @@ class Counters:
     prefix_queries: float | None = None
     local_hits: float | None = None
     external_hits: float | None = None
-    prompt_tokens: float | None = None
     computed_tokens: float | None = None
-    running: float | None = None
-    waiting: float | None = None
+    host_tokens: float | None = None
+    bad_files: float | None = None
     pending_writes: float | None = None
     write_errors: float | None = None
     process_read_bytes: int | None = None
@@ -66,10 +67,9 @@ class Counters:
             prefix_queries=_minus(self.prefix_queries, before.prefix_queries),
             local_hits=_minus(self.local_hits, before.local_hits),
             external_hits=_minus(self.external_hits, before.external_hits),
-            prompt_tokens=_minus(self.prompt_tokens, before.prompt_tokens),
             computed_tokens=_minus(self.computed_tokens, before.computed_tokens),
-            running=self.running,
-            waiting=self.waiting,
+            host_tokens=_minus(self.host_tokens, before.host_tokens),
+            bad_files=_minus(self.bad_files, before.bad_files),
             pending_writes=self.pending_writes,
             write_errors=_minus(self.write_errors, before.write_errors),
             process_read_bytes=_minus_int(self.process_read_bytes, before.process_read_bytes),
@@ -109,10 +109,8 @@ def parse_counters(text: str, process_read_bytes: int | None = None) -> Counters
                 read[name][labels.get("tier", "")] = read[name].get(labels.get("tier", ""), 0) + value
             elif name in write:
                 write[name][labels.get("tier", "")] = write[name].get(labels.get("tier", ""), 0) + value
-            elif name == "kvbench:tier_pending_writes":
-                sums["pending_writes"] = sums.get("pending_writes", 0) + value
-            elif name == "kvbench:tier_write_errors_total":
-                sums["write_errors"] = sums.get("write_errors", 0) + value
+            elif name == "vllm:prompt_tokens_cached_by_source_total" and labels.get("source") == "host":
+                sums["host_tokens"] = sums.get("host_tokens", 0) + value
             elif name == "vllm:cache_config_info" and labels.get("block_size", "").isdigit():
                 block_tokens = int(labels["block_size"])
     return Counters(
@@ -151,7 +149,8 @@ class Endpoint:
 
     def scrape(self) -> Counters:
         """Read all counters now; an endpoint without metrics gives counters that are all None."""
-        answer = call("GET", self.metrics_url, self.api_key)
+        same_host = httpx.URL(self.metrics_url).netloc == httpx.URL(self.url).netloc
+        answer = call("GET", self.metrics_url, self.api_key if same_host else None)
         read_bytes = process_read_bytes(self.pid) if self.pid else None
         if answer.status_code != httpx.codes.OK:
             return Counters(process_read_bytes=read_bytes)

@@ -63,7 +63,7 @@ def wipe(root: Path) -> int:
         StorageError: the directory does not carry our marker, or a file cannot be deleted.
 
     """
-    if not (root / MARKER).is_file():
+    if root.is_symlink() or not (root / MARKER).is_file():
         raise StorageError(
             f"{root} does not carry kvbench's marker {MARKER}, so nothing in it is deleted",
             "Name a directory that kvbench made, or a new one, as the tier's path.",
@@ -80,11 +80,16 @@ def wipe(root: Path) -> int:
 def drop_page_cache(root: Path) -> int:
     """Ask the kernel to forget the pages of all tier files; return how many bytes are still resident."""
     resident = 0
-    for name in listing(root):
-        with (root / name).open("rb") as file:
-            os.fsync(file.fileno())
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            resident += _resident_bytes(file.fileno())
+    for name, size in listing(root).items():
+        try:
+            with (root / name).open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                resident += _resident_bytes(file.fileno())
+        except FileNotFoundError:
+            continue  # evicted meanwhile
+        except OSError:
+            resident += size  # not ours to look at: nothing was shown
     return resident
 
 
