@@ -59,8 +59,8 @@ types:  ## mypy, strict
 check: lint types test  ## lint, types and tests
 
 demo:  ## the TTFT experiment in under a minute, and its report
-	$(BIN)/kvbench run scenarios/quick.yaml
-	$(BIN)/kvbench report quick
+	@$(BIN)/kvbench run scenarios/quick.yaml; code=$$?; \
+	$(BIN)/kvbench report quick && exit $$code
 
 bench:  ## the instrument's own figures: timing error, start-up, storage, prompts
 	$(BIN)/python bench/run_all.py

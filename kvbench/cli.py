@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kvbench import __version__
 from kvbench.errors import Interrupted, KvbenchError
 
 if TYPE_CHECKING:
@@ -40,6 +41,22 @@ EndpointUrl = Annotated[
 ]
 ResultsDir = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where results are kept.")]
 _RESULTS = Path("results")
+_SERVE_PORT = 8000  # where scenarios/ttft_sweep_endpoint.yaml looks
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if wanted:
+        typer.echo(f"kvbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top_level(
+    version: Annotated[  # noqa: ARG001, FBT002 - its callback does the work
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Measures where the KV cache of an LLM service should live, and proves which tier served each request."""
 
 
 def main() -> None:
@@ -75,10 +92,10 @@ def run(  # noqa: PLR0913, PLR0917 - these are the options of the command
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on with an unfinished result.")] = False,  # noqa: FBT002
 ) -> None:
     """Run a scenario; goes on by itself where an earlier run of the same scenario was interrupted."""
-    from kvbench import scenario, store, testbed  # noqa: PLC0415
+    from kvbench import store, testbed  # noqa: PLC0415
 
     changes = [*(overrides or []), *([f"load.driver={driver}"] if driver else [])]
-    asked = scenario.load(scenario_file, tuple(changes), endpoint)
+    asked = _load(scenario_file, changes, endpoint)
     if dry_run:
         _print_plan(asked)
         return
@@ -93,6 +110,16 @@ def run(  # noqa: PLR0913, PLR0917 - these are the options of the command
     sys.exit(_finish(result))
 
 
+def _load(file: Path, changes: list[str], endpoint: str | None) -> Scenario:
+    """Read a scenario, and refuse at once a publication that is not known."""
+    from kvbench import published, scenario_file  # noqa: PLC0415
+
+    asked = scenario_file.load(file, tuple(changes), endpoint)
+    if asked.published is not None:
+        published.load(asked.published)
+    return asked
+
+
 def _lay_out(asked: Scenario, bed: Testbed, result: ResultFolder, file: Path, changes: list[str]) -> Plan:
     """Write down what will be done and on what, before anything is done; a resumed result has it already."""
     from kvbench import facts, plan, store  # noqa: PLC0415
@@ -100,12 +127,18 @@ def _lay_out(asked: Scenario, bed: Testbed, result: ResultFolder, file: Path, ch
     attached = bed.attached
     salt = f"{result.path.name}/" if attached is not None else ""
     laid_out = plan.expand(asked, salt, attached.info.get("scale") if attached is not None else None)
-    if not result.resumed:
-        tiers = {name: spec.path for name in ("g3", "g4") if (spec := getattr(asked.tiers, name)) is not None}
-        if attached is not None and attached.tier_path is not None:
-            tiers[asked.warm_path_tier or "g4"] = attached.tier_path
-        gathered = facts.gather({"results": result.path, **tiers}, Path(__file__).parent)
-        given = {"file": file.name, "overrides": changes, "fingerprint": asked.fingerprint}
+    tiers = {name: spec.path for name in ("g3", "g4") if (spec := getattr(asked.tiers, name)) is not None}
+    if attached is not None and attached.tier_path is not None:
+        tiers[asked.warm_path_tier or "g4"] = attached.tier_path
+    gathered = facts.gather({"results": result.path, **tiers}, Path(__file__).parent)
+    given: dict[str, Any] = {"file": str(file), "overrides": changes, "fingerprint": asked.fingerprint}
+    if attached is not None:
+        given["endpoint"] = attached.url
+    if result.resumed:
+        before = result.read_json("facts.json")
+        changed = sorted({*before.get("changed_on_resume", []), *facts.differences(before, gathered)})
+        result.write_json("facts.json", {**before, "changed_on_resume": changed})
+    else:
         result.write_json("facts.json", {**gathered, "scenario": given})
         store.write_atomic(result.path / "scenario.yaml", file.read_bytes())
         result.write_json("plan.json", laid_out.to_json())
@@ -146,20 +179,19 @@ def _finish(result: ResultFolder) -> int:
 @app.command()
 def check(scenario_file: ScenarioFile, overrides: Overrides = None, endpoint: EndpointUrl = None) -> None:
     """Read a scenario and say whether it can be run here, without starting anything."""
-    from kvbench import scenario, testbed  # noqa: PLC0415
+    from kvbench import testbed  # noqa: PLC0415
 
-    asked = scenario.load(scenario_file, tuple(overrides or []), endpoint)
-    with testbed.stand_up(asked):
-        pass
+    asked = _load(scenario_file, overrides or [], endpoint)
+    with testbed.stand_up(asked) as bed:
+        for limit in bed.limits():
+            typer.echo(f"note: {limit}")
     typer.echo(f"{scenario_file} is fine: {len(asked.treatments)} treatments, {asked.repeats} rounds")
 
 
 @app.command()
 def plan(scenario_file: ScenarioFile, overrides: Overrides = None, endpoint: EndpointUrl = None) -> None:
     """Show the runs in their order, and whether the working set fits the tiers."""
-    from kvbench import scenario  # noqa: PLC0415
-
-    _print_plan(scenario.load(scenario_file, tuple(overrides or []), endpoint))
+    _print_plan(_load(scenario_file, overrides or [], endpoint))
 
 
 def _print_plan(asked: Scenario) -> None:
@@ -213,7 +245,8 @@ def serve(context: typer.Context) -> None:
     """Start the emulator: an OpenAI-compatible server with modelled GPU time and real storage I/O."""
     from kvbench.emulator import api, settings  # noqa: PLC0415
 
-    sys.exit(api.serve(settings.parse_arguments(context.args)))
+    port = [] if "--port" in context.args else ["--port", str(_SERVE_PORT)]
+    sys.exit(api.serve(settings.parse_arguments([*context.args, *port], program="kvbench serve")))
 
 
 @app.command()
@@ -221,10 +254,13 @@ def clean(
     path: Annotated[list[Path], typer.Argument(metavar="TIER...", help="Tier directories that kvbench made.")],
 ) -> None:
     """Delete the tier files in directories that carry kvbench's marker; other directories are refused."""
+    from kvbench import store  # noqa: PLC0415
     from kvbench.servers import tier_directory  # noqa: PLC0415
 
     for root in path:
-        typer.echo(f"{root}: {tier_directory.wipe(root)} files deleted")
+        tier_directory.check_marker(root)
+        with store.locked(root, "the tier"):
+            typer.echo(f"{root}: {tier_directory.wipe(root)} files deleted")
 
 
 def _console(*, stderr: bool = False) -> Any:

@@ -17,6 +17,7 @@ from kvbench import __version__
 
 _QUEUE = ("scheduler", "rotational", "nr_requests", "max_sectors_kb", "iosched/read_expire", "iosched/write_expire")
 _PACKAGES = ("aiohttp", "httptools", "httpx", "numpy", "prometheus-client", "pydantic")
+_VOLATILE = {"load_1min", "free_bytes", "scenario", "schema_version", "changed_on_resume"}
 _MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs", "devtmpfs")
 
 
@@ -137,3 +138,15 @@ def _read(path: Path) -> str | None:
 def _field(path: Path, name: str) -> str | None:
     text = _read(path) or ""
     return next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(name)), None)
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Name the facts that two gatherings disagree on, by their path; what changes by itself does not count."""
+    found = []
+    for key in sorted({*before, *after} - _VOLATILE):
+        one, other = before.get(key), after.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            found += [f"{key}.{name}" for name in differences(one, other)]
+        elif one != other:
+            found.append(key)
+    return found

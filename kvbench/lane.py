@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kvbench import prompts
-from kvbench.plan import CANARY_COLD, CANARY_FIRST, CANARY_LAST, WARMUP, Draw, Plan, RunSpec
+from kvbench.plan import CANARY_COLD, CANARY_FIRST, CANARY_LAST, WARMUP, Draw, Plan, RunSpec, needs_own_texts
 from kvbench.records import Phase, Request, Response, Row
 
 if TYPE_CHECKING:
@@ -101,6 +101,23 @@ class Lane:
         if key not in self._fitted:
             self._fitted[key] = prompts.fit(form.seed, key, draw.isl_target, self._count)
         return self._fitted[key]
+
+    @property
+    def draws(self) -> tuple[Draw, ...]:
+        """The run's draws; an attempt after the first sends new texts where the texts must be unknown to the server."""
+        if self.attempt == 1 or not needs_own_texts(self.scenario, self.spec.treatment):
+            return self.spec.draws
+        return tuple(replace(draw, salt=f"{draw.salt}/attempt-{self.attempt}") for draw in self.spec.draws)
+
+    def make_texts(self) -> None:
+        """Make the texts that are about to be measured: finding an exact length asks the server, and takes time."""
+        if not self.endpoint.counts_words:
+            for draw in self.draws:
+                self.text(draw)
+
+    def new_texts(self) -> list[tuple[str, str | list[int]]]:
+        """Give the texts of this attempt that the plan does not know."""
+        return [(draw.text_key, self.text(draw)) for draw in self.draws] if self.draws != self.spec.draws else []
 
     def all_texts(self) -> Iterator[tuple[str, str | list[int]]]:
         """Give each text of the plan once, by its key."""

@@ -69,16 +69,19 @@ def make_run(lane: Lane, treatment: Treatment, folder: RunFolder, result: Result
     warm_up(lane)
     if not (result.path / "prompts.jsonl.zst").exists():
         result.write_prompts(lane.all_texts())
+    elif new := lane.new_texts():
+        result.add_prompts(new)
+    lane.make_texts()
     lane.watch.step(f"cache {'off' if treatment.cache == 'off' else 'into its state'}")
     proof = cache.prepare(bench, treatment, lane.plan, read_manifest(result))
     if proof.manifest is not None:
         result.write_json("manifest.json", {"manifest": asdict(proof.manifest)})
     lane.watch.step("measure")
-    before = lane.endpoint.scrape()
+    health_before, before = lane.driver.health(), lane.endpoint.scrape()
     load_started = time.perf_counter()
     served = measure(lane, bench)
     load_s = time.perf_counter() - load_started
-    after = lane.endpoint.scrape()
+    after, health = lane.endpoint.scrape(), lane.driver.health()
     delta = after.since(before)
     folder.keep_text("metrics/before.prom", before.text)
     folder.keep_text("metrics/after.prom", after.text)
@@ -92,18 +95,29 @@ def make_run(lane: Lane, treatment: Treatment, folder: RunFolder, result: Result
             "cache": {"state": proof.state, "steps": [asdict(step) for step in proof.steps]},
             "ledger": asdict(ledger),
             "blocks": asdict(blocks),
-            "driver": {"name": lane.driver.name, **lane.driver.health()},
+            "driver": {"name": lane.driver.name, **measured_health(health_before, health)},
             "server": {"url": lane.endpoint.url, "model": lane.endpoint.model, "info": lane.endpoint.info},
             "load_1min": round(os.getloadavg()[0], 2),
         },
-        tiers=tier_verdicts(lane, served, ledger, delta, proof.manifest),
+        tiers=tier_verdicts(blocks, lane, served, Books(ledger, delta, proof.manifest)),
     )
 
 
+def measured_health(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Return the client's health during the measured phase alone: numbers are differences, words the newer ones."""
+    return {
+        name: value - before[name]
+        if isinstance(value, int | float) and isinstance(before.get(name), int | float)
+        else value
+        for name, value in after.items()
+    }
+
+
 def blocks_of(scenario: Scenario, endpoint: Endpoint) -> Blocks:
-    """Read the block arithmetic from what the server tells: kvbench's info page, else vLLM's configuration metric."""
+    """Read the block arithmetic from what the server or the scenario tells, else from vLLM's configuration metric."""
     tokens = endpoint.info.get("block_tokens") or endpoint.scrape().block_tokens or _DEFAULT_BLOCK_TOKENS
-    per_token = endpoint.info.get("kv_bytes_per_token")
+    external = scenario.server.external
+    per_token = (external.kv_bytes_per_token if external else None) or endpoint.info.get("kv_bytes_per_token")
     return Blocks(int(tokens), float(per_token) if per_token else None, scenario.warm_path_tier)
 
 
@@ -147,17 +161,25 @@ def _first_remedy(response: Response) -> str:
 def measure(lane: Lane, bench: cache.Bench) -> list[tuple[Draw, Served]]:
     """Send the run's draws; alone between two scrapes each at concurrency 1, else all in one closed loop."""
     if lane.scenario.load.concurrency == 1:
-        return [(draw, bench.serve(draw, "measure")) for draw in lane.spec.draws]
-    requests = (lane.request(draw, "measure") for draw in lane.spec.draws)
+        return [(draw, bench.serve(draw, "measure")) for draw in lane.draws]
+    requests = (lane.request(draw, "measure") for draw in lane.draws)
     responses = lane.drive(requests, lane.scenario.load.concurrency)
-    return [(draw, Served(one, _NO_COUNTERS)) for draw, one in zip(lane.spec.draws, responses, strict=True)]
+    return [(draw, Served(one, _NO_COUNTERS)) for draw, one in zip(lane.draws, responses, strict=True)]
+
+
+@dataclass(frozen=True)
+class Books:
+    """What the tier of one of many requests is judged by: the run's ledger, its counters, and the tier's manifest."""
+
+    ledger: Ledger
+    delta: Counters
+    manifest: Manifest | None
 
 
 def tier_verdicts(
-    lane: Lane, served: list[tuple[Draw, Served]], ledger: Ledger, delta: Counters, manifest: Manifest | None
+    blocks: Blocks, lane: Lane, served: list[tuple[Draw, Served]], books: Books
 ) -> dict[str, tuple[Tier, str]]:
     """Say for each measured request which tier served it."""
-    blocks = blocks_of(lane.scenario, lane.endpoint)
     if lane.scenario.load.concurrency == 1:
-        return {draw.request_id: judge(blocks, one, file_bytes(manifest, draw)) for draw, one in served}
-    return {draw.request_id: judge_by_ledger(blocks, one.response, ledger, delta) for draw, one in served}
+        return {draw.request_id: judge(blocks, one, file_bytes(books.manifest, draw)) for draw, one in served}
+    return {draw.request_id: judge_by_ledger(blocks, one.response, books.ledger, books.delta) for draw, one in served}

@@ -1,7 +1,7 @@
-"""The scenario: one YAML file, one question, as strict models that reject what they do not know.
+"""The scenario: one question, and everything that is needed to put it to a server, as strict models.
 
-The file is YAML 1.2, so that `off` is a word. Sizes and lengths may carry units ("20GB", "130k"). Every fault is
-reported with its file and line before anything starts. `load` is the only function that reads a file.
+They reject what they do not know. Sizes and lengths may carry units ("20GB", "130k"). `scenario_file.load` reads them
+from YAML.
 
 Capacities under `tiers` are real bytes on this machine, after the emulator's scale has been applied: `capacity: 20GB`
 never puts more than 20 GB on the disk.
@@ -9,19 +9,15 @@ never puts more than 20 GB on the disk.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from kvbench import shapes, units
-from kvbench.errors import ScenarioError
 
 Count = Annotated[int, BeforeValidator(units.parse_count), Field(gt=0)]
 Size = Annotated[int, BeforeValidator(units.parse_size), Field(ge=0)]
@@ -62,13 +58,20 @@ class EmulatorSpec(Strict):
 class ExternalSpec(Strict):
     """A server that somebody else runs; what is missing here is what cannot be proven."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^@/]+(/|$)")]
+    url: str
     model: str | None = None
     metrics_url: str | None = None
     pid: int | None = None
     tier_path: Path | None = None
     kv_bytes_per_token: Size | None = None
     api_key_env: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _plain_base_url(cls, value: str) -> str:
+        if not re.match(r"^https?://[^@/\s]+(/|$)", value):
+            raise ValueError(f"{value!r} is not a URL such as http://host:8000/v1, without user name or password")
+        return value
 
 
 class OffloadingSpec(Strict):
@@ -135,6 +138,13 @@ class Prompts(Strict):
     seed: int = 1
     form: Literal["text", "token_ids"] = "text"
     tokenizer: Path | None = None
+
+    @field_validator("lengths")
+    @classmethod
+    def _each_length_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("a length stands twice; use per_length for several prompts of one length")
+        return value
 
 
 class Load(Strict):
@@ -212,12 +222,15 @@ class Scenario(Strict):
     @model_validator(mode="after")
     def _make_sense_together(self) -> Scenario:
         for where, problem in _contradictions(self):
-            raise _Located(problem, where)
+            raise Contradiction(problem, where)
         return self
 
 
-class _Located(ValueError):  # noqa: N818 - never seen by a user; carries the key that is to blame
+class Contradiction(ValueError):  # noqa: N818 - never seen by a user; `where` is the path of the key to blame
+    """Two values of a scenario that cannot both be meant."""
+
     def __init__(self, message: str, where: tuple[str | int, ...]) -> None:
+        """Keep the key's path beside the sentence."""
         super().__init__(message)
         self.where = where
 
@@ -293,117 +306,3 @@ def _tier_contradictions(scenario: Scenario, per_token: float) -> list[tuple[tup
             problem = f"{name} cannot be warm: its capacity of {have} is below the {want} of all prompts and canaries"
             found.append((("tiers", name), problem))
     return found
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def load(path: Path, overrides: tuple[str, ...] = (), endpoint: str | None = None) -> Scenario:
-    """Read and check a scenario file; `overrides` are `a.b=c` texts whose values are YAML.
-
-    `endpoint` is the URL of a server that takes the place of the scenario's own.
-
-    Raises:
-        ScenarioError: unreadable file, YAML fault, unknown or mistyped key, values that contradict one another.
-
-    """
-    tree = _read_yaml(path)
-    for override in overrides:
-        _apply_override(tree, override)
-    if endpoint is not None:
-        given = tree.get("server")
-        external = given.get("external") if isinstance(given, dict) else None
-        tree["server"] = {"external": {**(_plain(external) or {}), "url": endpoint}}
-    try:
-        return Scenario.model_validate(_plain(tree))
-    except ValidationError as fault:
-        raise _first_error(fault, tree, path) from None
-
-
-def _read_yaml(path: Path) -> CommentedMap:
-    try:
-        tree = YAML(typ="rt").load(path.read_text())
-    except (OSError, UnicodeDecodeError) as fault:
-        reason = fault.strerror if isinstance(fault, OSError) else "it is not UTF-8 text"
-        remedy = "Name a scenario file, such as scenarios/quick.yaml."
-        raise ScenarioError(f"cannot read it: {reason}", remedy, path=path) from None
-    except MarkedYAMLError as fault:
-        line = fault.problem_mark.line + 1 if fault.problem_mark else None
-        raise ScenarioError(
-            f"not YAML: {fault.problem}", "Mend the syntax in this line.", path=path, line=line
-        ) from None
-    if not isinstance(tree, CommentedMap):
-        raise ScenarioError("a scenario is a mapping of keys", "Start from scenarios/quick.yaml.", path=path)
-    return tree
-
-
-def _apply_override(tree: CommentedMap, override: str) -> None:
-    keys, equals, value = override.partition("=")
-    if not equals or not keys:
-        raise ScenarioError(f"--set {override} is not of the form a.b=c", "Write for example --set repeats=3.")
-    *parents, last = keys.split(".")
-    node: Any = tree
-    for key in parents:
-        child = node.get(key) if isinstance(node, dict) else None
-        if child is None:
-            child = node[key] = CommentedMap()
-        if not isinstance(child, dict):
-            raise ScenarioError(f"--set {override}: {key} is not a mapping", "Name the key by its full path.")
-        node = child
-    node[last] = _plain(YAML(typ="rt").load(value)) if value else None
-
-
-def _plain(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_plain(value) for value in node]
-    return node
-
-
-def _first_error(fault: ValidationError, tree: CommentedMap, path: Path) -> ScenarioError:
-    """Turn pydantic's first complaint into one sentence with the line that is to blame."""
-    found = fault.errors()
-    error = next(
-        (one for one in found if one["type"] == "extra_forbidden"), found[0]
-    )  # a typo explains what is missing
-    cause = error.get("ctx", {}).get("error")
-    where = cause.where if isinstance(cause, _Located) else error["loc"]
-    line, trail = _locate(tree, where)
-    if error["type"] == "extra_forbidden":
-        key = str(error["loc"][-1])
-        near = difflib.get_close_matches(key, _known_keys(), n=1)
-        remedy = f"Did you mean `{near[0]}`?" if near else "Remove the key, or look it up in docs/scenarios.md."
-        return ScenarioError(f"unknown key `{key}`", remedy, path=path, line=line)
-    if error["type"] == "missing":
-        missing = ".".join(str(key) for key in error["loc"])
-        return ScenarioError(f"`{missing}` is missing", f"Add `{missing}`.", path=path, line=line)
-    sentence = str(cause) if cause is not None else f"{error['msg']} (got {error.get('input')!r})"
-    return ScenarioError(f"`{trail}`: {sentence}", "Mend this value.", path=path, line=line)
-
-
-def _locate(tree: CommentedMap, where: tuple[str | int, ...]) -> tuple[int | None, str]:
-    """Follow a location as far as the file goes; return its 1-based line and the path that was followed."""
-    node: Any = tree
-    line: int | None = 1
-    trail: list[str] = []
-    for key in where:
-        if isinstance(node, CommentedMap) and key in node:
-            line = node.lc.key(key)[0] + 1 if key in node.lc.data else None
-        elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
-            line = node.lc.item(key)[0] + 1
-        else:
-            break
-        trail.append(str(key))
-        node = node[key]
-    return line, ".".join(trail) or "scenario"
-
-
-def _known_keys() -> list[str]:
-    keys: set[str] = set()
-    models: list[type[BaseModel]] = [Scenario, ServerSpec, EmulatorSpec, ExternalSpec, Scale, Tiers, PathTier]
-    models += [VllmSpec, OffloadingSpec]
-    models += [Prompts, Load, Treatment, Warm, Slo]
-    for model in models:
-        keys |= set(model.model_fields)
-    return sorted(keys)

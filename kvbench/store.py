@@ -199,8 +199,17 @@ class ResultFolder:
             zstandard.ZstdCompressor(1).stream_writer(raw) as file,
         ):
             for key, text in texts:
-                file.write(json.dumps({"key": key, "prompt": text}, separators=(",", ":")).encode() + b"\n")
+                file.write(_prompt_line(key, text))
         temporary.replace(target)
+
+    def add_prompts(self, texts: Iterable[tuple[str, str | list[int]]]) -> None:
+        """Append texts of a repeated attempt to `prompts.jsonl.zst`, as a frame of their own."""
+        import zstandard  # noqa: PLC0415
+
+        frame = zstandard.ZstdCompressor(1).compress(b"".join(_prompt_line(key, text) for key, text in texts))
+        target = self.path / "prompts.jsonl.zst"
+        with storage_faults(target), target.open("ab") as file:
+            file.write(frame)
 
 
 @contextlib.contextmanager
@@ -259,9 +268,11 @@ def find_result(what: str, results: Path) -> Path:
     """
     from pathlib import Path as FilePath  # noqa: PLC0415
 
-    if (FilePath(what) / "plan.json").exists():
-        return FilePath(what)
+    for named in (FilePath(what), results / what):
+        if (named / "plan.json").exists():
+            return named
     found = sorted(path.parent for path in (results / what).glob("*/plan.json"))
+    found = found or sorted(path.parent for path in results.glob(f"*/{what}/plan.json"))
     if not found:
         raise ResultError(f"no result called {what} in {results}", "Run the scenario first, or give the folder's path.")
     return found[-1]
@@ -274,6 +285,10 @@ def read_rows(run: Path) -> list[Row]:
 
         return [Row.from_json(value) for value in pq.read_table(run / "requests.parquet").to_pylist()]
     return read_journal(run / "requests.jsonl")
+
+
+def _prompt_line(key: str, text: str | list[int]) -> bytes:
+    return json.dumps({"key": key, "prompt": text}, separators=(",", ":")).encode() + b"\n"
 
 
 def _write_parquet(path: Path, rows: list[Row]) -> None:

@@ -39,9 +39,11 @@ def summarise(result: Path) -> dict[str, Any]:
         raise ResultError(f"{result} has no finished run yet", "Run the scenario again: it goes on where it stopped.")
     asked, scale = plan["asked"], plan["asked"]["scale"]
     publication = published.load(asked["published"]) if asked["published"] else None
-    treatments = {name: _summarise_treatment(name, sealed) for name in asked["treatments"]}
+    treatments = {name: _summarise_treatment(name, sealed, asked) for name in asked["treatments"]}
     lengths = [_summarise_length(isl, asked, sealed, publication) for isl in asked["lengths"]]
     words = [verdict.word for _, _, verdict in sealed]
+    changed = store.read_json(result / "facts.json").get("changed_on_resume", [])
+    words += ["suspect"] if changed else []
     complete = len(sealed) == len(plan["runs"])
     return {
         "scenario": plan["scenario"],
@@ -58,6 +60,7 @@ def summarise(result: Path) -> dict[str, Any]:
         "scale": scale,
         "published": None if publication is None else {"title": publication.title, "section": publication.section},
         "complete": complete,
+        "facts_changed": changed,
         "runs_planned": len(plan["runs"]),
         "verdict": checks.worst(words) if complete else "invalid",
         "runs": [_summarise_run(run) for run in sealed],
@@ -95,7 +98,7 @@ def _summarise_run(run: Run) -> dict[str, Any]:
     }
 
 
-def _summarise_treatment(name: str, runs: list[Run]) -> dict[str, Any]:
+def _summarise_treatment(name: str, runs: list[Run], asked: dict[str, Any]) -> dict[str, Any]:
     own = [run for run in runs if run[0]["run"]["treatment"] == name]
     good = [run for run in own if run[2].word != "invalid"]
     rows = [row for _, rows, _ in good for row in rows if row.phase == "measure" and row.status == "ok"]
@@ -113,10 +116,19 @@ def _summarise_treatment(name: str, runs: list[Run]) -> dict[str, Any]:
         "read_bytes": sum(sum(ledger["read_bytes"].values()) for ledger in ledgers),
         "process_read_bytes": _total(ledgers, "process_read_bytes"),
         "expected_read_bytes": _total(ledgers, "expected_read_bytes"),
+        "slo_attainment": _slo_attainment(rows, asked),
         "upper_bounds": sum(row.ttft_bound == "upper" for row in rows),
         "overrun_share": _share(_sum(rows, "server_overrun_s"), _sum(rows, "ttft_s")),
         "storage_bytes_per_s": _storage_rate(rows),
     }
+
+
+def _slo_attainment(rows: list[Row], asked: dict[str, Any]) -> float | None:
+    """Return the share of answered requests within the TTFT limit; a scale model's times count at full scale."""
+    limit = asked["slo"].get("ttft")
+    factor = asked["scale"]["time"] if asked["scale"] else 1.0
+    times = [row.ttft_s * factor for row in rows if row.ttft_s is not None and row.tier != "unproven"]
+    return sum(time <= limit for time in times) / len(times) if limit is not None and times else None
 
 
 def _total(ledgers: list[dict[str, Any]], key: str) -> int | None:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvbench import facts, plan, store
@@ -17,11 +18,11 @@ from kvbench.errors import DriverError, ServerError, StorageError
 from kvbench.load.native import NativeDriver
 from kvbench.load.target import Target
 from kvbench.servers import emulator, external, tier_directory, vllm
+from kvbench.servers.endpoint import plain_url
 from kvbench.units import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from kvbench.scenario import Scenario, Treatment, VllmSpec
     from kvbench.servers.endpoint import Endpoint
@@ -55,6 +56,21 @@ class Testbed:
                 # What follows is bounded and stops the server: a second Ctrl-C must not leave it running.
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 raise
+
+    def limits(self) -> list[str]:
+        """Say what cannot be proven on a server that somebody else runs, for what its scenario leaves out."""
+        if self.attached is None:
+            return []
+        found = []
+        counters = self.attached.scrape()
+        if counters.local_hits is None:
+            url = plain_url(self.attached.metrics_url)
+            found.append(f"no request's tier can be proven: {url} shows no hit counters (server.external.metrics_url)")
+        if counters.process_read_bytes is None:
+            found.append("bytes cannot be told from page-cache hits: server.external.pid is not given")
+        if self.attached.tier_path is None:
+            found.append("what the tier holds cannot be seen: server.external.tier_path is not given")
+        return found
 
     def _start(self, stack: contextlib.ExitStack, logs: Path, *, cache_on: bool) -> Endpoint:
         """Start a fresh emulator for this run alone, or the one vLLM of its kind."""
@@ -95,9 +111,20 @@ def stand_up(scenario: Scenario) -> Iterator[Testbed]:
             _check_free_space(tier, spec.path, scenario)
     if scenario.server.vllm is not None:
         _check_vllm(scenario.server.vllm)
+    if scenario.server.emulator is not None:
+        _check_profile(scenario.server.emulator.profile)
     attached = external.attach(scenario.server.external) if scenario.server.external is not None else None
+    if attached is not None:
+        Target(attached.url, scenario.load.api, attached.api_key)  # refuses what the driver cannot drive
     with contextlib.ExitStack() as stack:
         yield Testbed(scenario, attached, stack)
+
+
+def _check_profile(name: str) -> None:
+    profiles = Path(__file__).parent / "emulator" / "profiles"
+    known = sorted(path.stem for path in profiles.glob("*.yaml"))
+    if name not in known:
+        raise ServerError(f"the emulator has no profile {name}", f"Use one of {', '.join(known)}.")
 
 
 def _check_vllm(spec: VllmSpec) -> None:
@@ -119,6 +146,8 @@ def _check_tier_path(tier: str, path: Path) -> None:
             f"{tier} path {path} is on a file system in memory, where a disk tier would prove nothing",
             f"Set tiers.{tier}.path to a directory on a disk.",
         )
+    if path.is_dir() and any(path.iterdir()):
+        tier_directory.check_marker(path)
     if not os.access(parent, os.W_OK | os.X_OK):
         raise StorageError(
             f"{tier} path {path} cannot be written", f"Set tiers.{tier}.path to a folder that you may write."

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path("kvbench")
 # The parts of docs/design.md in order; a module may import from its own part and from earlier ones.
 PARTS: list[tuple[str, ...]] = [
-    ("errors", "units", "shapes", "scenario", "prompts", "plan", "records"),
+    ("errors", "units", "shapes", "scenario", "scenario_file", "prompts", "plan", "records"),
     ("store",),
     ("facts", "servers"),
     ("load",),

@@ -190,7 +190,7 @@ def test_a_manifest_of_another_tier_is_not_taken(tier: Path) -> None:
 
 
 def test_a_slow_write_of_the_cold_canary_is_not_taken_for_the_first_prompt(tier: Path) -> None:
-    """Write-back that ends after the answer: each step must wait for it, or the manifest holds somebody else's bytes."""
+    """Write-back ends after the answer: each step must wait, or the manifest holds somebody else's bytes."""
     server = FakeServer(tier, write_delay=3)
     manifest = prepare(server, WARM).manifest
     assert manifest is not None

@@ -29,6 +29,13 @@ def test_facts_have_the_same_keys_everywhere(tmp_path: Path, monkeypatch: pytest
     assert "sk-this-must-not-appear" not in json.dumps(gathered)
 
 
+def test_differences_name_what_changed_and_leave_out_what_changes_by_itself() -> None:
+    before = {"host": {"kernel": "6.1", "load_1min": 0.1}, "paths": {"g4": {"free_bytes": 1, "file_system": "ext4"}}}
+    after = {"host": {"kernel": "6.2", "load_1min": 9.9}, "paths": {"g4": {"free_bytes": 2, "file_system": "xfs"}}}
+    assert facts.differences(before, after) == ["host.kernel", "paths.g4.file_system"]
+    assert facts.differences(before, before) == []
+
+
 def test_the_longest_mount_point_wins() -> None:
     assert facts.path_facts(Path("/proc/self"))["mount_point"] == "/proc"
     assert facts.path_facts(Path("/"))["mount_point"] == "/"

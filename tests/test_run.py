@@ -80,6 +80,7 @@ def execute(scenario: Scenario, bed: FakeTestbed, results: Path, watch: Recorder
     result = store.open_result(results, scenario.name, scenario.fingerprint)
     laid_out = plan.expand(scenario)
     result.write_json("plan.json", laid_out.to_json())
+    result.write_json("facts.json", {})
     run.execute(scenario, laid_out, bed, result, watch or Recorder())  # type: ignore[arg-type]
     return result
 

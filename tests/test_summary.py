@@ -65,6 +65,12 @@ def test_speed_up_is_paired_by_round(result: store.ResultFolder) -> None:
     assert long["recompute"]["speed_up"] is None
 
 
+def test_slo_attainment_counts_a_scale_models_times_at_full_scale(tmp_path: Path) -> None:
+    made = execute(make_scenario(slo={"ttft": "1s"}, repeats=1), FakeTestbed(tmp_path / "tier"), tmp_path)
+    rewrite(made, "r01-g4", [0.124, 0.126])  # times 8: 0.992 s and 1.008 s
+    assert summary.summarise(made.path)["treatments"]["g4"]["slo_attainment"] == 0.5
+
+
 def test_full_scale_stands_beside_and_never_instead(result: store.ResultFolder) -> None:
     short, _ = cells(result)
     assert short["recompute"]["median_s"] == 1.1
@@ -97,6 +103,27 @@ def test_an_unfinished_result_is_never_valid(result: store.ResultFolder) -> None
     assert not summed["complete"]
     assert summed["verdict"] == "invalid"
     assert len(summed["runs"]) == 5
+
+
+def test_a_result_whose_host_changed_between_sessions_is_suspect(result: store.ResultFolder) -> None:
+    result.write_json("facts.json", {"changed_on_resume": ["host.kernel"]})
+    summed = summary.summarise(result.path)
+    assert summed["facts_changed"] == ["host.kernel"]
+    assert summed["verdict"] == "suspect"
+
+
+def test_a_request_whose_tier_was_not_proven_gives_no_figure(result: store.ResultFolder) -> None:
+    for repeat in (1, 2, 3):
+        folder = store.RunFolder(result.path / "runs" / f"r{repeat:02d}-g4", 1)
+        rows, record = store.read_rows(folder.path), store.read_json(folder.path / "run.json")
+        journal = folder.open_journal()
+        for row in rows:
+            journal.append(replace(row, tier="unproven") if row.phase == "measure" else row)
+        journal.close()
+        folder.seal({k: v for k, v in record.items() if k not in ("attempt", "requests")}, {})
+    cell = cells(result)[0]["g4"]
+    assert (cell["n"], cell["median_s"], cell["unproven"], cell["speed_up"]) == (0, None, 3, None)
+    assert summary.summarise(result.path)["verdict"] == "suspect"
 
 
 def test_a_result_without_any_run_is_refused(tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ def serve(settings: EmulatorSettings) -> int:
         if settings.debug:
             LOGGER.exception("start failed")
         _say({"event": "failed", "message": error.message, "remedy": error.remedy})
+        sys.stderr.write(f"kvbench: {error.message}\n  {error.remedy}\n")
         return error.exit_code
     return 0
 

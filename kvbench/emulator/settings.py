@@ -107,9 +107,9 @@ def load_profile(name: str) -> Profile:
         ) from None
 
 
-def parse_arguments(arguments: Sequence[str]) -> EmulatorSettings:
+def parse_arguments(arguments: Sequence[str], program: str = "kvbench.emulator") -> EmulatorSettings:
     """Read the command line; wrong usage ends the process with exit code 2, as argparse does."""
-    given = vars(_parser().parse_args(arguments))
+    given = vars(_parser(program).parse_args(arguments))
     given["cache"] = given["cache"] == "on"
     given["faults"] = tuple(given["faults"])
     fixed_ms = given.pop("fixed_latency_ms")
@@ -118,22 +118,43 @@ def parse_arguments(arguments: Sequence[str]) -> EmulatorSettings:
     return EmulatorSettings(**given)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("kvbench.emulator", description=__doc__, allow_abbrev=False)
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as fault:
+        raise argparse.ArgumentTypeError(str(fault)) from None
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        program,
+        description="An OpenAI-compatible server with modelled GPU time and real storage I/O. Sizes such as 20GB.",
+        epilog="Faults: " + "; ".join(f"{name} ({meaning})" for name, meaning in sorted(FAULTS.items())),
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
     default = EmulatorSettings()
     add = parser.add_argument
     add("--profile", default=default.profile, help="name of a shipped profile, or a YAML file")
     add("--time", dest="time_scale", type=float, default=default.time_scale, help="divides GPU time")
     add("--bytes", dest="byte_scale", type=int, default=default.byte_scale, help="divides KV bytes")
     add("--model", help="served name, whose shape must be known; default: the model of the profile")
-    add("--host", default=default.host)
+    add("--host", default=default.host, help="address to listen on")
     add("--port", type=int, default=default.port, help="0 takes a free one")
     add("--instances", type=int, default=default.instances, help="GPUs, data parallel")
     add("--max-batched-tokens", type=int, default=default.max_batched_tokens, help="tokens a step computes at most")
     add("--max-model-len", type=int, help="longest prompt and answer; default: what the model can")
     add("--cache", choices=("on", "off"), default="on", help="off: nothing is reused and nothing stored")
     _add_tiers(parser, default)
-    add("--fault", dest="faults", action="append", default=[], choices=sorted(FAULTS), metavar="NAME")
+    add(
+        "--fault",
+        dest="faults",
+        action="append",
+        default=[],
+        choices=sorted(FAULTS),
+        metavar="NAME",
+        help="a lie to tell; repeatable; see below",
+    )
     add("--fault-every", type=int, default=default.fault_every, help="only each N-th generation request")
     add("--api-key-env", metavar="NAME", help="environment variable that holds the key which /v1 asks for")
     add("--fixed-latency-ms", type=float, help="no GPU model: first token exactly so long after the request")
@@ -145,9 +166,16 @@ def _parser() -> argparse.ArgumentParser:
 def _add_tiers(parser: argparse.ArgumentParser, default: EmulatorSettings) -> None:
     add = parser.add_argument
     for tier, meaning in (("g1", "GPU memory of each instance"), ("g2", "host memory"), ("g3", "local disk")):
-        add(f"--{tier}", dest=f"{tier}_bytes", type=parse_size, default=0, metavar="SIZE", help=meaning)
+        add(f"--{tier}", dest=f"{tier}_bytes", type=_size, default=0, metavar="SIZE", help=meaning)
     add("--g4-path", type=Path, metavar="DIR", help="directory of the tier files; new, empty or ours")
-    add("--g4-capacity", dest="g4_capacity_bytes", type=parse_size, metavar="SIZE")
-    add("--g4-payload", dest="g4_payload_bytes", type=parse_size, default=default.g4_payload_bytes, metavar="SIZE")
+    add("--g4-capacity", dest="g4_capacity_bytes", type=_size, metavar="SIZE", help="G4 evicts above this")
+    add(
+        "--g4-payload",
+        dest="g4_payload_bytes",
+        type=_size,
+        default=default.g4_payload_bytes,
+        metavar="SIZE",
+        help="KV in a file",
+    )
     add("--io-threads", type=int, default=default.io_threads, help="tier files that are read at a time")
     add("--allow-tmpfs", action="store_true", help="let a tier be in memory, for tests")

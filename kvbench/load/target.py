@@ -34,7 +34,7 @@ class Target:
         if parts.scheme == "https":
             raise EndpointError(
                 f"the native driver does not speak https yet: {self.url}",
-                "give an http:// URL, or use the AIPerf driver (--driver aiperf)",
+                "Give an http:// URL, for example of a proxy on this host that ends TLS.",
             )
         try:
             port = parts.port or 80

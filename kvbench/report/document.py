@@ -87,6 +87,7 @@ def _content(one: Material) -> dict[str, Any]:
         "client": evidence.client_grid(one),
         "fact_groups": setting.groups(one),
         "scenario_text": one.scenario_text,
+        **setting.reproduction(one),
     }
 
 

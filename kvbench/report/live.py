@@ -28,7 +28,8 @@ _LINE_EVERY_S = 5.0
 class Progress:
     """Follows the runs of a plan and knows when they should be over.
 
-    ETA: each remaining run takes as long as the runs of its treatment took on average so far, or as all runs did.
+    ETA: each remaining run takes as long as the last run of its treatment, or as the mean of all runs. The last,
+    because a treatment's first run may have primed a tier for all of them.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -44,10 +45,12 @@ class Progress:
         self.kept = 0
         self._started = self._run_started = time.monotonic()
         self._took: dict[str, list[float]] = defaultdict(list)
+        self._sealed = False
 
     def run_starts(self, spec: RunSpec, number: int, total: int) -> None:  # noqa: ARG002 - the plan has the total
         """A run begins."""
         self.spec, self.number, self.measured, self.text = spec, number, 0, "server starts"
+        self._sealed = False
         self._run_started = time.monotonic()
 
     def run_kept(self, spec: RunSpec) -> None:  # noqa: ARG002
@@ -69,6 +72,7 @@ class Progress:
     def run_ends(self, spec: RunSpec) -> None:
         """The run is sealed."""
         self._took[spec.treatment].append(time.monotonic() - self._run_started)
+        self._sealed = True
 
     @property
     def elapsed_s(self) -> float:
@@ -82,9 +86,12 @@ class Progress:
         if not all_took:
             return None
         mean = sum(all_took) / len(all_took)
-        ahead = self.plan.runs[max(self.number - 1, 0) :]
-        expected = [sum(t) / len(t) if (t := self._took.get(spec.treatment)) else mean for spec in ahead]
-        return max(sum(expected) - (time.monotonic() - self._run_started), 0.0)
+        ahead = self.plan.runs[self.number :]
+        expected = sum(self._took[spec.treatment][-1] if self._took.get(spec.treatment) else mean for spec in ahead)
+        if self.spec is not None and not self._sealed:
+            took = self._took.get(self.spec.treatment)
+            expected += max((took[-1] if took else mean) - (time.monotonic() - self._run_started), 0.0)
+        return expected
 
 
 class LineWatch(Progress):
@@ -124,7 +131,7 @@ class LineWatch(Progress):
     def run_ends(self, spec: RunSpec) -> None:
         """Say that a run is over, and what is left."""
         super().run_ends(spec)
-        left = "" if self.remaining_s is None else f", about {format_duration(round(self.remaining_s))} left"
+        left = f", about {about(self.remaining_s)} left" if self.remaining_s else ""
         self._say(f"  sealed after {format_duration(self._took[spec.treatment][-1])}{left}")
 
     def _say(self, text: str) -> None:
@@ -173,8 +180,13 @@ class LiveWatch(Progress):
 
     def _time_line(self) -> str:
         left = self.remaining_s
-        eta = "not known before the first run is over" if left is None else f"about {format_duration(round(left))} left"
-        return f"{format_duration(round(self.elapsed_s))} so far, {eta}"
+        eta = "not known before the first run is over" if left is None else f"about {about(left)} left"
+        return f"{about(self.elapsed_s)} so far, {eta}"
+
+
+def about(seconds: float) -> str:
+    """Write a time in whole seconds, as an estimate deserves: "16 s", "2 min 06 s"."""
+    return f"{round(seconds)} s" if seconds < 59.5 else format_duration(seconds)
 
 
 def describe_row(row: Row) -> str:

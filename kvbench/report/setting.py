@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench.report.evidence import moment
 from kvbench.report.grid import percent
+from kvbench.report.material import without_secrets
 from kvbench.units import format_count, format_size
 
 if TYPE_CHECKING:
@@ -107,3 +108,17 @@ def complete_text(material: Material) -> str:
     """Say how much of the plan is done."""
     done, planned = len(material.summary["runs"]), material.summary["runs_planned"]
     return f"{done} of {planned} runs ({percent(round(done / planned, 4))})"
+
+
+def reproduction(material: Material) -> dict[str, str]:
+    """Say by which command the result was made: the file, and what was changed on the command line."""
+    given = material.facts.get("scenario", {})
+    file = str(given.get("file", f"{material.summary['scenario']}.yaml"))
+    changes = [without_secrets(change) for change in given.get("overrides", [])]
+    endpoint = [without_secrets(given["endpoint"])] if given.get("endpoint") else []
+    options = [f"--set '{change}'" for change in changes] + [f"--endpoint {url}" for url in endpoint]
+    return {
+        "scenario_file": file,
+        "command": " ".join(["kvbench run", file, *options]),
+        "overrides": ", ".join([*changes, *(f"endpoint {url}" for url in endpoint)]),
+    }

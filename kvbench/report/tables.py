@@ -10,7 +10,7 @@ from rich.text import Text
 
 from kvbench.checks import named_tier
 from kvbench.plan import working_set_bytes
-from kvbench.units import format_count, format_rate, format_size
+from kvbench.units import format_count, format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,7 +72,7 @@ def length_table(summary: dict[str, Any]) -> Table:
 def _length_cells(row: dict[str, Any], name: str, summary: dict[str, Any]) -> list[str]:
     cell = row["cells"][name]
     if cell["median_s"] is None:
-        cells = ["nothing proven" if cell["unproven"] else "no valid run", "", "0", "-"]
+        cells = ["-", "not proven" if cell["unproven"] else "no valid run", "0", "-"]
     else:
         spread = f"{_seconds(cell['min_s'])}\N{EN DASH}{_seconds(cell['max_s'])}"
         share = cell["tiers"].get(named_tier(summary["treatments"][name]["cache_state"]), 0) / max(
@@ -117,6 +117,10 @@ def proof_table(summary: dict[str, Any]) -> Table:
         rates = [item["storage_bytes_per_s"] for item in items]
         lines["  which stands for"] = ["-" if rate is None else format_rate(rate * factor) for rate in rates]
         lines["emulator ran over, of TTFT"] = [_or_dash(item["overrun_share"], lambda x: f"{x:.2%}") for item in items]
+    if (limit := summary["slo"].get("ttft")) is not None:
+        where = " at full scale" if scale else ""
+        shares = [_or_dash(item["slo_attainment"], lambda x: f"{x:.0%}") for item in items]
+        lines[f"TTFT within {format_duration(limit)}{where}"] = shares
     for label, cells in lines.items():
         table.add_row(label, *cells)
     table.add_row("verdict", *[Text(item["verdict"], style=_STYLES[item["verdict"]]) for item in items])
@@ -134,10 +138,16 @@ def _or_dash(value: Any, form: Any) -> str:
 
 def _print_verdict(summary: dict[str, Any], console: Console) -> None:
     word = summary["verdict"]
-    console.print(Text("verdict: ").append(word, style=f"bold {_STYLES[word]}"))
-    if not summary["complete"]:
+    if summary["complete"]:
+        console.print(Text("verdict: ").append(word, style=f"bold {_STYLES[word]}"))
+    else:
         done = len(summary["runs"])
+        console.print(Text("verdict: ").append("not finished", style="bold yellow"))
         console.print(f"  {done} of {summary['runs_planned']} runs are done; run the same command again to go on")
+    if summary["facts_changed"]:
+        console.print(
+            Text(f"  suspect: facts changed between sessions: {', '.join(summary['facts_changed'])}", "yellow")
+        )
     seen: dict[tuple[str, str, str], list[str]] = {}
     for run in summary["runs"]:
         for reason in run["reasons"]:

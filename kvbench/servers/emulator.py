@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import selectors
+import subprocess
 import sys
 import time
 from typing import IO, TYPE_CHECKING, Any
@@ -16,7 +17,6 @@ from kvbench.servers.external import read_info
 from kvbench.servers.process import last_line, running
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -68,7 +68,9 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
     try:
         event: dict[str, Any] = json.loads(line)
     except ValueError:
-        state = "died" if process.poll() is not None else f"was not ready after {_START_TIMEOUT_S:.0f} s"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(1.0)  # its pipe may close a moment before it is gone
+        state = "ended at once" if process.poll() is not None else f"was not ready after {_START_TIMEOUT_S:.0f} s"
         raise ServerError(f"the emulator {state}: {last_line(log)}", remedy) from None
     if event.get("event") != "ready":
         raise ServerError(str(event.get("message")), str(event.get("remedy") or remedy))

@@ -220,7 +220,7 @@ def call(method: str, url: str, api_key: str | None, body: dict[str, Any] | None
         answer = _client().request(method, url, headers=headers, json=body)
     except (httpx.HTTPError, httpx.InvalidURL) as fault:
         raise EndpointError(
-            f"no server answers at {plain_url(url)}: {type(fault).__name__}",
+            f"no server answers at {plain_url(url)}: {fault or type(fault).__name__}",
             "Start the server, or check the URL and the port (`kvbench serve` starts an emulator).",
         ) from None
     if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):

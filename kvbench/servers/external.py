@@ -1,4 +1,7 @@
-"""A server that somebody else runs: nothing is started or stopped, and nothing there is deleted."""
+"""A server that somebody else runs: it is not started or stopped, and none of its files are deleted.
+
+It is asked to forget through its reset route where a scenario wants a cache state: that drops its memory tiers.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from kvbench.errors import EndpointError
-from kvbench.servers.endpoint import Endpoint, call, plain_url, root_of
+from kvbench.servers.endpoint import Endpoint, call, plain_url, process_read_bytes, root_of
 
 if TYPE_CHECKING:
     from kvbench.scenario import ExternalSpec
@@ -21,6 +24,7 @@ def attach(spec: ExternalSpec) -> Endpoint:
         EndpointError: it does not; the message says which.
 
     """
+    _check_host(spec)
     api_key = _api_key(spec.api_key_env)
     url = spec.url.rstrip("/")
     url = url if url.endswith("/v1") else f"{url}/v1"
@@ -33,6 +37,20 @@ def attach(spec: ExternalSpec) -> Endpoint:
         tier_path=spec.tier_path,
         info=read_info(url, api_key),
     )
+
+
+def _check_host(spec: ExternalSpec) -> None:
+    """Refuse a process or a directory that is not on this host: a proof that rests on it could only fail."""
+    if spec.pid is not None and process_read_bytes(spec.pid) is None:
+        raise EndpointError(
+            f"server.external.pid: what process {spec.pid} reads cannot be seen from here",
+            "Give the server's pid on this host, as a user who may read /proc/PID/io, or leave pid out.",
+        )
+    if spec.tier_path is not None and not spec.tier_path.is_dir():
+        raise EndpointError(
+            f"server.external.tier_path: there is no directory {spec.tier_path} on this host",
+            "Give the tier's directory as it is mounted here, or leave tier_path out.",
+        )
 
 
 def read_info(url: str, api_key: str | None) -> dict[str, Any]:

@@ -35,6 +35,20 @@ def listing(root: Path) -> dict[str, int]:
     return found
 
 
+def check_marker(root: Path) -> None:
+    """Refuse a directory that kvbench has not made.
+
+    Raises:
+        StorageError: it carries no marker, or is a symbolic link.
+
+    """
+    if root.is_symlink() or not (root / MARKER).is_file():
+        raise StorageError(
+            f"{root} does not carry kvbench's marker {MARKER}, so nothing in it is touched",
+            "Name a directory that kvbench made, or a new one, as the tier's path.",
+        )
+
+
 def claim(root: Path) -> None:
     """Mark a new or empty directory as ours, so that its tier files may be deleted later.
 
@@ -44,13 +58,9 @@ def claim(root: Path) -> None:
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        if (root / MARKER).is_file():
-            return
         if any(root.iterdir()):
-            raise StorageError(
-                f"{root} is not empty and does not carry kvbench's marker {MARKER}",
-                "Name a new or empty directory as the tier's path.",
-            )
+            check_marker(root)
+            return
         (root / MARKER).write_text('{"made_by": "kvbench"}\n')
     except OSError as fault:
         raise StorageError(f"cannot use {root} as a tier: {fault.strerror}", "Choose another path.") from None
@@ -63,11 +73,7 @@ def wipe(root: Path) -> int:
         StorageError: the directory does not carry our marker, or a file cannot be deleted.
 
     """
-    if root.is_symlink() or not (root / MARKER).is_file():
-        raise StorageError(
-            f"{root} does not carry kvbench's marker {MARKER}, so nothing in it is deleted",
-            "Name a directory that kvbench made, or a new one, as the tier's path.",
-        )
+    check_marker(root)
     files = listing(root)
     for name in files:
         try:

@@ -58,7 +58,9 @@ class PageCopies(OffloadingWorker):  # type: ignore[misc]  # vLLM is not there w
                 target[0][ref.tensor_idx][put, :page] = source[0][ref.tensor_idx][taken, :page]
                 moved += int(count) * page
             first += int(count)
-        self._done.append(TransferResult(job_id, True, moved, time.perf_counter() - started))
+        self._done.append(
+            TransferResult(job_id, success=True, transfer_size=moved, transfer_time=time.perf_counter() - started)
+        )
         return True
 
     def get_finished(self) -> list[TransferResult]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kvbench import scenario
+from kvbench import scenario_file
 from kvbench.errors import ScenarioError
 
 GOOD = """\
@@ -32,7 +32,7 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_a_good_scenario(tmp_path: Path) -> None:
-    asked = scenario.load(write(tmp_path, GOOD))
+    asked = scenario_file.load(write(tmp_path, GOOD))
     assert asked.prompts.lengths == (10_000, 130_000)
     assert asked.tiers.g4 is not None
     assert asked.tiers.g4.capacity == 20_000_000_000
@@ -48,7 +48,8 @@ FAULTS = [
     ("question: How does TTFT grow?", "", 1, "`question` is missing", "Add"),
     ("[10k, 130k]", "[10k, 140k]", 6, "does not fit the model's context", ""),
     ("[10k, 130k]", "[10k, -5]", 6, "not a count", ""),
-    ("[10k, 130k]", "[]", 6, "prompts.lengths", ""),
+    ("[10k, 130k]", "[]", 6, "needs at least one item", ""),
+    ("[10k, 130k]", "[10k, 10k]", 6, "a length stands twice", ""),
     ("capacity: 20GB", "capacity: 1MB", 4, "below one prompt", ""),
     ("capacity: 20GB", "capacity: 20 parsecs", 4, "not a size", ""),
     ("timeout: 2m", "timeout: soon", 8, "not a duration", ""),
@@ -56,6 +57,9 @@ FAULTS = [
     ("{warm: g4}", "{warm: g9}", 11, "no cache state", ""),
     ("{warm: g4}", "{warm: g3}", 11, "does not give any capacity", ""),
     ("baseline: recompute", "baseline: nothing", 12, "not one of the treatments", ""),
+    ("capacity: 20GB", "capacity: 20MB", 4, "g4 cannot be warm: its capacity", ""),
+    ("bytes: 512", "bytes: 7", 3, "does not divide the model's 73,728", ""),
+    ("[10k, 130k]", "[16]", 6, "no block that a cache could hold", ""),
     ("g1: 0", "g2: 1GB", 4, "the emulator has no g2 yet", ""),
     ("gpt-oss-120b_rtx-pro-6000", "gpt-9_abacus", 3, "known are", ""),
     ("concurrency: 1", "concurrency: 0", 8, "load.concurrency", ""),
@@ -71,7 +75,7 @@ def test_every_fault_has_its_line_and_a_remedy(
 ) -> None:
     path = write(tmp_path, GOOD.replace(good, bad, 1))
     with pytest.raises(ScenarioError) as error:
-        scenario.load(path)
+        scenario_file.load(path)
     assert words in error.value.message
     assert remedy in error.value.remedy
     assert error.value.remedy
@@ -81,26 +85,26 @@ def test_every_fault_has_its_line_and_a_remedy(
 
 def test_overrides_take_units_and_reach_new_keys(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
-    asked = scenario.load(path, ("prompts.lengths=[1k, 2k]", "repeats=3", "slo.ttft=1s"))
+    asked = scenario_file.load(path, ("prompts.lengths=[1k, 2k]", "repeats=3", "slo.ttft=1s"))
     assert asked.prompts.lengths == (1000, 2000)
     assert asked.repeats == 3
     assert asked.slo.ttft == 1.0
-    assert asked.fingerprint != scenario.load(path).fingerprint
+    assert asked.fingerprint != scenario_file.load(path).fingerprint
 
 
 @pytest.mark.parametrize("override", ["repeats", "=3", "name.first=x"])
 def test_bad_overrides_are_refused(override: str, tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="--set"):
-        scenario.load(write(tmp_path, GOOD), (override,))
+        scenario_file.load(write(tmp_path, GOOD), (override,))
 
 
 def test_an_override_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="unknown key `concurency`"):
-        scenario.load(write(tmp_path, GOOD), ("load.concurency=2",))
+        scenario_file.load(write(tmp_path, GOOD), ("load.concurency=2",))
 
 
 def test_an_endpoint_takes_the_place_of_the_server(tmp_path: Path) -> None:
-    asked = scenario.load(write(tmp_path, GOOD), (), "http://127.0.0.1:9/v1")
+    asked = scenario_file.load(write(tmp_path, GOOD), (), "http://127.0.0.1:9/v1")
     assert asked.server.emulator is None
     assert asked.server.external is not None
     assert asked.server.external.url == "http://127.0.0.1:9/v1"
@@ -109,21 +113,21 @@ def test_an_endpoint_takes_the_place_of_the_server(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["ftp://host/v1", "http://user:secret@host/v1", "host:8000"])
 def test_urls_that_cannot_be_used_or_hold_a_password_are_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(ScenarioError):
-        scenario.load(write(tmp_path, GOOD), (), url)
+        scenario_file.load(write(tmp_path, GOOD), (), url)
 
 
 def test_a_missing_file_and_a_list_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match="cannot read it"):
-        scenario.load(tmp_path / "nothing.yaml")
+        scenario_file.load(tmp_path / "nothing.yaml")
     with pytest.raises(ScenarioError, match="mapping"):
-        scenario.load(write(tmp_path, "- a\n- b\n"))
+        scenario_file.load(write(tmp_path, "- a\n- b\n"))
 
 
 @pytest.mark.parametrize("path", sorted(Path("scenarios").rglob("*.yaml")), ids=str)
 def test_the_shipped_scenarios_are_good(path: Path) -> None:
-    assert scenario.load(path).question.endswith("?")
+    assert scenario_file.load(path).question.endswith("?")
 
 
 def test_the_fingerprint_depends_on_content_alone(tmp_path: Path) -> None:
-    first = scenario.load(write(tmp_path, GOOD)).fingerprint
-    assert scenario.load(write(tmp_path, "# a comment\n" + GOOD.replace("20GB", "20000MB"))).fingerprint == first
+    first = scenario_file.load(write(tmp_path, GOOD)).fingerprint
+    assert scenario_file.load(write(tmp_path, "# a comment\n" + GOOD.replace("20GB", "20000MB"))).fingerprint == first
