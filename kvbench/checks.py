@@ -53,6 +53,7 @@ class Asked:
     requests: int
     output_tokens: int
     max_fail: int
+    check_answers: bool = False
 
 
 def judge_run(run: dict[str, Any], rows: list[Row], asked: Asked) -> Verdict:
@@ -66,6 +67,7 @@ def judge_run(run: dict[str, Any], rows: list[Row], asked: Asked) -> Verdict:
         *_check_ledger(run),
         *_check_clock(run["driver"], measured),
         *_check_emulator(measured),
+        *(_check_answers(measured) if asked.check_answers else ()),
         *_check_model(run["server"]["model"], measured),
     ]
     levels = {reason.level for reason in reasons}
@@ -198,6 +200,19 @@ def _check_emulator(measured: list[Row]) -> Iterator[Reason]:
     if shares and (mean := sum(shares) / len(shares)) > MOST_OVERRUN:
         text = f"the emulator ran over by {mean:.1%} of TTFT, mean of {len(shares)} requests, at most {max(shares):.1%}"
         yield Reason("suspect", text, "Leave the machine alone meanwhile, or lower scale.time.")
+
+
+def _check_answers(measured: list[Row]) -> Iterator[Reason]:
+    """A wrong KV cache may be as fast as a right one: only the answers tell."""
+    answered = [row for row in measured if row.status == "ok"]
+    wrong = [row for row in answered if row.answers_match is False]
+    if wrong:
+        text = f"{len(wrong)} of {len(answered)} answers differ from the recomputed ones, first {wrong[0].prompt_id}"
+        yield Reason("invalid", text, "The KV cache holds wrong values: look for corrupt tier files.")
+    unknown = sum(row.answers_match is None for row in answered)
+    if unknown:
+        text = f"{unknown} of {len(answered)} answers have no recomputed answer to be compared with"
+        yield Reason("suspect", text, "Let the treatment with cache: off run too.")
 
 
 def _check_model(model: str, measured: list[Row]) -> Iterator[Reason]:

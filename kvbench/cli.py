@@ -52,7 +52,7 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
 
 @app.callback()
 def top_level(
-    version: Annotated[  # noqa: ARG001, FBT002 - its callback does the work
+    version: Annotated[  # noqa: FBT002 - its callback does the work
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:

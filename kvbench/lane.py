@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kvbench import prompts
@@ -64,11 +64,11 @@ class Lane:
     driver: Driver
     journal: Journal
     watch: Watch
+    fitted: dict[str, str] = field(default_factory=dict)
     sent: int = 0
 
     def __post_init__(self) -> None:
         """Choose how texts are made for this server."""
-        self._fitted: dict[str, str] = {}
         tokenizer = self.scenario.prompts.tokenizer
         self._count = prompts.local_counter(tokenizer) if tokenizer is not None else self._ask_for_count
         self._phases: dict[str, tuple[Draw, Phase]] = {}
@@ -88,7 +88,9 @@ class Lane:
             draw = replace(draw, request_id=f"{self.spec.run_id}/{phase}-{self.sent:03d}-{draw.prompt_id}")
         self._phases[draw.request_id] = (draw, phase)
         form, load = self.scenario.prompts, self.scenario.load
-        body = prompts.request_body(self.endpoint.model, load.api, self.text(draw), form.output_tokens)
+        with_ids = self.scenario.check_answers and self.scenario.server.vllm is not None
+        text = self.text(draw)
+        body = prompts.request_body(self.endpoint.model, load.api, text, form.output_tokens, with_ids=with_ids)
         return Request(draw.request_id, draw.prompt_id, phase, draw.isl_target, body)
 
     def text(self, draw: Draw) -> str | list[int]:
@@ -98,9 +100,9 @@ class Lane:
             return prompts.token_ids(form.seed, key, draw.isl_target, _ID_RANGE)
         if self.endpoint.counts_words and self.scenario.load.api == "completions":
             return prompts.words_text(form.seed, key, draw.isl_target)
-        if key not in self._fitted:
-            self._fitted[key] = prompts.fit(form.seed, key, draw.isl_target, self._count)
-        return self._fitted[key]
+        if key not in self.fitted:
+            self.fitted[key] = prompts.fit(form.seed, key, draw.isl_target, self._count)
+        return self.fitted[key]
 
     @property
     def draws(self) -> tuple[Draw, ...]:
@@ -170,6 +172,7 @@ def make_row(spec: RunSpec, attempt: int, draw: Draw, phase: Phase, response: Re
         tier=None,
         driver=driver,
         model=response.model,
+        answer_hash=response.answer_hash,
         server_overrun_s=response.server.get("overrun_s"),
         server_storage_s=response.server.get("storage_s"),
         server_path_s=response.server.get("path_s"),

@@ -110,6 +110,7 @@ def _asked(scenario: Scenario, scale: dict[str, Any] | None) -> dict[str, Any]:
         "baseline": scenario.baseline,
         "repeats": scenario.repeats,
         "max_fail": scenario.max_fail,
+        "check_answers": scenario.check_answers,
         "slo": scenario.slo.model_dump(),
         "published": scenario.published,
     }

@@ -124,8 +124,11 @@ def local_counter(directory: Path) -> TokenCounter:
     return count
 
 
-def request_body(model: str, api: str, prompt: str | list[int], output_tokens: int) -> bytes:
-    """Return the JSON body of one streaming request at temperature 0 that must give exactly `output_tokens` tokens."""
+def request_body(model: str, api: str, prompt: str | list[int], output_tokens: int, *, with_ids: bool = False) -> bytes:
+    """Return the JSON body of one streaming request at temperature 0 that must give exactly `output_tokens` tokens.
+
+    `with_ids` asks for the token ids of the answer, as vLLM offers them.
+    """
     body: dict[str, Any] = {"model": model}
     if api == "chat":
         body["messages"] = [{"role": "user", "content": prompt}]
@@ -134,4 +137,6 @@ def request_body(model: str, api: str, prompt: str | list[int], output_tokens: i
         body["prompt"] = prompt
         body["max_tokens"] = output_tokens
     body |= {"temperature": 0, "stream": True, "stream_options": {"include_usage": True}, "ignore_eos": True}
+    if with_ids:
+        body["return_token_ids"] = True
     return json.dumps(body, separators=(",", ":")).encode()

@@ -174,10 +174,12 @@ def _judge_without_reads(blocks: Blocks, delta: Counters, cached: int) -> tuple[
         tier = _tier_of("", blocks.path_tier)
         if tier is not None and not delta.read_bytes:
             return tier, f"{cached} cached tokens = external hits, {device:,.0f} bytes read by /proc/PID/io"
-    if delta.read_bytes and device is not None and device <= min(_STRAY_READ_BYTES, needed / 2 or _STRAY_READ_BYTES):
+    silent = device is not None and device <= min(_STRAY_READ_BYTES, needed / 2 or _STRAY_READ_BYTES)
+    if delta.read_bytes and silent:
         return "g2", f"{cached} cached tokens = external hits, no tier read any byte, nor did the process"
-    if delta.read_bytes and device is None and delta.host_tokens == cached:
-        return "g2", f"{cached} cached tokens = external hits = host tokens, no tier read any byte"
+    if delta.host_tokens == cached and (silent or device is None):
+        seen = "" if device is None else f", {device:,.0f} bytes read by /proc/PID/io"
+        return "g2", f"{cached} cached tokens = external hits = tokens from host memory{seen}"
     return "unproven", f"{cached} tokens hit below g1, and no counter tells from where"
 
 

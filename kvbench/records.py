@@ -7,6 +7,7 @@ All `*_ns` are wall-clock nanoseconds anchored to the monotonic clock, all `*_s`
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -58,7 +59,16 @@ class Response:
     finish_reason: str | None = None
     model: str | None = None
     text: str = ""
+    token_ids: tuple[int, ...] = ()
     server: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def answer_hash(self) -> str | None:
+        """A short hash of the answer: of its token ids where the server sent them, else of its text."""
+        if self.status != "ok":
+            return None
+        said = repr(self.token_ids) if self.token_ids else self.text
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
 
     @property
     def ttft_s(self) -> float | None:
@@ -126,6 +136,8 @@ class Row:
     tier: Tier | None
     driver: str
     tier_evidence: str | None = None
+    answer_hash: str | None = None
+    answers_match: bool | None = None
     model: str | None = None
     server_overrun_s: float | None = None
     server_storage_s: float | None = None

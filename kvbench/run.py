@@ -19,6 +19,7 @@ from kvbench.lane import Lane
 from kvbench.plan import WARMUP, Draw, Plan
 from kvbench.proof import Blocks, Ledger, Manifest, Served, close_ledger, file_bytes, judge, judge_by_ledger
 from kvbench.servers.endpoint import Counters
+from kvbench.store import settle_answers
 
 if TYPE_CHECKING:
     from kvbench.lane import Watch
@@ -35,6 +36,7 @@ _NO_COUNTERS = Counters()
 
 def execute(scenario: Scenario, plan: Plan, testbed: Testbed, result: ResultFolder, watch: Watch) -> None:
     """Make every run of the plan that is not sealed yet."""
+    fitted: dict[str, str] = {}
     for number, spec in enumerate(plan.runs, 1):
         if result.is_sealed(spec.run_id):
             watch.run_kept(spec)
@@ -46,10 +48,13 @@ def execute(scenario: Scenario, plan: Plan, testbed: Testbed, result: ResultFold
             testbed.serving(treatment, folder.path / "logs") as (endpoint, driver),
             contextlib.closing(folder.open_journal()) as journal,
         ):
-            lane = Lane(scenario, plan, spec, folder.attempt, endpoint, driver, journal, watch)
+            lane = Lane(scenario, plan, spec, folder.attempt, endpoint, driver, journal, watch, fitted)
             record = make_run(lane, treatment, folder, result)
         folder.seal(record.facts, record.tiers)
         watch.run_ends(spec)
+    if scenario.check_answers:
+        off = [spec.run_id for spec in plan.runs if scenario.treatments[spec.treatment].cache == "off"]
+        settle_answers(result.path / "runs", off)
 
 
 @dataclass(frozen=True)

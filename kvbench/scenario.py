@@ -200,6 +200,7 @@ class Scenario(Strict):
     baseline: str | None = None
     repeats: Annotated[int, Field(gt=0)] = 5
     slo: Slo = Slo()
+    check_answers: bool = False
     max_fail: Annotated[int, Field(ge=0)] = 0
     published: str | None = None
 
@@ -246,6 +247,12 @@ def _contradictions(scenario: Scenario) -> list[tuple[tuple[str | int, ...], str
             found.append(
                 (("treatments", name), f"warm: {tier} asks for a tier that `tiers` does not give any capacity")
             )
+    off = [name for name, treatment in scenario.treatments.items() if treatment.cache == "off"]
+    if scenario.check_answers and not off:
+        found.append((("check_answers",), "answers are compared with those of a treatment with cache: off; add one"))
+    if scenario.check_answers and scenario.server.external is not None:
+        problem = "on a server that cannot be switched off, recomputed and warm requests have other texts"
+        found.append((("check_answers",), problem))
     if scenario.load.api == "chat" and scenario.prompts.form == "token_ids":
         found.append((("prompts", "form"), "token_ids can only be sent with load.api: completions"))
     if scenario.load.api == "chat" and scenario.prompts.tokenizer is not None:

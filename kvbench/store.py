@@ -153,6 +153,33 @@ class RunFolder:
         (self.path / "requests.jsonl").unlink(missing_ok=True)
 
 
+def settle_answers(runs: Path, reference_runs: list[str]) -> int:
+    """Compare every answer with the one that recomputing gave for the same prompt; return how many differ.
+
+    Writes `answers_match` into the rows of every sealed run. The reference is the first answer of the runs named in
+    `reference_runs`, whose prompts must be the same texts. A prompt without a reference stays null.
+    """
+    measured = {path.parent: read_rows(path.parent) for path in sorted(runs.glob("*/run.json"))}
+    reference: dict[str, str] = {}
+    for run_id in reference_runs:
+        for row in measured.get(runs / run_id, []):
+            if row.phase == "measure" and row.answer_hash is not None:
+                reference.setdefault(row.prompt_id, row.answer_hash)
+    different = 0
+    for folder, rows in measured.items():
+        settled = [replace(row, answers_match=_same(row, reference)) for row in rows]
+        different += sum(row.answers_match is False for row in settled)
+        if settled != rows:
+            _write_parquet(folder / "requests.parquet", settled)
+    return different
+
+
+def _same(row: Row, reference: dict[str, str]) -> bool | None:
+    if row.phase != "measure" or row.answer_hash is None or row.prompt_id not in reference:
+        return None
+    return row.answer_hash == reference[row.prompt_id]
+
+
 @dataclass(frozen=True)
 class ResultFolder:
     """One result, new or resumed."""
@@ -302,6 +329,6 @@ def _write_parquet(path: Path, rows: list[Row]) -> None:
 
 def _schema(pa: Any) -> Any:
     """Column types from the annotations of `Row`, so that a column without values keeps its type."""
-    kinds = {"int": pa.int64(), "float": pa.float64()}
+    kinds = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
     names = Row.__annotations__
     return pa.schema([(name, kinds.get(kind.split(" ")[0], pa.string())) for name, kind in names.items()])

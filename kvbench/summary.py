@@ -75,7 +75,8 @@ def _read_run(folder: Path, plan: dict[str, Any]) -> Run | None:
     run, rows = store.read_json(folder / "run.json"), store.read_rows(folder)
     spec = next(spec for spec in plan["runs"] if spec["run_id"] == run["run"]["run_id"])
     asked = plan["asked"]
-    wanted = checks.Asked(len(spec["draws"]), asked["output_tokens"], asked["max_fail"])
+    answers = asked.get("check_answers", False)
+    wanted = checks.Asked(len(spec["draws"]), asked["output_tokens"], asked["max_fail"], answers)
     return run, rows, checks.judge_run(run, rows, wanted)
 
 
@@ -116,11 +117,18 @@ def _summarise_treatment(name: str, runs: list[Run], asked: dict[str, Any]) -> d
         "read_bytes": sum(sum(ledger["read_bytes"].values()) for ledger in ledgers),
         "process_read_bytes": _total(ledgers, "process_read_bytes"),
         "expected_read_bytes": _total(ledgers, "expected_read_bytes"),
+        "answers_match": _answers_match(own) if asked.get("check_answers") else None,
         "slo_attainment": _slo_attainment(rows, asked),
         "upper_bounds": sum(row.ttft_bound == "upper" for row in rows),
         "overrun_share": _share(_sum(rows, "server_overrun_s"), _sum(rows, "ttft_s")),
         "storage_bytes_per_s": _storage_rate(rows),
     }
+
+
+def _answers_match(runs: list[Run]) -> float | None:
+    """Return the share of answers of all runs that equal the recomputed ones, None if none could be compared."""
+    compared = [row.answers_match for _, rows, _ in runs for row in rows if row.answers_match is not None]
+    return sum(compared) / len(compared) if compared else None
 
 
 def _slo_attainment(rows: list[Row], asked: dict[str, Any]) -> float | None:

@@ -51,6 +51,7 @@ class Answer:
         self._first_content_ns: int | None = None
         self._last_token_ns: int | None = None
         self._content: list[str] = []
+        self._token_ids: list[int] = []
         self._said: dict[str, Any] = {}
         self._why = "never begun"
 
@@ -156,6 +157,7 @@ class Answer:
             if self.first_token_read is None:
                 self.first_token_read, self._bound = self._read, "exact"
             self._last_token_ns = self._read.arrived_ns
+        self._token_ids += chunk.token_ids
         if chunk.content:
             self._first_content_ns = self._first_content_ns or self._read.arrived_ns
             self._content.append(chunk.content)
@@ -187,6 +189,7 @@ class Answer:
             finish_reason=self._said.get("finish_reason"),
             model=self._said.get("model"),
             text="".join(self._content),
+            token_ids=tuple(self._token_ids),
             server=self._said.get("server", {}),
         )
 

@@ -22,6 +22,7 @@ class Chunk:
 
     content: str = ""
     has_token: bool = False
+    token_ids: tuple[int, ...] = ()
     is_done: bool = False
     finish_reason: str | None = None
     model: str | None = None
@@ -52,6 +53,7 @@ def _read_object(value: dict[str, Any]) -> Chunk:
     content = _text(choice.get("text")) + _text(delta.get("content"))
     return Chunk(
         content=content,
+        token_ids=_ids(choice.get("token_ids")),
         has_token=bool(content) or any(delta.get(channel) for channel in _OTHER_CHANNELS),
         finish_reason=_text(choice.get("finish_reason")) or None,
         model=_text(value.get("model")) or None,
@@ -82,6 +84,11 @@ def _shorten(text: str, length: int = 300) -> str:
 
 def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _ids(value: Any) -> tuple[int, ...]:
+    """Return the token ids that vLLM adds to a choice where a request asks for them (`return_token_ids`)."""
+    return tuple(one for one in value if isinstance(one, int)) if isinstance(value, list) else ()
 
 
 def _text(value: Any) -> str:

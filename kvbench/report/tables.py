@@ -92,7 +92,7 @@ def _length_cells(row: dict[str, Any], name: str, summary: dict[str, Any]) -> li
 
 
 def _seconds(value: float) -> str:
-    return f"{value:.3g}" if value >= 1 else f"{value:.4f}" if value < 0.1 else f"{value:.3f}"
+    return f"{value:#.3g}".rstrip(".") if value >= 1 else f"{value:.4f}" if value < 0.1 else f"{value:.3f}"
 
 
 def proof_table(summary: dict[str, Any]) -> Table:
@@ -117,6 +117,8 @@ def proof_table(summary: dict[str, Any]) -> Table:
         rates = [item["storage_bytes_per_s"] for item in items]
         lines["  which stands for"] = ["-" if rate is None else format_rate(rate * factor) for rate in rates]
         lines["emulator ran over, of TTFT"] = [_or_dash(item["overrun_share"], lambda x: f"{x:.2%}") for item in items]
+    if any(item["answers_match"] is not None for item in items):
+        lines["answers as recomputed"] = [_or_dash(item["answers_match"], lambda x: f"{x:.0%}") for item in items]
     if (limit := summary["slo"].get("ttft")) is not None:
         where = " at full scale" if scale else ""
         shares = [_or_dash(item["slo_attainment"], lambda x: f"{x:.0%}") for item in items]

@@ -36,7 +36,7 @@ def serve(spec: EmulatorSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Ite
 
     """
     command = _command(spec, tiers, cache_on=cache_on)
-    with running(command, log, stop_s=_STOP_TIMEOUT_S) as process:
+    with running(command, log, stop_s=_STOP_TIMEOUT_S, piped=True) as process:
         url = _wait_until_ready(process, log)
         yield Endpoint(
             url=url,

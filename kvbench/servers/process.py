@@ -18,9 +18,11 @@ _LEASH = Path(__file__).with_name("leash.py")
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], log: Path, *, stop_s: float, env: Mapping[str, str] | None = None
+    command: Sequence[str], log: Path, *, stop_s: float, env: Mapping[str, str] | None = None, piped: bool = False
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program while the context is open; stderr goes to `log`, stdout is a pipe.
+    """Run a program while the context is open; what it says goes to `log`.
+
+    With `piped` its stdout is a pipe that the caller reads. A pipe that nobody reads stops a server once it is full.
 
     On leaving, the group gets SIGTERM, and SIGKILL if anything of it is left after `stop_s` seconds.
     """
@@ -29,7 +31,7 @@ def running(
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_LEASH), str(os.getpid()), *command],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.PIPE if piped else errors,
             stderr=errors,
             start_new_session=True,  # Ctrl-C reaches us alone, and we stop it in order
             env={**os.environ, **(env or {})},

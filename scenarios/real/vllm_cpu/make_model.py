@@ -1,7 +1,7 @@
 """Make a small random-weight Llama: config, byte-level tokenizer, chat template and saved weights.
 
 Runs in vLLM's environment. 25.7 M parameters, 8,192 bytes of KV cache a token in bfloat16. The weights are saved,
-and of the scale that a trained model has (standard deviation 1 / sqrt(fan in), embeddings 1), because the tiny weights that
+and of the scale that a trained model has (deviation 1 / sqrt(fan in), embeddings 1), because the tiny weights that
 engines make up by themselves give answers that hardly depend on the context: a wrong KV cache would go unseen.
 
     python make_model.py FOLDER
