@@ -6,8 +6,9 @@ engines make up by themselves give answers that hardly depend on the context: a 
 
     python make_model.py FOLDER [--shape 8b --without-weights]
 
-Shape 8b is that of an 8B-class model with 8 KV heads (131,072 bytes of KV a token). Its timings are right with the made-up
-weights that an engine gives itself (`--load-format dummy`), so it can be had without weights; its answers mean nothing.
+Shape 8b is that of an 8B-class model with 8 KV heads (131,072 bytes of KV a token), 8b-2kv the same with 2 (32,768).
+Their timings are right with the made-up weights that an engine gives itself (`--load-format dummy`), so they can be had
+without weights; their answers then mean nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +43,11 @@ class Shape:
         return self.hidden // self.heads
 
 
-SHAPES = {"26m": Shape(512, 8, 8, 4, 1536, 40_960), "8b": Shape(4096, 32, 32, 8, 14_336, 131_072)}
+SHAPES = {
+    "26m": Shape(512, 8, 8, 4, 1536, 40_960),
+    "8b": Shape(4096, 32, 32, 8, 14_336, 131_072),
+    "8b-2kv": Shape(4096, 32, 32, 2, 14_336, 131_072),
+}
 SPECIAL = ["<|bos|>", "<|eos|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
