@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -76,7 +77,7 @@ def fit(seed: int, key: str, tokens: int, count: TokenCounter) -> str:
     for _ in range(_MOST_TRIES):
         missing = tokens - counted
         text = words_text(seed, key, words) if words else ""
-        few = 0 <= missing <= _MOST_FILLERS
+        few = 0 <= missing <= max(_MOST_FILLERS, math.ceil(slope))  # less than another word
         if missing == 0:
             return text
         for filling in _fillings(missing) if few else ():

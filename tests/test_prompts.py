@@ -48,6 +48,13 @@ def test_fit_finds_the_exact_length_for_uneven_tokenizers(tokens: int, overhead:
     assert count(text) == tokens
 
 
+@given(st.integers(1, 3000), st.integers(0, 3))
+@settings(deadline=None)
+def test_fit_finds_the_exact_length_where_every_byte_is_a_token(tokens: int, overhead: int) -> None:
+    text = prompts.fit(1, "key", tokens + overhead, lambda text: overhead + len(text))
+    assert len(text) == tokens
+
+
 def test_fit_gives_up_on_a_template_longer_than_the_prompt() -> None:
     with pytest.raises(DriverError, match="exactly 10 tokens") as error:
         prompts.fit(1, "key", 10, lambda text: 50 + len(text.split()))
