@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -38,6 +39,18 @@ def gather(paths: dict[str, Path], repository: Path) -> dict[str, Any]:
     }
 
 
+def _gpus() -> list[str]:
+    """Return the names of NVIDIA GPUs here, without their serial numbers."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line.strip() for line in done.stdout.splitlines()] if done.returncode == 0 else []
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -58,6 +71,7 @@ def _host() -> dict[str, Any]:
         "governor": _read(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         "clock_source": _read(Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
         "congestion_control": _read(Path("/proc/sys/net/ipv4/tcp_congestion_control")),
+        "gpus": _gpus(),
         "load_1min": round(os.getloadavg()[0], 2),
     }
 

@@ -60,7 +60,7 @@ def serve(spec: VllmSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Iterato
                 metrics_url=f"{root}/metrics",
                 pid=process.pid,
                 tier_path=tier.path if tier is not None and cache_on else None,
-                info=_told(spec),
+                info=_told(spec, root),
                 ours=True,
                 log=log,
             )
@@ -69,12 +69,15 @@ def serve(spec: VllmSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Iterato
             left.unlink(missing_ok=True)  # as large as the host tier, and a server that was stopped leaves it
 
 
-def _told(spec: VllmSpec) -> dict[str, Any]:
-    """What is known of this server without asking it: the KV bytes a token takes, by the model's own configuration."""
+def _told(spec: VllmSpec, root: str) -> dict[str, Any]:
+    """What is known of this server: its version, and the KV bytes a token takes by the model's own configuration."""
+    told: dict[str, Any] = {}
+    with contextlib.suppress(EndpointError, ValueError):
+        told |= {"version": call("GET", f"{root}/version", None).json().get("version")}
     folder = Path(spec.model)
-    if not (folder / "config.json").exists():
-        return {}
-    return {"kv_bytes_per_token": shapes.load_shape(folder, spec.kv_dtype).kv_bytes_per_token}
+    if (folder / "config.json").exists():
+        told |= {"kv_bytes_per_token": shapes.load_shape(folder, spec.kv_dtype).kv_bytes_per_token}
+    return told
 
 
 def _command(spec: VllmSpec, tiers: Tiers, port: int, *, cache_on: bool) -> list[str]:
