@@ -201,3 +201,25 @@ def test_concurrent_requests_get_their_tier_from_the_ledger(tmp_path: Path) -> N
     rows = store.read_rows(result.path / "runs" / "r01-g4")
     assert {row.tier for row in rows if row.phase == "measure"} == {"g4"}
     assert all("only g4 was read" in str(row.tier_evidence) for row in rows if row.phase == "measure")
+
+
+def test_answers_are_compared_with_the_recomputed_ones(tmp_path: Path) -> None:
+    scenario = make_scenario(check_answers=True)
+    result = execute(scenario, FakeTestbed(tmp_path / "tier"), tmp_path)
+    summed = summary.summarise(result.path)
+    assert summed["verdict"] == "valid"
+    assert {name: item["answers_match"] for name, item in summed["treatments"].items()} == {"recompute": 1.0, "g4": 1.0}
+
+
+def test_a_wrong_answer_from_a_warm_tier_condemns_its_run(tmp_path: Path) -> None:
+    scenario = make_scenario(check_answers=True, repeats=1)
+    result = execute(scenario, FakeTestbed(tmp_path / "tier", wrong_from_tokens=2000), tmp_path)
+    rows = store.read_rows(result.path / "runs" / "r01-g4")
+    matches = {row.prompt_id: row.answers_match for row in rows if row.phase == "measure"}
+    assert matches == {"p1000-0": True, "p2000-0": False}
+    summed = summary.summarise(result.path)
+    assert summed["treatments"]["g4"]["answers_match"] == 0.5
+    assert summed["treatments"]["g4"]["verdict"] == "invalid"
+    assert summed["treatments"]["recompute"]["verdict"] == "valid"
+    told = [reason["text"] for one in summed["runs"] for reason in one["reasons"]]
+    assert any("1 of 2 answers differ from the recomputed ones" in text for text in told)

@@ -61,6 +61,7 @@ class FakeServer:
     frozen: bool = False
     hides_cached_tokens: bool = False
     says_no: int = 0
+    wrong_from_tokens: int = 10**9
     forgets: set[str] = field(default_factory=set)
     page_cache: bool = False
     keeps_index: bool = False
@@ -154,6 +155,7 @@ class FakeServer:
             osl=8,
             cached_tokens=None if self.hides_cached_tokens else cached,
             http_status=200,
+            text="other words" if cached and tokens >= self.wrong_from_tokens else f"words about {key}",
             model="gpt-oss-120b",
         )
 

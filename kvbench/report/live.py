@@ -186,7 +186,7 @@ class LiveWatch(Progress):
 
 def about(seconds: float) -> str:
     """Write a time in whole seconds, as an estimate deserves: "16 s", "2 min 06 s"."""
-    return f"{round(seconds)} s" if seconds < 59.5 else format_duration(seconds)
+    return f"{round(seconds)} s" if seconds < 59.5 else format_duration(round(seconds))
 
 
 def describe_row(row: Row) -> str:

@@ -1,0 +1,138 @@
+"""The control plane: real pages of metrics, and servers that answer oddly."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kvbench.errors import EndpointError
+from kvbench.servers import endpoint
+from kvbench.servers.endpoint import Counters, Endpoint, parse_counters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REAL_0_26 = Path("tests/data/vllm/metrics_0.26_fs_tier.prom")
+FROM_0_32 = """\
+# TYPE vllm:kv_offload_tiering_read_bytes_total counter
+vllm:kv_offload_tiering_read_bytes_total{engine="0",model_name="m",tier="1:fs"} 4.194304e+07
+vllm:kv_offload_tiering_write_bytes_total{engine="0",model_name="m",tier="1:fs"} 5.8720256e+07
+vllm:kv_offload_store_bytes_total{engine="0",model_name="m"} 9.9e+09
+vllm:prompt_tokens_cached_by_source_total{engine="0",model_name="m",source="host"} 5248.0
+vllm:prompt_tokens_cached_by_source_total{engine="0",model_name="m",source="disk"} 5120.0
+vllm:prefix_cache_hits_total{engine="0",model_name="m"} 10.0
+vllm:prefix_cache_hits_total{engine="1",model_name="m"} 5.0
+"""
+
+
+def test_a_real_page_of_vllm_0_26() -> None:
+    counters = parse_counters(REAL_0_26.read_text())
+    assert counters.external_hits == 1_505_280
+    assert counters.local_hits == 0
+    assert counters.computed_tokens == 256_880
+    assert counters.block_tokens == 16
+    assert counters.read_bytes == {}  # it has no counter for bytes read from files: nothing, not zero
+    assert counters.write_bytes == {"": 8_416_919_552}
+    assert counters.host_tokens is None
+    assert counters.pending_writes is None
+
+
+def test_what_0_32_adds() -> None:
+    counters = parse_counters(FROM_0_32)
+    assert counters.read_bytes == {"1:fs": 41_943_040}
+    assert counters.write_bytes == {"1:fs": 58_720_256}  # into files, not the copy into host memory
+    assert counters.host_tokens == 5248
+    assert counters.local_hits == 15  # of two engines
+
+
+def test_differences_keep_unknown_unknown() -> None:
+    before, after = Counters(local_hits=5, read_bytes={"g4": 10.0}), Counters(local_hits=9, read_bytes={"g4": 30.0})
+    delta = after.since(before)
+    assert (delta.local_hits, delta.external_hits, delta.read_bytes) == (4, None, {"g4": 20.0})
+    assert Counters(local_hits=1).since(Counters()).local_hits is None
+
+
+def test_a_tier_that_appears_later_counts_from_zero() -> None:
+    assert Counters(read_bytes={"1:fs": 7.0}).since(Counters()).read_bytes == {"1:fs": 7.0}
+
+
+@contextmanager
+def answering(pages: dict[str, tuple[int, str]]) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """A server with fixed pages; gives its root and the headers of every request."""
+    seen: list[dict[str, str]] = []
+
+    class Pages(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append({name.lower(): value for name, value in self.headers.items()})
+            status, text = pages.get(self.path, (404, ""))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        do_POST = do_GET  # noqa: N815 - the name that http.server looks for
+
+        def log_message(self, *_arguments: object) -> None:
+            """Keep the test's output clean."""
+
+    server = HTTPServer(("127.0.0.1", 0), Pages)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", seen
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "word"),
+    [
+        (200, '{"success": true}', True),
+        (200, '{"success": false}', False),  # vLLM says so while blocks are held, with status 200
+        (200, "", True),  # older versions: an empty body whatever happened
+        (404, "", None),
+        (500, "no", None),
+    ],
+)
+def test_the_word_of_a_reset_is_read_from_its_body(status: int, text: str, word: object) -> None:
+    with answering({"/reset_prefix_cache?reset_external=true": (status, text)}) as (root, _):
+        one = Endpoint(f"{root}/v1", "m", f"{root}/metrics")
+        assert one.reset(external=True) is word
+
+
+def test_an_endpoint_without_metrics_has_no_counters_instead_of_zeroes() -> None:
+    with answering({}) as (root, _):
+        assert Endpoint(f"{root}/v1", "m", f"{root}/metrics").scrape().local_hits is None
+    with answering({"/metrics": (200, "<html>not metrics</html>")}) as (root, _):
+        assert Endpoint(f"{root}/v1", "m", f"{root}/metrics").scrape().local_hits is None
+
+
+def test_a_refused_key_says_where_to_put_it() -> None:
+    with answering({"/metrics": (401, "")}) as (root, _), pytest.raises(EndpointError) as error:
+        Endpoint(f"{root}/v1", "m", f"{root}/metrics").scrape()
+    assert "api_key_env" in error.value.remedy
+
+
+def test_the_key_goes_to_its_own_server_alone() -> None:
+    with answering({"/metrics": (200, "")}) as (root, seen):
+        Endpoint(f"{root}/v1", "m", f"{root}/metrics", api_key="sk-secret").scrape()
+        assert seen[-1]["authorization"] == "Bearer sk-secret"
+        Endpoint("http://127.0.0.1:9/v1", "m", f"{root}/metrics", api_key="sk-secret").scrape()
+        assert "authorization" not in seen[-1]
+    assert "sk-secret" not in repr(Endpoint("http://h/v1", "m", "http://h/metrics", api_key="sk-secret"))
+
+
+def test_what_a_process_and_its_children_read() -> None:
+    own = endpoint.process_read_bytes(os.getpid())
+    if own is None:
+        pytest.skip("/proc/PID/io cannot be read here")
+    assert own >= 0
+    assert endpoint.process_read_bytes(2**22 + 1) is None

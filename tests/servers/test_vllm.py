@@ -1,0 +1,132 @@
+"""vLLM's command line by tiers, and a start that fails: with a stand-in program, since the real one needs a minute."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvbench.errors import ServerError, StorageError
+from kvbench.scenario import Tiers, VllmSpec
+from kvbench.servers import process, tier_directory, vllm
+
+FS = {"type": "fs"}
+
+
+def spec(**changes: Any) -> VllmSpec:
+    return VllmSpec.model_validate({"python": sys.executable, "model": "some/model", **changes})
+
+
+def tiers(**given: Any) -> Tiers:
+    return Tiers.model_validate(given)
+
+
+def test_files_go_through_the_host_tier(tmp_path: Path) -> None:
+    config = vllm.connector_config(spec(), tiers(g2="1GiB", g3={"path": tmp_path, "capacity": "1GB"}))
+    assert config is not None
+    extra = config["kv_connector_extra_config"]
+    assert extra["spec_name"] == "TieringOffloadingSpec"
+    assert extra["cpu_bytes_to_use"] == 2**30
+    assert extra["secondary_tiers"] == [{"type": "fs", "root_dir": str(tmp_path)}]
+    assert config["kv_connector"] == "OffloadingConnector"
+
+
+def test_a_host_tier_alone_and_nothing_at_all() -> None:
+    config = vllm.connector_config(spec(), tiers(g2="1GiB"))
+    assert config is not None
+    assert "secondary_tiers" not in config["kv_connector_extra_config"]
+    assert vllm.connector_config(spec(), tiers(g1="1GiB")) is None
+
+
+def test_a_spec_of_the_scenarios_own_is_named_by_its_module() -> None:
+    own = {"name": "TieringOnCpu", "file": "scenarios/real/vllm_cpu/tiering_on_cpu.py"}
+    config = vllm.connector_config(spec(offloading_spec=own), tiers(g2="1GiB"))
+    assert config is not None
+    extra = config["kv_connector_extra_config"]
+    assert (extra["spec_name"], extra["spec_module_path"]) == ("TieringOnCpu", "tiering_on_cpu")
+
+
+def stand_in(tmp_path: Path, program: str) -> Path:
+    """A `python` that runs our program whatever it is asked to run."""
+    path = tmp_path / "python"
+    path.write_text(f"#!{sys.executable}\n{program}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_crash_while_waiting_shows_the_engines_own_last_words(tmp_path: Path) -> None:
+    program = "import sys\nprint('loading')\nsys.exit('ValueError: no such quantization')"
+    broken = spec(python=stand_in(tmp_path, program))
+    log = tmp_path / "logs" / "vllm.log"
+    with pytest.raises(ServerError) as error, vllm.serve(broken, tiers(), log, cache_on=True):
+        pass
+    assert "ValueError: no such quantization" in error.value.message
+    assert str(log) in error.value.remedy
+    assert "loading" in log.read_text()  # the log is kept
+
+
+def test_a_server_that_never_answers_is_given_up_and_stopped(tmp_path: Path) -> None:
+    program = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)"
+    slow = spec(python=stand_in(tmp_path, program), start_timeout="1s")
+    log = tmp_path / "vllm.log"
+    with pytest.raises(ServerError, match="not ready after 1 s"), vllm.serve(slow, tiers(), log, cache_on=True):
+        pass
+    pid = int(log.read_text().split()[0])
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_server_may_say_more_than_a_pipe_holds(tmp_path: Path) -> None:
+    """A server whose output nobody reads stops once a pipe is full; here all of it goes to the log."""
+    log = tmp_path / "log"
+    with process.running([sys.executable, "-c", "print('x' * 1_000_000)"], log, stop_s=5) as running:
+        assert running.wait(20) == 0
+    assert len(log.read_text()) == 1_000_001
+
+
+def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    own = tiers(g2="1GiB", g3={"path": tmp_path, "capacity": "1GB"})
+    with pytest.raises(StorageError, match="marker"), vllm.serve(spec(), own, tmp_path / "log", cache_on=True):
+        pass
+
+
+# -- the directory of a tier ------------------------------------------------------------------------------------------
+
+
+def test_only_tier_files_count_and_only_they_are_deleted(tmp_path: Path) -> None:
+    tier_directory.claim(tmp_path)
+    for name in ("a.kv", "deep/b.bin", "config.json", "notes.txt", ".hidden.kv", "c.kv.tmp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"12345")
+    assert tier_directory.listing(tmp_path) == {"a.kv": 5, "deep/b.bin": 5}
+    assert tier_directory.wipe(tmp_path) == 2
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
+        ".hidden.kv",
+        tier_directory.MARKER,
+        "c.kv.tmp",
+        "config.json",
+        "notes.txt",
+    ]
+
+
+def test_nothing_is_deleted_without_a_marker_or_through_a_link(tmp_path: Path) -> None:
+    real = tmp_path / "real"
+    tier_directory.claim(real)
+    (real / "a.kv").write_bytes(b"1")
+    (tmp_path / "link").symlink_to(real)
+    for path in (tmp_path, tmp_path / "link", tmp_path / "nothing"):
+        with pytest.raises(StorageError, match="marker"):
+            tier_directory.wipe(path)
+    assert (real / "a.kv").exists()
+
+
+def test_the_page_cache_is_dropped_and_its_emptiness_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "a.kv").write_bytes(bytes(1_000_000))
+    assert tier_directory.drop_page_cache(tmp_path) == 0
+
+
+def test_the_emulator_and_the_harness_agree_on_the_marker() -> None:
+    text = Path("kvbench/emulator/file_io.py").read_text() + Path("kvbench/emulator/files.py").read_text()
+    assert f'"{tier_directory.MARKER}"' in text
