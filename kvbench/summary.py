@@ -114,7 +114,7 @@ def _summarise_treatment(name: str, runs: list[Run], asked: dict[str, Any]) -> d
         "cached_tokens": _total(ledgers, "cached_tokens"),
         "expected_cached_tokens": _total(ledgers, "expected_cached_tokens"),
         "hit_efficiency": _share(_total(ledgers, "cached_tokens"), _total(ledgers, "expected_cached_tokens")),
-        "read_bytes": sum(sum(ledger["read_bytes"].values()) for ledger in ledgers),
+        "read_bytes": _counted_bytes(ledgers),
         "process_read_bytes": _total(ledgers, "process_read_bytes"),
         "expected_read_bytes": _total(ledgers, "expected_read_bytes"),
         "answers_match": _answers_match(own) if asked.get("check_answers") else None,
@@ -137,6 +137,13 @@ def _slo_attainment(rows: list[Row], asked: dict[str, Any]) -> float | None:
     factor = asked["scale"]["time"] if asked["scale"] else 1.0
     times = [row.ttft_s * factor for row in rows if row.ttft_s is not None and row.tier != "unproven"]
     return sum(time <= limit for time in times) / len(times) if limit is not None and times else None
+
+
+def _counted_bytes(ledgers: list[dict[str, Any]]) -> float | None:
+    """Return the bytes that the server's tier counters say were read; None, never 0, where it has no such counter."""
+    if not any(ledger["read_bytes"] for ledger in ledgers):
+        return None
+    return sum(sum(ledger["read_bytes"].values()) for ledger in ledgers)
 
 
 def _total(ledgers: list[dict[str, Any]], key: str) -> int | None:

@@ -17,9 +17,20 @@ def answers(summary: dict[str, Any]) -> list[str]:
         sentences = [_alone(name, summary) for name in summary["treatments"]]
     else:
         sentences = [_compared(name, baseline, summary) for name in others]
+    sentences += _answers_compared(summary)
     if summary["complete"]:
         return sentences
     return [f"So far, after {len(summary['runs'])} of {summary['runs_planned']} runs: {text}" for text in sentences]
+
+
+def _answers_compared(summary: dict[str, Any]) -> list[str]:
+    """Say whether the answers were the recomputed ones, where that was checked."""
+    shares = {name: item.get("answers_match") for name, item in summary["treatments"].items()}
+    checked = {name: share for name, share in shares.items() if share is not None}
+    if not checked:
+        return []
+    told = ", ".join(f"{name} {percent(share)}" for name, share in checked.items())
+    return [f"Answers equal to the recomputed ones, token by token: {told}."]
 
 
 def _compared(name: str, baseline: str, summary: dict[str, Any]) -> str:

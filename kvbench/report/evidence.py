@@ -75,15 +75,17 @@ def _proof_line(material: Material, name: str) -> Line:
     )
 
 
-def _bytes_cell(count: float) -> Cell:
+def _bytes_cell(count: float | None) -> Cell:
+    if count is None:
+        return Cell("no counter", mark="quiet")
     return Cell(format_size(count), f"{count:,.0f}{SPACE}B" if count >= 1000 else "")
 
 
-def _compared_bytes(value: float | None, counters: float, missing: str) -> Cell:
-    """Show a byte count and, below it, by how much it differs from the tier's own counters."""
+def _compared_bytes(value: float | None, counters: float | None, missing: str) -> Cell:
+    """Show a byte count and, below it, by how much it differs from the tier's own counters where there are any."""
     if value is None:
         return Cell(missing, mark="quiet")
-    return Cell(format_size(value), difference(value, counters) if value or counters else "")
+    return Cell(format_size(value), difference(value, counters) if counters else "")
 
 
 def _rate_cell(rate: float | None, scale: dict[str, Any] | None) -> Cell:

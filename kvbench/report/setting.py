@@ -53,7 +53,8 @@ def groups(material: Material) -> list[tuple[str, Facts]]:
         (
             "Software",
             [
-                *((name, _text(value)) for name, value in software.items() if name != "git"),
+                *((name, _text(value)) for name, value in software.items() if name not in ("git", "packages")),
+                *((name, _text(value)) for name, value in software.get("packages", {}).items()),
                 ("git commit", _text(git.get("commit"))),
                 ("working tree", _tree_text(git.get("dirty"))),
             ],

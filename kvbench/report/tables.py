@@ -107,7 +107,7 @@ def proof_table(summary: dict[str, Any]) -> Table:
         "runs used": [f"{item['runs_used']} of {item['runs']}" for item in items],
         "served from": [_served(item["tiers"]) for item in items],
         "hit efficiency": [_or_dash(item["hit_efficiency"], lambda x: f"{x:.4f}") for item in items],
-        "bytes read, tier counters": [format_size(item["read_bytes"]) for item in items],
+        "bytes read, tier counters": [_or_dash(item["read_bytes"], format_size) for item in items],
         "bytes read, /proc/PID/io": [_or_dash(item["process_read_bytes"], format_size) for item in items],
         "bytes of the prompts' files": [_or_dash(item["expected_read_bytes"], format_size) for item in items],
         "storage rate, median": [_or_dash(item["storage_bytes_per_s"], format_rate) for item in items],
