@@ -123,6 +123,10 @@ def proof_table(summary: dict[str, Any]) -> Table:
         where = " at full scale" if scale else ""
         shares = [_or_dash(item["slo_attainment"], lambda x: f"{x:.0%}") for item in items]
         lines[f"TTFT within {format_duration(limit)}{where}"] = shares
+    ratios = [summary["lengths"][-1]["cells"][name]["recompute_over_load"] for name in summary["treatments"]]
+    if any(ratio is not None for ratio in ratios):
+        longest = format_count(summary["lengths"][-1]["isl"])
+        lines[f"recompute / load time at {longest}"] = [_or_dash(ratio, lambda x: f"{x:.3g}") for ratio in ratios]
     for label, cells in lines.items():
         table.add_row(label, *cells)
     table.add_row("verdict", *[Text(item["verdict"], style=_STYLES[item["verdict"]]) for item in items])
