@@ -205,16 +205,23 @@ def _print_plan(asked: Scenario) -> None:
 def show(
     result: Annotated[str, typer.Argument(metavar="RESULT", help="A result folder, or a scenario's name.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,  # noqa: FBT002
+    requests: Annotated[  # noqa: FBT002
+        bool, typer.Option("--requests", help="Print every measured request with its tier and the evidence for it.")
+    ] = False,
     results: ResultsDir = _RESULTS,
 ) -> None:
-    """Show a result: one table, or the same as JSON."""
+    """Show a result: its tables, the same as JSON, or every request."""
     import json  # noqa: PLC0415
 
     from kvbench import records, store, summary  # noqa: PLC0415
     from kvbench.report import tables  # noqa: PLC0415
 
-    summed = summary.summarise(store.find_result(result, results))
-    if as_json:
+    folder = store.find_result(result, results)
+    summed = summary.summarise(folder)
+    if requests:
+        rows = {run["run_id"]: store.read_rows(folder / "runs" / run["run_id"]) for run in summed["runs"]}
+        tables.print_requests(rows, _console())
+    elif as_json:
         typer.echo(json.dumps({"schema_version": records.SCHEMA_VERSION, **summed}, indent=1))
     else:
         tables.print_summary(summed, _console())

@@ -104,6 +104,11 @@ def test_run_show_and_report(scenario: Path, tmp_path: Path) -> None:
     assert long["g4"]["median_s"] < long["recompute"]["median_s"]  # the model says 3.6x
     assert long["g4"]["speed_up"] > 1.5
 
+    every = kvbench("show", "small", "--requests", "--results", tmp_path / "results").stdout
+    assert every.count("g4: ") == 4
+    assert every.count("recompute: 0 cached tokens, 0 hits, 0 bytes read") == 4
+    assert "bytes read by g4 = " in every
+
     written = kvbench("report", "small", "--results", tmp_path / "results", "--out", tmp_path / "reports")
     assert written.returncode == 0, written.stderr
     assert [Path(line).name for line in written.stdout.splitlines()] == ["small.html", "small.pdf"]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from kvbench.plan import Plan
+    from kvbench.records import Row
     from kvbench.scenario import Scenario
 
 _STYLES = {"valid": "green", "suspect": "yellow", "invalid": "red"}
@@ -81,7 +82,7 @@ def _length_cells(row: dict[str, Any], name: str, summary: dict[str, Any]) -> li
         cells = [_seconds(cell["median_s"]), spread, str(cell["n"]), f"{share:.0%}"]
     if summary["baseline"]:
         beside = f"\n({row['published_speed_up']:g}x)" if row["published_speed_up"] else ""
-        speed_up = _or_dash(cell["speed_up"], lambda x: f"{x:.3g}x") + beside
+        speed_up = _or_dash(cell["speed_up"], lambda x: f"{_seconds(x) if x >= 1 else f'{x:.3f}'}x") + beside
         cells.append(speed_up if name != summary["baseline"] else "")
     if summary["scale"]:
         cells.append(_or_dash(cell["full_scale_median_s"], _seconds))
@@ -190,3 +191,16 @@ def print_plan(plan: Plan, scenario: Scenario, console: Console) -> None:
             console.print(f"  {name}: {format_size(capacity)}, {fits}")
     if scenario.tiers.g1 >= need:
         console.print("  the working set fits g1: this scenario cannot show what offloading does", style="yellow")
+
+
+def print_requests(rows: dict[str, list[Row]], console: Console) -> None:
+    """Print every measured request of every run: what it was, how long it took, and which tier served it, by what."""
+    for run_id, found in rows.items():
+        console.print(Text(run_id, style="bold"))
+        for row in found:
+            if row.phase != "measure":
+                continue
+            ttft = row.status if row.ttft_s is None else f"{_seconds(row.ttft_s)} s"
+            answer = {None: "", True: ", answer as recomputed", False: ", answer differs"}[row.answers_match]
+            line = f"  {format_count(row.isl_target)} tokens, TTFT {ttft}, {row.tier}: {row.tier_evidence}{answer}"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
