@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kvbench.emulator.blocks import HASH_BYTES, hash_prompt
 from kvbench.emulator.files import Geometry
-from kvbench.emulator.tiers import FileTier, Loaded, MemoryTier
+from kvbench.emulator.tiers import FileTier, Loaded, MemoryTier, Tier
 from tests.emulator.virtual_world import BLOCK_BYTES, ModelledFiles, VirtualClock, prompt_of, words
 
 GEOMETRY = Geometry(BLOCK_BYTES, blocks_per_file=4)
@@ -29,6 +29,20 @@ def load(tier: FileTier, files: ModelledFiles, chain: bytes, start: int = 0) -> 
     tier.load(chain, start, len(chain) // HASH_BYTES, loaded.append)
     files.clock.run()
     return loaded[0] if loaded else None
+
+
+def test_memory_and_files_answer_the_same_questions() -> None:
+    """A further tier (host memory, local disk) fits where these two stand if it answers the same."""
+    files_tier, files = tier_of()
+    tiers: list[Tier] = [MemoryTier("g1", 10**6, BLOCK_BYTES), files_tier]
+    chain = prompt_of(160).chain
+    for tier in tiers:
+        assert (tier.used_bytes, tier.covered(chain, 0, 10)) == (0, 0)
+        tier.keep(chain)
+        files.clock.run()
+        assert tier.covered(chain, 0, 10) == 10
+        assert 0 < tier.used_bytes <= tier.capacity_bytes
+    assert [tier.name for tier in tiers] == ["g1", "g4"]
 
 
 def test_a_chain_is_stored_once_in_files_of_four_blocks_and_a_partial_one() -> None:
