@@ -255,8 +255,9 @@ def _prime_one(bench: Bench, tier: CacheTier, draw: Draw, text_bytes: dict[str, 
     started = bench.server.scrape()
     response = bench.send(draw, "prime")
     _quiesce(bench)
-    _refuse_full_tier(bench, started)
-    moved = sum(bench.server.scrape().since(started).write_bytes.values())
+    delta = bench.server.scrape().since(started)
+    _refuse_full_tier(bench, delta)
+    moved = sum(delta.write_bytes.values())
     wanted = bench.blocks.cacheable(draw.isl_target)
     if path is not None and bench.blocks.kv_bytes_per_token is not None:
         gained = sum(size for name, size in tier_directory.listing(path).items() if name not in before)
@@ -269,12 +270,12 @@ def _prime_one(bench: Bench, tier: CacheTier, draw: Draw, text_bytes: dict[str, 
     return (response.cached_tokens or 0) >= wanted
 
 
-def _refuse_full_tier(bench: Bench, before: Counters) -> None:
+def _refuse_full_tier(bench: Bench, delta: Counters) -> None:
     """Stop at the first block that the tier could not take in: what would follow is another experiment."""
-    errors = bench.server.scrape().since(before).write_errors
-    if errors:
+    if delta.write_errors:
+        where = f" {bench.server.tier_path}" if bench.server.tier_path is not None else ""
         raise StorageError(
-            f"the server could not write {errors:.0f} files into its tier {bench.server.tier_path or ''}".rstrip(),
+            f"the server could not write {delta.write_errors:.0f} files into its tier{where}",
             "Free some space there, then run the same command again: it resumes and loses nothing.",
         )
 

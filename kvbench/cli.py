@@ -127,7 +127,7 @@ def _lay_out(asked: Scenario, bed: Testbed, result: ResultFolder, file: Path, ch
     attached = bed.attached
     salt = f"{result.path.name}/" if attached is not None else ""
     laid_out = plan.expand(asked, salt, attached.info.get("scale") if attached is not None else None)
-    tiers = {name: spec.path for name in ("g3", "g4") if (spec := getattr(asked.tiers, name)) is not None}
+    tiers: dict[str, Path] = {name: tier.path for name, tier in asked.tiers.directories.items()}
     if attached is not None and attached.tier_path is not None:
         tiers[asked.warm_path_tier or "g4"] = attached.tier_path
     gathered = facts.gather({"results": result.path, **tiers}, Path(__file__).parent)

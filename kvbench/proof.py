@@ -137,8 +137,10 @@ def _judge_offloaded(blocks: Blocks, served: Served, cached: int, held_bytes: in
     if len(moved) > 1:
         return "mixed", f"{cached} tokens, read from {', '.join(sorted(moved))}"
     device = delta.process_read_bytes
+    if not delta.read_bytes and blocks.kv_bytes_per_token and device is not None and device > _STRAY_READ_BYTES:
+        moved = {"": float(device)}  # an engine without read counters: what its processes read stands for them
     if not moved:
-        return _judge_without_reads(blocks, delta, cached)
+        return _judge_memory(blocks, delta, cached)
     label, count = next(iter(moved.items()))
     tier = _tier_of(label, blocks.path_tier)
     if tier is None:
@@ -153,8 +155,9 @@ def _judge_offloaded(blocks: Blocks, served: Served, cached: int, held_bytes: in
             "unproven",
             f"the tier counts {format_size(count)} read, the process read {format_size(device)} from devices",
         )
-    seen = "" if device is None else f" = {device:,.0f} by /proc/PID/io"
-    evidence = f"{cached} cached tokens = external hits, {count:,.0f} bytes read by {tier}{seen}"
+    counted = f"{count:,.0f} bytes read by {tier}" + ("" if device is None else f" = {device:,.0f} by /proc/PID/io")
+    read = counted if delta.read_bytes else f"{count:,.0f} bytes read by /proc/PID/io"
+    evidence = f"{cached} cached tokens = external hits, {read}"
     if served.response.isl is not None and cached < blocks.cacheable(served.response.isl) - blocks.tokens:
         return "mixed", f"{evidence}; {served.response.isl - cached} tokens computed"
     return tier, evidence
@@ -166,14 +169,10 @@ def _device_disagrees(device: int, count: float) -> bool:
     return device < count - spare or device > count + max(spare, _STRAY_READ_BYTES)
 
 
-def _judge_without_reads(blocks: Blocks, delta: Counters, cached: int) -> tuple[Tier, str]:
-    """Judge hits below G1 when no tier counter moved: host memory, or a tier whose reads are not counted."""
+def _judge_memory(blocks: Blocks, delta: Counters, cached: int) -> tuple[Tier, str]:
+    """Judge hits below G1 that moved no bytes: host memory, if that can be told from files in the page cache."""
     device = delta.process_read_bytes
     needed = cached * (blocks.kv_bytes_per_token or 0)
-    if device is not None and needed and device >= needed * (1 - _BYTES_TOLERANCE) and blocks.path_tier is not None:
-        tier = _tier_of("", blocks.path_tier)
-        if tier is not None and not delta.read_bytes:
-            return tier, f"{cached} cached tokens = external hits, {device:,.0f} bytes read by /proc/PID/io"
     silent = device is not None and device <= min(_STRAY_READ_BYTES, needed / 2 or _STRAY_READ_BYTES)
     if delta.read_bytes and silent:
         return "g2", f"{cached} cached tokens = external hits, no tier read any byte, nor did the process"

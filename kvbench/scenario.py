@@ -128,6 +128,17 @@ class Tiers(Strict):
     g3: PathTier | None = None
     g4: PathTier | None = None
 
+    @property
+    def directories(self) -> dict[CacheTier, PathTier]:
+        """The tiers that are directories, by name, the fastest first."""
+        named: tuple[tuple[CacheTier, PathTier | None], ...] = (("g3", self.g3), ("g4", self.g4))
+        return {name: tier for name, tier in named if tier is not None}
+
+    @property
+    def directory(self) -> PathTier | None:
+        """The fastest tier that is a directory: the one that an engine with a single file tier uses."""
+        return next(iter(self.directories.values()), None)
+
 
 class Prompts(Strict):
     """What is sent: `per_length` prompts of each length, of exactly so many tokens."""
@@ -213,12 +224,9 @@ class Scenario(Strict):
     @property
     def warm_path_tier(self) -> CacheTier | None:
         """The directory tier that this scenario fills, None where there is none."""
-        if self.tiers.g4 is not None:
-            return "g4"
-        if self.tiers.g3 is not None:
-            return "g3"
         external = self.server.external
-        return "g4" if external is not None and external.tier_path is not None else None
+        elsewhere: CacheTier | None = "g4" if external is not None and external.tier_path is not None else None
+        return next(iter(self.tiers.directories), elsewhere)
 
     @model_validator(mode="after")
     def _make_sense_together(self) -> Scenario:
@@ -250,6 +258,9 @@ def _contradictions(scenario: Scenario) -> list[tuple[tuple[str | int, ...], str
     off = [name for name, treatment in scenario.treatments.items() if treatment.cache == "off"]
     if scenario.check_answers and not off:
         found.append((("check_answers",), "answers are compared with those of a treatment with cache: off; add one"))
+    if scenario.check_answers and any(treatment.cache == "cold" for treatment in scenario.treatments.values()):
+        problem = "cold runs have texts of their own, so their answers cannot be compared with recomputed ones"
+        found.append((("check_answers",), problem))
     if scenario.check_answers and scenario.server.external is not None:
         problem = "on a server that cannot be switched off, recomputed and warm requests have other texts"
         found.append((("check_answers",), problem))

@@ -153,8 +153,8 @@ class RunFolder:
         (self.path / "requests.jsonl").unlink(missing_ok=True)
 
 
-def settle_answers(runs: Path, reference_runs: list[str]) -> int:
-    """Compare every answer with the one that recomputing gave for the same prompt; return how many differ.
+def settle_answers(runs: Path, reference_runs: list[str]) -> None:
+    """Compare every answer with the one that recomputing gave for the same prompt.
 
     Writes `answers_match` into the rows of every sealed run. The reference is the first answer of the runs named in
     `reference_runs`, whose prompts must be the same texts. A prompt without a reference stays null.
@@ -165,13 +165,10 @@ def settle_answers(runs: Path, reference_runs: list[str]) -> int:
         for row in measured.get(runs / run_id, []):
             if row.phase == "measure" and row.answer_hash is not None:
                 reference.setdefault(row.prompt_id, row.answer_hash)
-    different = 0
     for folder, rows in measured.items():
         settled = [replace(row, answers_match=_same(row, reference)) for row in rows]
-        different += sum(row.answers_match is False for row in settled)
         if settled != rows:
             _write_parquet(folder / "requests.parquet", settled)
-    return different
 
 
 def _same(row: Row, reference: dict[str, str]) -> bool | None:

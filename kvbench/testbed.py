@@ -76,11 +76,9 @@ class Testbed:
         """Start a fresh emulator for this run alone, or the one vLLM of its kind."""
         server, tiers = self.scenario.server, self.scenario.tiers
         if not self.held:
-            for name in ("g3", "g4"):
-                spec = getattr(tiers, name)
-                if spec is not None:
-                    self.held.append(spec.path)
-                    self.stack.enter_context(store.locked(spec.path, "the tier"))
+            for tier in tiers.directories.values():
+                self.held.append(tier.path)
+                self.stack.enter_context(store.locked(tier.path, "the tier"))
         if server.emulator is not None:
             log = logs / "emulator.log"
             return stack.enter_context(emulator.serve(server.emulator, tiers, log, cache_on=cache_on))
@@ -104,11 +102,9 @@ def stand_up(scenario: Scenario) -> Iterator[Testbed]:
     """
     if scenario.load.driver != "native":
         raise DriverError("the aiperf driver is not part of this version", "Use --driver native.")
-    for tier in ("g3", "g4"):
-        spec = getattr(scenario.tiers, tier)
-        if spec is not None and scenario.server.external is None:
-            _check_tier_path(tier, spec.path)
-            _check_free_space(tier, spec.path, scenario)
+    for name, tier in scenario.tiers.directories.items() if scenario.server.external is None else ():
+        _check_tier_path(name, tier.path)
+        _check_free_space(name, tier.path, scenario)
     if scenario.server.vllm is not None:
         _check_vllm(scenario.server.vllm)
     if scenario.server.emulator is not None:

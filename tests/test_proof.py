@@ -121,6 +121,15 @@ def test_an_engine_without_read_counters_is_proven_by_its_process() -> None:
     assert proof.judge(blocks, served(read_bytes={}, process_read_bytes=None), None)[0] == "unproven"
 
 
+def test_bytes_of_the_process_are_held_against_files_and_hits_like_a_counter() -> None:
+    blocks = replace(BLOCKS, path_tier="g3")
+    tier, evidence = proof.judge(blocks, served(read_bytes={}, process_read_bytes=2 * FILES), FILES)
+    assert (tier, "the files of this prompt" in evidence) == ("unproven", True)
+    assert proof.judge(blocks, served(read_bytes={}, process_read_bytes=KV // 2), FILES)[0] == "unproven"
+    part = served(4992, read_bytes={}, process_read_bytes=4992 * 144)
+    assert proof.judge(blocks, part, FILES)[0] == "mixed"
+
+
 # -- the ledger -------------------------------------------------------------------------------------------------------
 
 DRAWS = [Draw("r/0", "p", ISL), Draw("r/1", "p", ISL)]

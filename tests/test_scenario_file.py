@@ -69,6 +69,13 @@ FAULTS = [
 ]
 
 
+def test_answers_of_cold_runs_have_nothing_to_be_compared_with(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    assert scenario_file.load(path, ("check_answers=true",)).check_answers
+    with pytest.raises(ScenarioError, match="cold runs have texts of their own"):
+        scenario_file.load(path, ("check_answers=true", "treatments.empty.cache=cold"))
+
+
 @pytest.mark.parametrize(("good", "bad", "line", "words", "remedy"), FAULTS, ids=[f[1] for f in FAULTS])
 def test_every_fault_has_its_line_and_a_remedy(
     good: str, bad: str, line: int | None, words: str, remedy: str, tmp_path: Path

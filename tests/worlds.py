@@ -56,7 +56,6 @@ class FakeServer:
     url: str = "http://127.0.0.1:9/v1"
     model: str = "gpt-oss-120b"
     counts_words: bool = True
-    log_file: None = None
     keeps_blocks: bool = False
     frozen: bool = False
     hides_cached_tokens: bool = False

@@ -135,7 +135,6 @@ class Endpoint:
     tier_path: Path | None = None
     info: dict[str, Any] = field(default_factory=dict)
     ours: bool = False
-    log: Path | None = None
 
     @property
     def counts_words(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import time
 from pathlib import Path
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
-    from kvbench.scenario import PathTier, Tiers, VllmSpec
+    from kvbench.scenario import Tiers, VllmSpec
 
 _STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.25
@@ -43,7 +44,7 @@ def serve(spec: VllmSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Iterato
         StorageError: its tier directory is somebody else's.
 
     """
-    tier = tiers.g3 or tiers.g4
+    tier = tiers.directory
     if cache_on and tier is not None:
         tier_directory.claim(tier.path)
     port = _free_port()
@@ -62,11 +63,20 @@ def serve(spec: VllmSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Iterato
                 tier_path=tier.path if tier is not None and cache_on else None,
                 info=_told(spec, root),
                 ours=True,
-                log=log,
             )
     finally:
         for left in set(_SHARED_MEMORY.glob("vllm_offload_*")) - before:
-            left.unlink(missing_ok=True)  # as large as the host tier, and a server that was stopped leaves it
+            if not _is_mapped(left):  # another vLLM may have started meanwhile: what it uses is not ours
+                left.unlink(missing_ok=True)  # as large as the host tier, and a server that was stopped leaves it
+
+
+def _is_mapped(file: Path) -> bool:
+    """Tell whether any process that we can see has a file mapped."""
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            if str(file) in maps.read_text(errors="replace"):
+                return True
+    return False
 
 
 def _told(spec: VllmSpec, root: str) -> dict[str, Any]:
@@ -93,7 +103,7 @@ def _command(spec: VllmSpec, tiers: Tiers, port: int, *, cache_on: bool) -> list
 
 def connector_config(spec: VllmSpec, tiers: Tiers) -> dict[str, Any] | None:
     """Return vLLM's `--kv-transfer-config` for these tiers, None where nothing is to be offloaded."""
-    tier: PathTier | None = tiers.g3 or tiers.g4
+    tier = tiers.directory
     if tier is None and not tiers.g2:
         return None
     extra: dict[str, Any] = {"cpu_bytes_to_use": tiers.g2}
@@ -111,7 +121,8 @@ def _environment(spec: VllmSpec) -> dict[str, str]:
     if Path(spec.model).exists():
         env["HF_HUB_OFFLINE"] = "1"
     if spec.offloading_spec is not None:
-        env["PYTHONPATH"] = str(spec.offloading_spec.file.parent.absolute())
+        given = [path for path in [os.environ.get("PYTHONPATH")] if path]
+        env["PYTHONPATH"] = os.pathsep.join([str(spec.offloading_spec.file.parent.absolute()), *given])
     return env | dict(spec.env)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +86,41 @@ def test_a_server_may_say_more_than_a_pipe_holds(tmp_path: Path) -> None:
     with process.running([sys.executable, "-c", "print('x' * 1_000_000)"], log, stop_s=5) as running:
         assert running.wait(20) == 0
     assert len(log.read_text()) == 1_000_001
+
+
+def test_shared_memory_of_another_server_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two files appear while our server starts: one that nobody uses any more, and one that another process maps."""
+    monkeypatch.setattr(vllm, "_SHARED_MEMORY", tmp_path)
+    ours, theirs, mapped = tmp_path / "vllm_offload_ours", tmp_path / "vllm_offload_theirs", tmp_path / "mapped"
+    program = f"""
+import pathlib, time
+for name in ({str(ours)!r}, {str(theirs)!r}):
+    pathlib.Path(name).write_bytes(bytes(4096))
+while not pathlib.Path({str(mapped)!r}).exists():
+    time.sleep(0.01)
+raise SystemExit("ValueError: over")
+"""
+    held: list[mmap.mmap] = []
+
+    def be_the_other_server() -> None:
+        while not theirs.exists() or theirs.stat().st_size < 4096:
+            time.sleep(0.01)
+        with theirs.open("r+b") as file:
+            held.append(mmap.mmap(file.fileno(), 0))
+        mapped.touch()
+
+    other = threading.Thread(target=be_the_other_server)
+    other.start()
+    broken = spec(python=stand_in(tmp_path, program))
+    with (
+        pytest.raises(ServerError, match="ValueError: over"),
+        vllm.serve(broken, tiers(), tmp_path / "log", cache_on=True),
+    ):
+        pass
+    other.join()
+    assert theirs.exists()
+    assert not ours.exists()
+    held[0].close()
 
 
 def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
