@@ -24,6 +24,10 @@ class Driver(Protocol):
 
     name: str
 
+    @property
+    def own_requests(self) -> Sequence[Response]:
+        """What it sent on its own account in its last call of `drive`, such as a warm-up."""
+
     def drive(
         self, requests: Iterable[Request], concurrency: int, on_response: Callable[[Response], None]
     ) -> Sequence[Response]:
@@ -54,7 +58,10 @@ class Watch(Protocol):
 
 @dataclass
 class Lane:
-    """One run's way to its server: makes requests of draws, sends them, and keeps a row of each."""
+    """One run's way to its server: makes requests of draws, sends them, and keeps a row of each.
+
+    `measuring` sends what is measured, `driver` all else; most often they are the same.
+    """
 
     scenario: Scenario
     plan: Plan
@@ -62,6 +69,7 @@ class Lane:
     attempt: int
     endpoint: Endpoint
     driver: Driver
+    measuring: Driver
     journal: Journal
     watch: Watch
     fitted: dict[str, str] = field(default_factory=dict)
@@ -75,11 +83,28 @@ class Lane:
 
     def send(self, draw: Draw, phase: Phase) -> Response:
         """Send one prompt and wait for its end."""
-        return self.drive([self.request(draw, phase)], 1)[0]
+        return self.driver.drive([self.request(draw, phase)], 1, self._keep_of(self.driver.name))[0]
 
-    def drive(self, requests: Iterable[Request], concurrency: int) -> Sequence[Response]:
-        """Send requests; each is in the journal as soon as it ended."""
-        return self.driver.drive(requests, concurrency, self._keep)
+    def measure(self, requests: Iterable[Request], concurrency: int) -> Sequence[Response]:
+        """Send what is measured; each is in the journal as soon as the driver hands it over.
+
+        What the driver sent on its own account has rows too, as warm-up.
+        """
+        keep = self._keep_of(self.measuring.name)
+        responses = self.measuring.drive(requests, concurrency, keep)
+        for own in self.measuring.own_requests:
+            draw = Draw(f"{self.spec.run_id}/{self.measuring.name}-{own.request_id}", WARMUP, own.isl or 1)
+            self._phases[draw.request_id] = (draw, "warmup")
+            keep(replace(own, request_id=draw.request_id))
+        return responses
+
+    @property
+    def sends_one_by_one(self) -> bool:
+        """Whether each measured request stands alone between two scrapes of its own.
+
+        AIPerf takes the whole list at once, so its requests are judged by the run's ledger at any concurrency.
+        """
+        return self.scenario.load.concurrency == 1 and self.measuring is self.driver
 
     def request(self, draw: Draw, phase: Phase) -> Request:
         """Make the request of a draw; requests that are not measured get identifiers of their own."""
@@ -132,11 +157,14 @@ class Lane:
     def _ask_for_count(self, text: str) -> int:
         return self.endpoint.count_tokens(text, self.scenario.load.api)
 
-    def _keep(self, response: Response) -> None:
-        draw, phase = self._phases.pop(response.request_id)
-        row = make_row(self.spec, self.attempt, draw, phase, response, self.driver.name)
-        self.journal.append(row)
-        self.watch.request_done(row)
+    def _keep_of(self, driver: str) -> Callable[[Response], None]:
+        def keep(response: Response) -> None:
+            draw, phase = self._phases.pop(response.request_id)
+            row = make_row(self.spec, self.attempt, draw, phase, response, driver)
+            self.journal.append(row)
+            self.watch.request_done(row)
+
+        return keep
 
 
 def make_row(spec: RunSpec, attempt: int, draw: Draw, phase: Phase, response: Response, driver: str) -> Row:

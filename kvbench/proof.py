@@ -133,12 +133,10 @@ def _judge_g1(delta: Counters, cached: int) -> tuple[Tier, str]:
 def _judge_offloaded(blocks: Blocks, served: Served, cached: int, held_bytes: int | None) -> tuple[Tier, str]:
     """Tell g2, g3 and g4 apart by whose bytes moved, and hold the bytes against what the hits need."""
     delta = served.delta
-    moved = {label: count for label, count in delta.read_bytes.items() if count}
+    moved = _moved(blocks, delta)
     if len(moved) > 1:
         return "mixed", f"{cached} tokens, read from {', '.join(sorted(moved))}"
     device = delta.process_read_bytes
-    if not delta.read_bytes and blocks.kv_bytes_per_token and device is not None and device > _STRAY_READ_BYTES:
-        moved = {"": float(device)}  # an engine without read counters: what its processes read stands for them
     if not moved:
         return _judge_memory(blocks, delta, cached)
     label, count = next(iter(moved.items()))
@@ -161,6 +159,17 @@ def _judge_offloaded(blocks: Blocks, served: Served, cached: int, held_bytes: in
     if served.response.isl is not None and cached < blocks.cacheable(served.response.isl) - blocks.tokens:
         return "mixed", f"{evidence}; {served.response.isl - cached} tokens computed"
     return tier, evidence
+
+
+def _moved(blocks: Blocks, delta: Counters, requests: int = 1) -> dict[str, float]:
+    """Return the bytes that moved, by the label of their tier.
+
+    For an engine without read counters, what its processes read from devices stands for them, with no label.
+    """
+    device = delta.process_read_bytes
+    if delta.read_bytes or device is None or not blocks.kv_bytes_per_token:
+        return {label: count for label, count in delta.read_bytes.items() if count}
+    return {"": float(device)} if device > requests * _STRAY_READ_BYTES else {}
 
 
 def _device_disagrees(device: int, count: float) -> bool:
@@ -272,7 +281,7 @@ def _ledger_gap(blocks: Blocks, responses: list[Response], delta: Counters, expe
     """Name the first place where the books of a run do not agree; None if they do."""
     cached = sum(one.cached_tokens or 0 for one in responses)
     computed = sum(one.isl or 0 for one in responses) - cached
-    moved, device = sum(delta.read_bytes.values()), delta.process_read_bytes
+    moved, device = sum(_moved(blocks, delta, len(responses)).values()), delta.process_read_bytes
     needed = (delta.external_hits or 0) * (blocks.kv_bytes_per_token or 0)
     if any(one.cached_tokens is None for one in responses):
         return "answers do not report cached tokens"
@@ -289,7 +298,7 @@ def _ledger_gap(blocks: Blocks, responses: list[Response], delta: Counters, expe
         return f"tiers read {format_size(moved)}, the hits need {format_size(needed)}"
     if moved and device is not None and _device_disagrees(device, moved):
         return f"tiers count {format_size(moved)} read, the process read {format_size(device)} from devices"
-    if expected_bytes and delta.read_bytes:
+    if expected_bytes and moved:
         least, most = blocks.readable(expected_bytes, len(responses))
         if not least <= moved <= most:
             return f"tiers read {format_size(moved)}, the prompts' files are {format_size(expected_bytes)}"
@@ -299,7 +308,8 @@ def _ledger_gap(blocks: Blocks, responses: list[Response], delta: Counters, expe
 def judge_by_ledger(blocks: Blocks, response: Response, ledger: Ledger, delta: Counters) -> tuple[Tier, str]:
     """Say which tier served one of many concurrent requests.
 
-    A tier is named only if exactly one tier's counters moved in the run and the run's ledger closes.
+    A tier is named only if exactly one tier's counters moved in the run and the run's ledger closes. Hits that moved no
+    bytes came from host memory, if that can be told from files in the page cache.
     """
     if response.status != "ok":
         return "unproven", f"the request ended as {response.status}"
@@ -307,7 +317,7 @@ def judge_by_ledger(blocks: Blocks, response: Response, ledger: Ledger, delta: C
         return "unproven", ledger.gap or "usage does not report cached tokens"
     if response.cached_tokens == 0:
         return "recompute", "0 cached tokens, and the run's ledger closes"
-    moved = [label for label, count in delta.read_bytes.items() if count]
+    moved = list(_moved(blocks, delta, ledger.requests))
     if moved and blocks.kv_bytes_per_token is None and not ledger.expected_read_bytes:
         return "unproven", "how many bytes a token takes is not known"
     if delta.local_hits and not delta.external_hits and not moved:
@@ -316,4 +326,7 @@ def judge_by_ledger(blocks: Blocks, response: Response, ledger: Ledger, delta: C
         tier = _tier_of(moved[0], blocks.path_tier)
         if tier is not None:
             return tier, f"{response.cached_tokens} cached tokens; only {tier} was read in this run"
+    if not delta.local_hits and not moved and ledger.cached_tokens:
+        tier, evidence = _judge_memory(blocks, delta, ledger.cached_tokens)
+        return tier, f"{response.cached_tokens} cached tokens; in the whole run {evidence}"
     return "unproven", f"{response.cached_tokens} cached tokens, but several tiers served hits in this run"

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,8 @@ from kvbench.servers.endpoint import Counters
 from kvbench.store import settle_answers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kvbench.lane import Watch
     from kvbench.records import Response, Tier
     from kvbench.scenario import Scenario, Treatment
@@ -45,10 +46,10 @@ def execute(scenario: Scenario, plan: Plan, testbed: Testbed, result: ResultFold
         folder = result.open_run(spec.run_id)
         treatment = scenario.treatments[spec.treatment]
         with (
-            testbed.serving(treatment, folder.path / "logs") as (endpoint, driver),
+            testbed.serving(treatment, folder.path) as (endpoint, driver, measuring),
             contextlib.closing(folder.open_journal()) as journal,
         ):
-            lane = Lane(scenario, plan, spec, folder.attempt, endpoint, driver, journal, watch, fitted)
+            lane = Lane(scenario, plan, spec, folder.attempt, endpoint, driver, measuring, journal, watch, fitted)
             record = make_run(lane, treatment, folder, result)
         folder.seal(record.facts, record.tiers)
         watch.run_ends(spec)
@@ -82,12 +83,10 @@ def make_run(lane: Lane, treatment: Treatment, folder: RunFolder, result: Result
     if proof.manifest is not None:
         result.write_json("manifest.json", {"manifest": asdict(proof.manifest)})
     lane.watch.step("measure")
-    health_before, before = lane.driver.health(), lane.endpoint.scrape()
-    load_started = time.perf_counter()
+    health_before, before = lane.measuring.health(), lane.endpoint.scrape()
     served = measure(lane, bench)
-    load_s = time.perf_counter() - load_started
-    after, health = lane.endpoint.scrape(), lane.driver.health()
-    delta = after.since(before)
+    after, health = lane.endpoint.scrape(), lane.measuring.health()
+    delta = without(after.since(before), lane.measuring.own_requests)
     folder.keep_text("metrics/before.prom", before.text)
     folder.keep_text("metrics/after.prom", after.text)
     pairs = [(draw, one.response) for draw, one in served]
@@ -96,11 +95,11 @@ def make_run(lane: Lane, treatment: Treatment, folder: RunFolder, result: Result
         facts={
             "run": {"run_id": lane.spec.run_id, "treatment": lane.spec.treatment, "repeat": lane.spec.repeat},
             "started": started.isoformat(),
-            "load_s": load_s,
+            "load_s": load_window_s([one.response for _, one in served]),
             "cache": {"state": proof.state, "steps": [asdict(step) for step in proof.steps]},
             "ledger": asdict(ledger),
             "blocks": asdict(blocks),
-            "driver": {"name": lane.driver.name, **measured_health(health_before, health)},
+            "driver": {"name": lane.measuring.name, **measured_health(health_before, health)},
             "server": {"url": lane.endpoint.url, "model": lane.endpoint.model, "info": lane.endpoint.info},
             "load_1min": round(os.getloadavg()[0], 2),
         },
@@ -116,6 +115,21 @@ def measured_health(before: dict[str, Any], after: dict[str, Any]) -> dict[str, 
         else value
         for name, value in after.items()
     }
+
+
+def without(delta: Counters, own_requests: Sequence[Response]) -> Counters:
+    """Take what the driver sent on its own account out of the counters; it is too short for any cache to hold."""
+    if delta.computed_tokens is None:
+        return delta
+    own_tokens = sum((one.isl or 0) - (one.cached_tokens or 0) for one in own_requests)
+    return replace(delta, computed_tokens=delta.computed_tokens - own_tokens)
+
+
+def load_window_s(responses: list[Response]) -> float:
+    """Return the time from the first send to the last token; what a driver needs to start and to end is outside."""
+    sent = [one.sent_ns for one in responses if one.sent_ns is not None]
+    ended = [one.last_token_ns for one in responses if one.last_token_ns is not None]
+    return (max(ended) - min(sent)) / 1e9 if sent and ended else 0.0
 
 
 def blocks_of(scenario: Scenario, endpoint: Endpoint) -> Blocks:
@@ -164,11 +178,11 @@ def _first_remedy(response: Response) -> str:
 
 
 def measure(lane: Lane, bench: cache.Bench) -> list[tuple[Draw, Served]]:
-    """Send the run's draws; alone between two scrapes each at concurrency 1, else all in one closed loop."""
-    if lane.scenario.load.concurrency == 1:
+    """Send the run's draws; each alone between two scrapes, or all in one closed loop."""
+    if lane.sends_one_by_one:
         return [(draw, bench.serve(draw, "measure")) for draw in lane.draws]
     requests = (lane.request(draw, "measure") for draw in lane.draws)
-    responses = lane.drive(requests, lane.scenario.load.concurrency)
+    responses = lane.measure(requests, lane.scenario.load.concurrency)
     return [(draw, Served(one, _NO_COUNTERS)) for draw, one in zip(lane.draws, responses, strict=True)]
 
 
@@ -185,6 +199,6 @@ def tier_verdicts(
     blocks: Blocks, lane: Lane, served: list[tuple[Draw, Served]], books: Books
 ) -> dict[str, tuple[Tier, str]]:
     """Say for each measured request which tier served it."""
-    if lane.scenario.load.concurrency == 1:
+    if lane.sends_one_by_one:
         return {draw.request_id: judge(blocks, one, file_bytes(books.manifest, draw)) for draw, one in served}
     return {draw.request_id: judge_by_ledger(blocks, one.response, books.ledger, books.delta) for draw, one in served}

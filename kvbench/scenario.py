@@ -65,6 +65,7 @@ class ExternalSpec(Strict):
     tier_path: Path | None = None
     kv_bytes_per_token: Size | None = None
     api_key_env: str | None = None
+    ca_file: Path | None = None
 
     @field_validator("url")
     @classmethod

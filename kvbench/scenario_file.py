@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import ssl
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
@@ -62,9 +63,27 @@ def load(path: Path, overrides: tuple[str, ...] = (), endpoint: str | None = Non
         external = given.get("external") if isinstance(given, dict) else None
         tree["server"] = {"external": {**(_plain(external) or {}), "url": endpoint}}
     try:
-        return Scenario.model_validate(_plain(tree))
+        scenario = Scenario.model_validate(_plain(tree))
     except ValidationError as fault:
         raise _first_error(fault, tree, path) from None
+    if scenario.server.external is not None and scenario.server.external.ca_file is not None:
+        _check_ca_file(scenario.server.external.ca_file, tree, path)
+    return scenario
+
+
+def _check_ca_file(ca_file: Path, tree: CommentedMap, path: Path) -> None:
+    """Refuse a file without certificates here, where its line is known."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
+    except OSError as fault:
+        reason = "holds no certificate" if isinstance(fault, ssl.SSLError) else "cannot be read"
+        line, _ = _locate(tree, ("server", "external", "ca_file"))
+        raise ScenarioError(
+            f"`server.external.ca_file`: {ca_file} {reason}",
+            "Name a file of certificates in PEM form; its path is relative to where kvbench is started.",
+            path=path,
+            line=line,
+        ) from None
 
 
 def _read_yaml(path: Path) -> CommentedMap:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvbench import facts, plan, store
-from kvbench.errors import DriverError, ServerError, StorageError
+from kvbench.errors import ServerError, StorageError
+from kvbench.load import aiperf
 from kvbench.load.native import NativeDriver
 from kvbench.load.target import Target
 from kvbench.servers import emulator, external, tier_directory, vllm
@@ -45,17 +46,29 @@ class Testbed:
     held: list[Path] = field(default_factory=list)
 
     @contextlib.contextmanager
-    def serving(self, treatment: Treatment, logs: Path) -> Iterator[tuple[Endpoint, NativeDriver]]:
-        """Give a server and a driver for it, for the length of one run."""
+    def serving(
+        self, treatment: Treatment, folder: Path
+    ) -> Iterator[tuple[Endpoint, NativeDriver, NativeDriver | aiperf.AiperfDriver]]:
+        """Give a server, a driver to probe and prime it, and the driver that measures, for the length of one run.
+
+        Probing and priming are always native: they are many single requests, and each start of AIPerf takes seconds.
+        What the server and AIPerf write goes into the run's `folder`.
+        """
         with contextlib.ExitStack() as stack:
-            endpoint = self.attached or self._start(stack, logs, cache_on=treatment.cache != "off")
-            target = Target(endpoint.url, self.scenario.load.api, endpoint.api_key)
+            endpoint = self.attached or self._start(stack, folder / "logs", cache_on=treatment.cache != "off")
+            target = Target(endpoint.url, self.scenario.load.api, endpoint.api_key, endpoint.ca_file)
             try:
-                yield endpoint, stack.enter_context(NativeDriver(target, timeout_s=self.scenario.load.timeout))
+                native = stack.enter_context(NativeDriver(target, timeout_s=self.scenario.load.timeout))
+                yield endpoint, native, self._measuring(native, target, folder)
             except KeyboardInterrupt:
                 # What follows is bounded and stops the server: a second Ctrl-C must not leave it running.
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 raise
+
+    def _measuring(self, native: NativeDriver, target: Target, folder: Path) -> NativeDriver | aiperf.AiperfDriver:
+        if self.scenario.load.driver == "native":
+            return native
+        return aiperf.AiperfDriver(target, folder / "aiperf", timeout_s=self.scenario.load.timeout)
 
     def limits(self) -> list[str]:
         """Say what cannot be proven on a server that somebody else runs, for what its scenario leaves out."""
@@ -100,8 +113,8 @@ def stand_up(scenario: Scenario) -> Iterator[Testbed]:
         EndpointError: the external server cannot be used.
 
     """
-    if scenario.load.driver != "native":
-        raise DriverError("the aiperf driver is not part of this version", "Use --driver native.")
+    if scenario.load.driver == "aiperf":
+        aiperf.find()
     for name, tier in scenario.tiers.directories.items() if scenario.server.external is None else ():
         _check_tier_path(name, tier.path)
         _check_free_space(name, tier.path, scenario)
@@ -111,7 +124,9 @@ def stand_up(scenario: Scenario) -> Iterator[Testbed]:
         _check_profile(scenario.server.emulator.profile)
     attached = external.attach(scenario.server.external) if scenario.server.external is not None else None
     if attached is not None:
-        Target(attached.url, scenario.load.api, attached.api_key)  # refuses what the driver cannot drive
+        Target(
+            attached.url, scenario.load.api, attached.api_key, attached.ca_file
+        )  # refuses what the driver cannot drive
     with contextlib.ExitStack() as stack:
         yield Testbed(scenario, attached, stack)
 

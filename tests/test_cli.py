@@ -463,11 +463,6 @@ def test_a_plan_is_shown_and_a_dry_run_makes_nothing(scenario: Path, tmp_path: P
     assert not (tmp_path / "tier").exists()
 
 
-def test_the_aiperf_driver_is_refused_before_anything_starts(scenario: Path, tmp_path: Path) -> None:
-    done = kvbench("run", scenario, "--driver", "aiperf", "--results", tmp_path / "results")
-    assert "not part of this version" in one_sentence_with_remedy(done)
-
-
 @pytest.mark.parametrize("name", ["run", "check", "plan", "show", "report", "serve", "clean"])
 def test_every_command_has_help_and_is_documented(name: str) -> None:
     done = kvbench(name, "--help")

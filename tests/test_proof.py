@@ -227,3 +227,24 @@ def test_concurrent_requests_get_a_tier_only_if_one_tier_moved_and_the_books_clo
     g1 = Counters(local_hits=2.0 * CACHED, external_hits=0.0, read_bytes={"g4": 0.0})
     closed = ledger_of([HIT, HIT], local_hits=2.0 * CACHED, external_hits=0.0, read_bytes={})
     assert proof.judge_by_ledger(BLOCKS, HIT, closed, g1)[0] == "g1"
+
+
+def test_a_whole_run_from_host_memory_is_named_by_its_second_witness() -> None:
+    silent: dict[str, Any] = {"external_hits": 2.0 * CACHED, "read_bytes": {}, "process_read_bytes": 0}
+    ledger = ledger_of([HIT, HIT], **silent)
+    delta = Counters(local_hits=0.0, **silent)
+    assert proof.judge_by_ledger(BLOCKS, HIT, ledger, delta)[0] == "unproven"  # or from files in the page cache
+    witnessed = replace(delta, host_tokens=2.0 * CACHED)
+    tier, evidence = proof.judge_by_ledger(BLOCKS, HIT, ledger, witnessed)
+    assert (tier, f"{2 * CACHED} cached tokens = external hits = tokens from host memory" in evidence) == ("g2", True)
+
+
+def test_an_engine_without_read_counters_is_judged_by_what_its_process_read() -> None:
+    read = 2 * FILES
+    whole: dict[str, Any] = {"external_hits": 2.0 * CACHED, "read_bytes": {}, "process_read_bytes": read}
+    delta = Counters(local_hits=0.0, **whole)
+    assert proof.judge_by_ledger(BLOCKS, HIT, ledger_of([HIT, HIT], **whole), delta)[0] == "g4"
+    half = {**whole, "process_read_bytes": read // 2}
+    ledger = ledger_of([HIT, HIT], **half)
+    assert not ledger.closes
+    assert proof.judge_by_ledger(BLOCKS, HIT, ledger, replace(delta, process_read_bytes=read // 2))[0] == "unproven"

@@ -30,14 +30,18 @@ class FakeTestbed:
         self.flags = flags
         self.log: list[str] = []
         self.fails: dict[str, Response] = {}
+        self.measuring: FakeDriver | None = None
         self.interrupt_at: str | None = None
 
     @contextlib.contextmanager
-    def serving(self, treatment: Treatment, _logs: Path) -> Iterator[tuple[FakeServer, FakeDriver]]:
+    def serving(self, treatment: Treatment, _folder: Path) -> Iterator[tuple[FakeServer, FakeDriver, FakeDriver]]:
         server = FakeServer(self.tier, **{"cache_on": treatment.cache != "off", **self.flags}, log=self.log)
         self.log.append("server up")
         try:
-            yield server, InterruptedDriver(server, fails=self.fails, interrupt_at=self.interrupt_at)
+            driver = InterruptedDriver(server, fails=self.fails, interrupt_at=self.interrupt_at)
+            if self.measuring is not None:
+                self.measuring.server = server
+            yield server, driver, self.measuring or driver
         finally:
             self.log.append("server down")
 
@@ -223,3 +227,43 @@ def test_a_wrong_answer_from_a_warm_tier_condemns_its_run(tmp_path: Path) -> Non
     assert summed["treatments"]["recompute"]["verdict"] == "valid"
     told = [reason["text"] for one in summed["runs"] for reason in one["reasons"]]
     assert any("1 of 2 answers differ from the recomputed ones" in text for text in told)
+
+
+class ListDriver(FakeDriver):
+    """Takes the whole list at once and warms itself up with a request of its own, as AIPerf does."""
+
+    def drive(self, requests: Any, concurrency: int, on_response: Any) -> list[Response]:
+        self.server.log.append("list begins")
+        own = self.server.answer("tiny", 1)
+        self.own_requests = (replace(own, request_id="warmup-000"),)
+        done = super().drive(list(requests), concurrency, on_response)
+        self.server.log.append("list ends")
+        return done
+
+
+def test_another_driver_measures_in_one_go_and_the_native_one_does_the_rest(tmp_path: Path) -> None:
+    bed = FakeTestbed(tmp_path / "tier")
+    bed.measuring = ListDriver(FakeServer(None), name="aiperf")
+    result = execute(make_scenario(repeats=1), bed, tmp_path)
+    first = bed.log.index("list begins")
+    assert bed.log[first + 1 : first + 4][-1] == "list ends"
+    assert set(bed.log[first + 1 : first + 3]) == {"measure p1000-0", "measure p2000-0"}
+    rows = store.read_rows(result.path / "runs" / "r01-g4")
+    assert {row.driver for row in rows if row.phase == "measure"} == {"aiperf"}
+    assert {row.driver for row in rows if row.phase in ("probe", "prime")} == {"native"}
+    own = [row for row in rows if row.phase == "warmup" and row.driver == "aiperf"]
+    assert [(row.request_id, row.isl_target) for row in own] == [("r01-g4/aiperf-warmup-000", 1)]
+    measured = [row for row in rows if row.phase == "measure"]
+    assert {row.tier for row in measured} == {"g4"}
+    assert "in this run" in (measured[0].tier_evidence or "")  # by the ledger, since no request stood alone
+    record = store.read_json(result.path / "runs" / "r01-g4" / "run.json")
+    assert record["driver"]["name"] == "aiperf"
+    assert record["ledger"]["closes"]
+
+
+def test_the_load_window_is_from_the_first_send_to_the_last_token() -> None:
+    one = Response("a", "ok", 0, sent_ns=5_000_000_000, last_token_ns=6_000_000_000)
+    two = Response("b", "ok", 0, sent_ns=4_000_000_000, last_token_ns=5_500_000_000)
+    failed = Response("c", "refused", 0)
+    assert run.load_window_s([one, two, failed]) == 2.0
+    assert run.load_window_s([failed]) == 0.0

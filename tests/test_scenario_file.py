@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trustme
 
 from kvbench import scenario_file
 from kvbench.errors import ScenarioError
@@ -138,3 +139,41 @@ def test_the_shipped_scenarios_are_good(path: Path) -> None:
 def test_the_fingerprint_depends_on_content_alone(tmp_path: Path) -> None:
     first = scenario_file.load(write(tmp_path, GOOD)).fingerprint
     assert scenario_file.load(write(tmp_path, "# a comment\n" + GOOD.replace("20GB", "20000MB"))).fingerprint == first
+
+
+EXTERNAL = """\
+name: theirs
+question: How fast is it?
+server:
+  external:
+    url: https://host:8000/v1
+    ca_file: CA
+prompts: {lengths: [1k]}
+treatments: {recompute: {cache: off}}
+"""
+
+
+def test_a_ca_file_without_certificates_has_its_line(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.write_text("nothing")
+    for named, words in ((empty, "holds no certificate"), (tmp_path / "missing.pem", "cannot be read")):
+        with pytest.raises(ScenarioError, match=words) as caught:
+            scenario_file.load(write(tmp_path, EXTERNAL.replace("CA", str(named))))
+        assert caught.value.line == 6
+        assert "PEM" in caught.value.remedy
+
+
+def test_a_ca_file_given_by_set_is_checked_too(tmp_path: Path) -> None:
+    path = write(tmp_path, EXTERNAL.replace("    ca_file: CA\n", ""))
+    assert scenario_file.load(path).server.external is not None
+    with pytest.raises(ScenarioError, match=r"server\.external\.ca_file"):
+        scenario_file.load(path, (f"server.external.ca_file={tmp_path}/missing.pem",))
+
+
+def test_a_ca_file_is_kept_with_another_endpoint(tmp_path: Path) -> None:
+    authority = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(authority))
+    path = write(tmp_path, EXTERNAL.replace("CA", str(authority)))
+    external = scenario_file.load(path, endpoint="https://other/v1").server.external
+    assert external is not None
+    assert (external.url, external.ca_file) == ("https://other/v1", authority)

@@ -171,6 +171,7 @@ class FakeDriver:
     server: FakeServer
     name: str = "native"
     fails: dict[str, Response] = field(default_factory=dict)
+    own_requests: tuple[Response, ...] = ()
 
     def drive(
         self, requests: Iterable[Request], concurrency: int, on_response: Callable[[Response], None]

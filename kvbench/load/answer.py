@@ -6,25 +6,26 @@ Everything here runs after the bytes were stamped, so that parsing costs the cli
 channel. That stamp belongs to the last segment of the read. Events before the token in the same read do not matter: the
 token's own bytes came last. Bytes of later events do: their segment may have come later, so that the stamp is only an
 upper bound (`ttft_bound: upper`). The line break that closes the token's own HTTP chunk is no later event; the next
-chunk's size line is.
+chunk's size line is. Under TLS the unit is the record instead of the byte (`tls`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import httptools
 
-from kvbench.load.chunks import Chunk, error_message, read_chunk
+from kvbench.load.chunks import read_chunk
 from kvbench.load.sse import SseParser
-from kvbench.records import Bound, Request, Response, Status
+from kvbench.load.transcript import Ending, Transcript
 
 if TYPE_CHECKING:
+    from kvbench.load.chunks import Chunk
     from kvbench.load.link import Read
+    from kvbench.records import Bound, Request, Response
 
-Ending = Literal["complete", "lost", "timeout", "cancelled"]
 _ERROR_BODY_BYTES = 65_536
-_FAILED = {"error", "abort"}  # finish reasons by which vLLM and SGLang end an answer that they could not complete
+_LINE_BREAK = b"\r\n"
 
 
 class Answer:
@@ -44,21 +45,17 @@ class Answer:
         self._keeps_alive = False
         self._has_extra_bytes = False
         self._error_body = bytearray()
-        self._error: str | None = None
-        self._is_done = False
+        self._transcript = Transcript()
         self._first_token_end_byte = 0
         self._bound: Bound | None = None
-        self._first_content_ns: int | None = None
-        self._last_token_ns: int | None = None
-        self._content: list[str] = []
-        self._token_ids: list[int] = []
-        self._said: dict[str, Any] = {}
         self._why = "never begun"
 
     @property
     def is_reusable(self) -> bool:
         """Whether the connection is in a known state, ready for another request."""
-        return self.ending == "complete" and self._keeps_alive and not self._has_extra_bytes and self._error is None
+        return (
+            self.ending == "complete" and self._keeps_alive and not self._has_extra_bytes and not self._transcript.error
+        )
 
     @property
     def progress(self) -> str:
@@ -78,10 +75,26 @@ class Answer:
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if self.ending is None:
                 self._fail(f"the answer is not HTTP: {error}")
-        if self.first_token_read is read and self._sse.fed_bytes > self._first_token_end_byte:
+        if self.first_token_read is read and (
+            self._sse.fed_bytes > self._first_token_end_byte or data[-1] not in _LINE_BREAK
+        ):
             self._bound = "upper"
         if self.ending == "complete":
             self.complete_ns = self.complete_ns or read.arrived_ns
+
+    def feed_record(self, read: Read, content: bytes) -> None:
+        """Take what one TLS record of a read holds: it came as a whole, so nothing in it is later than the token."""
+        had_token = self.first_token_read is not None
+        self.feed(read, content)
+        if not had_token and self.first_token_read is not None:
+            self._bound = "exact"
+        elif self.first_token_read is read and content.strip(_LINE_BREAK):
+            self._bound = "upper"
+
+    def feed_unread(self, read: Read) -> None:
+        """Learn that a read ended with bytes that could not be opened: they may be later than a token before them."""
+        if self.first_token_read is read:
+            self._bound = "upper"
 
     def lose(self, reason: str | None) -> None:
         """The connection ended: a proper end only for an answer whose length was left open."""
@@ -144,79 +157,27 @@ class Answer:
 
     def _fail(self, message: str) -> None:
         """Keep the first failure and read no further: the answer cannot become a good one."""
-        self._error = self._error or message
+        self._transcript.error = self._transcript.error or message
         self.ending = self.ending or "complete"
 
     def _note(self, chunk: Chunk) -> None:
-        if chunk.error is not None:
-            self._fail(chunk.error)
-        if self._read is None or self._is_done or self.ending is not None:
+        if self._read is None or self.ending is not None:
             return
-        self._is_done = chunk.is_done
-        if chunk.has_token:
-            if self.first_token_read is None:
-                self.first_token_read, self._bound = self._read, "exact"
-            self._last_token_ns = self._read.arrived_ns
-        self._token_ids += chunk.token_ids
-        if chunk.content:
-            self._first_content_ns = self._first_content_ns or self._read.arrived_ns
-            self._content.append(chunk.content)
-        for key in ("finish_reason", "model", "usage", "server"):
-            if value := getattr(chunk, key):
-                self._said[key] = value
+        self._transcript.note(chunk, self._read.arrived_ns)
+        if self._transcript.error is not None:
+            self.ending = "complete"
+        elif chunk.has_token and self.first_token_read is None:
+            self.first_token_read, self._bound = self._read, "exact"
 
     def respond(self, request: Request, scheduled_ns: int, sent_ns: int | None) -> Response:
         """Return what was seen of `request`; what came before a failure is kept."""
-        status, error = self._judge()
         first = self.first_token_read
-        usage = self._said.get("usage", {})
-        details = usage.get("prompt_tokens_details")
-        return Response(
-            request_id=request.request_id,
-            status=status,
+        return self._transcript.response(
+            request.request_id,
+            self._transcript.judge(request, self._http_status, bytes(self._error_body), self.ending, self._why),
             scheduled_ns=scheduled_ns,
             sent_ns=sent_ns,
-            first_token_ns=first.arrived_ns if first else None,
-            first_content_ns=self._first_content_ns,
-            last_token_ns=self._last_token_ns,
+            http_status=self._http_status,
             ttft_bound=self._bound,
             receive_lag_s=(first.user_ns - first.stamp_ns) / 1e9 if first and first.stamp_ns else None,
-            isl=_count(usage, "prompt_tokens"),
-            osl=_count(usage, "completion_tokens"),
-            cached_tokens=_count(details, "cached_tokens"),
-            http_status=self._http_status,
-            error=error,
-            finish_reason=self._said.get("finish_reason"),
-            model=self._said.get("model"),
-            text="".join(self._content),
-            token_ids=tuple(self._token_ids),
-            server=self._said.get("server", {}),
         )
-
-    def _judge(self) -> tuple[Status, str | None]:
-        """Name the outcome; `ok` needs a finish reason and a proper end.
-
-        The end is proper with `[DONE]` or with a complete HTTP message: some servers leave `[DONE]` out.
-        """
-        if self._error is not None:
-            return "stream_error", self._error
-        if self._http_status is not None and self._http_status != 200:
-            message = error_message(bytes(self._error_body))
-            return "http_error", f"HTTP {self._http_status}" + (f": {message}" if message else "")
-        reason = self._said.get("finish_reason")
-        if reason in _FAILED:
-            return "stream_error", f"the server gave up: finish reason {reason!r}"
-        if reason is not None and (self._is_done or self.ending == "complete"):
-            return "ok", None
-        match self.ending:
-            case "timeout" | "cancelled" as status:
-                return status, self._why
-            case "complete":
-                return "cut", "the stream ended without a finish reason"
-            case _:
-                return "cut", f"the connection ended before the answer was complete ({self._why})"
-
-
-def _count(values: Any, key: str) -> int | None:
-    value = values.get(key) if isinstance(values, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

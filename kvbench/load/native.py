@@ -6,6 +6,7 @@ writes, parses and decides. Send times and stamps are of one clock, CLOCK_REALTI
 and how busy the client was.
 
     target -> native -> connection -> answer -> chunks, sse
+                             ├> tls
                              └> link => receiver (process)
 """
 
@@ -23,6 +24,7 @@ from kvbench.errors import DriverError
 from kvbench.load.answer import Answer
 from kvbench.load.connection import Connection, connect
 from kvbench.load.link import ReceiverLink, stamp_reads
+from kvbench.load.tls import Tls, TlsError
 from kvbench.records import Response
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class NativeDriver:
     """
 
     name = "native"
+    own_requests: tuple[Response, ...] = ()  # it sends nothing that it was not asked for
 
     def __init__(self, target: Target, *, timeout_s: float = 600.0, kernel_stamps: bool = True) -> None:
         """Start the receiver at once, so that it is ready when the first answer comes."""
@@ -178,12 +181,18 @@ class NativeDriver:
         return None
 
     async def _connect(self) -> Connection:
-        """Open a connection to the first address that accepts, and remember that address."""
+        """Open a connection to the first address that accepts, and remember that address.
+
+        A server with which TLS cannot begin has accepted: another address of the same name must not hide that.
+        """
         self._addresses = self._addresses or await self._target.resolve()
         refusal = OSError("the host has no address")
         for address in list(self._addresses):
+            tls = Tls(self._target.tls, self._target.host) if self._target.tls is not None else None
             try:
-                connection = await connect(address, self._link, kernel_stamps=self._kernel_stamps)
+                connection = await connect(address, self._link, kernel_stamps=self._kernel_stamps, tls=tls)
+            except TlsError:
+                raise
             except OSError as error:
                 if error.errno in {errno.EMFILE, errno.ENFILE}:
                     raise DriverError(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
+FIXED_MODEL = "gpt-oss-120b"
 _LOG_REMEDY = "See the end of its log: {log}"
 
 
@@ -47,6 +48,22 @@ def serve(spec: EmulatorSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Ite
             info=read_info(url, None),
             ours=True,
         )
+
+
+@contextlib.contextmanager
+def serve_fixed(log: Path, *, latency_s: float, token_gap_s: float) -> Iterator[tuple[str, int]]:
+    """Run an emulator without a GPU model: it answers on a timetable and says when its first chunk left.
+
+    Gives its URL and its pid. What a client sees beyond the timetable is the client's own error.
+
+    Raises:
+        ServerError: it did not get ready.
+
+    """
+    command = [sys.executable, "-m", "kvbench.emulator", "--model", FIXED_MODEL, "--cache", "off"]
+    command += ["--fixed-latency-ms", f"{latency_s * 1e3:g}", "--token-gap-ms", f"{token_gap_s * 1e3:g}"]
+    with running(command, log, stop_s=_STOP_TIMEOUT_S, piped=True) as process:
+        yield _wait_until_ready(process, log), process.pid
 
 
 def _command(spec: EmulatorSpec, tiers: Tiers, *, cache_on: bool) -> list[str]:

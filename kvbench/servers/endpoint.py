@@ -9,6 +9,7 @@ even when the load fails.
 from __future__ import annotations
 
 import functools
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from kvbench.errors import EndpointError
+from kvbench.servers import trust
 
 _CONTROL_TIMEOUT_S = 30.0
 # The parser strips `_total` from the family's name but not from the sample's; samples are what is read here.
@@ -125,12 +127,16 @@ def parse_counters(text: str, process_read_bytes: int | None = None) -> Counters
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A server at a URL. `url` ends in /v1; `pid` and `tier_path` are set only where they are on this host."""
+    """A server at a URL. `url` ends in /v1; `pid` and `tier_path` are set only where they are on this host.
+
+    `ca_file` holds the authorities that may have signed its certificate, None for the system's.
+    """
 
     url: str
     model: str
     metrics_url: str
     api_key: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
     pid: int | None = None
     tier_path: Path | None = None
     info: dict[str, Any] = field(default_factory=dict)
@@ -148,8 +154,9 @@ class Endpoint:
 
     def scrape(self) -> Counters:
         """Read all counters now; an endpoint without metrics gives counters that are all None."""
-        same_host = httpx.URL(self.metrics_url).netloc == httpx.URL(self.url).netloc
-        answer = call("GET", self.metrics_url, self.api_key if same_host else None)
+        asked, own = httpx.URL(self.metrics_url), httpx.URL(self.url)
+        is_own = (asked.scheme, asked.netloc) == (own.scheme, own.netloc)  # else the key would leave it, or leave TLS
+        answer = call("GET", self.metrics_url, self.api_key if is_own else None, ca_file=self.ca_file)
         read_bytes = process_read_bytes(self.pid) if self.pid else None
         if answer.status_code != httpx.codes.OK:
             return Counters(process_read_bytes=read_bytes)
@@ -165,7 +172,7 @@ class Endpoint:
         body whatever happened; an empty body is therefore taken as the server's word True, and proof comes elsewhere.
         """
         url = f"{self.root}/reset_prefix_cache" + ("?reset_external=true" if external else "")
-        answer = call("POST", url, self.api_key)
+        answer = call("POST", url, self.api_key, ca_file=self.ca_file)
         if answer.status_code != httpx.codes.OK:
             return None
         try:
@@ -183,7 +190,7 @@ class Endpoint:
         """
         body: dict[str, Any] = {"model": self.model}
         body |= {"messages": [{"role": "user", "content": text}]} if api == "chat" else {"prompt": text}
-        answer = call("POST", f"{self.root}/tokenize", self.api_key, body)
+        answer = call("POST", f"{self.root}/tokenize", self.api_key, body, ca_file=self.ca_file)
         try:
             return int(answer.json()["count"])
         except (ValueError, KeyError, TypeError):
@@ -207,17 +214,22 @@ def process_read_bytes(pid: int) -> int | None:
     return own + sum(process_read_bytes(int(child)) or 0 for children in tasks for child in children)
 
 
-def call(method: str, url: str, api_key: str | None, body: dict[str, Any] | None = None) -> httpx.Response:
+def call(
+    method: str, url: str, api_key: str | None, body: dict[str, Any] | None = None, *, ca_file: Path | None = None
+) -> httpx.Response:
     """Make one control-plane request.
 
     Raises:
-        EndpointError: nobody answers, or the key is refused.
+        EndpointError: nobody answers, TLS fails, or the key is refused.
 
     """
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
-        answer = _client().request(method, url, headers=headers, json=body)
+        answer = _client(ca_file).request(method, url, headers=headers, json=body)
     except (httpx.HTTPError, httpx.InvalidURL) as fault:
+        if (cause := _tls_fault(fault)) is not None:
+            said = f"cannot speak TLS with {plain_url(url)}: {trust.explain(cause)}"
+            raise EndpointError(said, trust.remedy_for(cause)) from None
         raise EndpointError(
             f"no server answers at {plain_url(url)}: {fault or type(fault).__name__}",
             "Start the server, or check the URL and the port (`kvbench serve` starts an emulator).",
@@ -231,9 +243,17 @@ def call(method: str, url: str, api_key: str | None, body: dict[str, Any] | None
 
 
 @functools.cache
-def _client() -> httpx.Client:
+def _client(ca_file: Path | None) -> httpx.Client:
     """Return one client for the life of the process, so that control requests reuse their connections."""
-    return httpx.Client(timeout=_CONTROL_TIMEOUT_S, trust_env=False)
+    return httpx.Client(timeout=_CONTROL_TIMEOUT_S, trust_env=False, verify=trust.context_for(ca_file))
+
+
+def _tls_fault(fault: BaseException) -> ssl.SSLError | None:
+    """Return what OpenSSL said, where it is the cause: httpx wraps it twice."""
+    cause: BaseException | None = fault
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def root_of(url: str) -> str:

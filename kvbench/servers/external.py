@@ -14,6 +14,8 @@ from kvbench.errors import EndpointError
 from kvbench.servers.endpoint import Endpoint, call, plain_url, process_read_bytes, root_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kvbench.scenario import ExternalSpec
 
 
@@ -30,12 +32,13 @@ def attach(spec: ExternalSpec) -> Endpoint:
     url = url if url.endswith("/v1") else f"{url}/v1"
     return Endpoint(
         url=url,
-        model=_model(url, spec.model, api_key),
+        model=_model(url, spec, api_key),
         metrics_url=spec.metrics_url or f"{root_of(url)}/metrics",
         api_key=api_key,
+        ca_file=spec.ca_file,
         pid=spec.pid,
         tier_path=spec.tier_path,
-        info=read_info(url, api_key),
+        info=read_info(url, api_key, spec.ca_file),
     )
 
 
@@ -53,9 +56,9 @@ def _check_host(spec: ExternalSpec) -> None:
         )
 
 
-def read_info(url: str, api_key: str | None) -> dict[str, Any]:
+def read_info(url: str, api_key: str | None, ca_file: Path | None = None) -> dict[str, Any]:
     """Return what kvbench's emulator says about itself; empty for any other server."""
-    answer = call("GET", f"{root_of(url)}/kvbench/info", api_key)
+    answer = call("GET", f"{root_of(url)}/kvbench/info", api_key, ca_file=ca_file)
     try:
         info = answer.json() if answer.status_code == httpx.codes.OK else {}
     except ValueError:
@@ -72,8 +75,9 @@ def _api_key(name: str | None) -> str | None:
     return key
 
 
-def _model(url: str, wanted: str | None, api_key: str | None) -> str:
-    answer = call("GET", f"{url}/models", api_key)
+def _model(url: str, spec: ExternalSpec, api_key: str | None) -> str:
+    wanted = spec.model
+    answer = call("GET", f"{url}/models", api_key, ca_file=spec.ca_file)
     try:
         names = [str(entry["id"]) for entry in answer.json()["data"]]
     except (ValueError, KeyError, TypeError):

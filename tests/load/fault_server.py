@@ -1,4 +1,4 @@
-"""A raw-socket HTTP server whose every answer is a script, so that a test can break it at any byte."""
+"""A raw-socket HTTP or HTTPS server whose every answer is a script, so that a test can break it at any byte."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from kvbench.records import Request
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -84,9 +85,13 @@ class Call:
 
 @dataclass
 class FaultServer:
-    """Runs `script` for each request; a script that returns True closes the connection."""
+    """Runs `script` for each request; a script that returns True closes the connection.
+
+    With a `context` it speaks TLS, and closes without the end of TLS unless the script sends it.
+    """
 
     script: Callable[[Call], bool | None]
+    context: ssl.SSLContext | None = None
     calls: list[Call] = field(default_factory=list)
     connections: int = 0
 
@@ -100,7 +105,8 @@ class FaultServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+        scheme = "http" if self.context is None else "https"
+        return f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}/v1"
 
     def __exit__(self, *_: object) -> None:
         for sock in [self._listener, *self._sockets]:
@@ -126,16 +132,20 @@ class FaultServer:
                 thread.start()
 
     def _serve(self, sock: socket.socket, connection: int) -> None:
-        with sock, contextlib.suppress(OSError):
+        with sock, contextlib.suppress(OSError), self._secured(sock) as secured:
+            self._sockets.append(secured)
             while True:
-                found = read_request(sock)
+                found = read_request(secured)
                 if found is None:
                     return
                 with self._lock:
-                    call = Call(sock, len(self.calls), connection, *found)
+                    call = Call(secured, len(self.calls), connection, *found)
                     self.calls.append(call)
                 if self.script(call):
                     return
+
+    def _secured(self, sock: socket.socket) -> socket.socket:
+        return sock if self.context is None else self.context.wrap_socket(sock, server_side=True)
 
 
 def read_request(sock: socket.socket) -> tuple[bytes, bytes] | None:

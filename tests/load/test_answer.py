@@ -55,6 +55,7 @@ def respond(*pieces: bytes, lose: bool = False) -> Response:
         ([HEAD, A + B], 200, "upper"),
         ([HEAD, A + B[:9]], 200, "upper"),
         ([HEAD, A + B[:4]], 200, "upper"),
+        ([HEAD, A + B[:1]], 200, "upper"),  # half a size line
         ([HEAD, A[:-2], A[-2:] + B], 200, "exact"),
         ([HEAD, A[:-3], A[-3:]], 300, "exact"),
         ([HEAD, A[:-3], A[-3:] + B], 300, "upper"),
@@ -116,7 +117,8 @@ def test_multibyte_character_over_two_reads() -> None:
 @pytest.mark.parametrize(
     ("pieces", "status", "error"),
     [
-        ([stream(text_event("a"), FINISH)], "ok", None),  # no [DONE], no usage
+        ([stream(text_event("a"), FINISH, DONE)], "ok", None),  # no usage, and none was asked for
+        ([stream(text_event("a"), FINISH)], "cut", "the stream ended without [DONE]"),
         ([HEAD, A, chunk(FINISH), chunk(DONE)], "ok", None),  # the last chunk was lost after [DONE]
         ([stream(text_event("a"), DONE)], "cut", "the stream ended without a finish reason"),
         ([HEAD, A, chunk(FINISH)], "cut", "the connection ended before the answer was complete (closed by the server)"),
@@ -172,7 +174,7 @@ def test_what_was_not_reported_is_none() -> None:
 
 def test_length_left_open_ends_with_the_connection() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
-    assert respond(head + text_event("a") + FINISH, lose=True).status == "ok"
+    assert respond(head + text_event("a") + FINISH + DONE, lose=True).status == "ok"
     assert respond(head + text_event("a"), lose=True).status == "cut"
 
 

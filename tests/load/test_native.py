@@ -18,6 +18,7 @@ from kvbench.errors import DriverError
 from kvbench.load.native import NativeDriver
 from kvbench.load.target import Target
 from tests.load.fault_server import (
+    DONE,
     FINISH,
     HEAD,
     NORMAL,
@@ -96,7 +97,7 @@ def test_failures(pieces: list[bytes], status: str, error: str) -> None:
 
 def test_role_reasoning_and_empty_chunks() -> None:
     response = drive_one(
-        answer(stream(delta_event(role="assistant"), delta_event(content=""), delta_event(reasoning="a"), FINISH))
+        answer(stream(delta_event(role="assistant"), delta_event(content=""), delta_event(reasoning="a"), FINISH, DONE))
     )
     assert (response.status, response.first_content_ns, response.text) == ("ok", None, "")
     assert response.first_token_ns is not None

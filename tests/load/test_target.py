@@ -11,7 +11,6 @@ from kvbench.load.target import Target
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("https://host/v1", "does not speak https"),
         ("host:8000", "not a URL of an endpoint"),
         ("http://", "not a URL of an endpoint"),
         ("http://host:99999/v1", "not a URL of an endpoint"),
@@ -34,6 +33,8 @@ def test_key_that_no_header_can_carry() -> None:
         ("http://h", b"POST /v1/completions HTTP/1.1", b"Host: h:80"),
         ("http://h:8/", b"POST /v1/completions HTTP/1.1", b"Host: h:8"),
         ("http://h:8/a/v1/", b"POST /a/v1/completions HTTP/1.1", b"Host: h:8"),
+        ("https://h", b"POST /v1/completions HTTP/1.1", b"Host: h:443"),
+        ("https://h:8/v1", b"POST /v1/completions HTTP/1.1", b"Host: h:8"),
         ("http://[::1]:8/v1", b"POST /v1/completions HTTP/1.1", b"Host: [::1]:8"),
     ],
 )
@@ -41,3 +42,8 @@ def test_head(url: str, line: bytes, host: bytes) -> None:
     lines = Target(url).head(7).split(b"\r\n")
     assert lines[:2] == [line, host]
     assert b"Content-Length: 7" in lines
+
+
+def test_only_https_has_tls() -> None:
+    assert Target("http://h").tls is None
+    assert Target("https://h").tls is not None

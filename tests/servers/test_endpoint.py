@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from kvbench.errors import EndpointError
+from kvbench.scenario import ExternalSpec
 from kvbench.servers import endpoint
 from kvbench.servers.endpoint import Counters, Endpoint, parse_counters
+from kvbench.servers.external import attach
+from tests.load.tls_peer import ca_file, expired_context, server_context
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import ssl
+    from collections.abc import Callable, Iterator
 
 REAL_0_26 = Path("tests/data/vllm/metrics_0.26_fs_tier.prom")
 FROM_0_32 = """\
@@ -63,7 +67,9 @@ def test_a_tier_that_appears_later_counts_from_zero() -> None:
 
 
 @contextmanager
-def answering(pages: dict[str, tuple[int, str]]) -> Iterator[tuple[str, list[dict[str, str]]]]:
+def answering(
+    pages: dict[str, tuple[int, str]], context: ssl.SSLContext | None = None
+) -> Iterator[tuple[str, list[dict[str, str]]]]:
     """A server with fixed pages; gives its root and the headers of every request."""
     seen: list[dict[str, str]] = []
 
@@ -81,11 +87,13 @@ def answering(pages: dict[str, tuple[int, str]]) -> Iterator[tuple[str, list[dic
         def log_message(self, *_arguments: object) -> None:
             """Keep the test's output clean."""
 
-    server = HTTPServer(("127.0.0.1", 0), Pages)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", seen
+        yield f"{'http' if context is None else 'https'}://127.0.0.1:{server.server_port}", seen
     finally:
         server.shutdown()
         thread.join()
@@ -128,6 +136,58 @@ def test_the_key_goes_to_its_own_server_alone() -> None:
         Endpoint("http://127.0.0.1:9/v1", "m", f"{root}/metrics", api_key="sk-secret").scrape()
         assert "authorization" not in seen[-1]
     assert "sk-secret" not in repr(Endpoint("http://h/v1", "m", "http://h/metrics", api_key="sk-secret"))
+
+
+def test_the_key_does_not_leave_tls() -> None:
+    with answering({"/metrics": (200, "")}) as (root, seen):
+        Endpoint(f"{root.replace('http', 'https')}/v1", "m", f"{root}/metrics", api_key="sk-secret").scrape()
+        assert "authorization" not in seen[-1]
+
+
+# -- https -------------------------------------------------------------------------------------------------------------
+
+MODELS = {
+    "/v1/models": (200, '{"data": [{"id": "m"}]}'),
+    "/metrics": (200, "vllm:prefix_cache_hits_total 7.0\n"),
+    "/tokenize": (200, '{"count": 3}'),
+    "/reset_prefix_cache": (200, '{"success": true}'),
+}
+
+
+def test_every_route_is_asked_over_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THE_KEY", "sk-secret")
+    with answering(MODELS, server_context()) as (root, seen):
+        spec = ExternalSpec(url=root, ca_file=ca_file(), api_key_env="THE_KEY")
+        one = attach(spec)
+        assert one.ca_file == ca_file()
+        assert (one.model, one.scrape().local_hits, one.count_tokens("a b c", "completions")) == ("m", 7, 3)
+        assert one.reset(external=False) is True
+    assert len(seen) == 5  # with the emulator's own page
+    assert {headers["authorization"] for headers in seen} == {"Bearer sk-secret"}
+
+
+@pytest.mark.parametrize(
+    ("context", "why"),
+    [(expired_context, "certificate has expired"), (lambda: server_context("elsewhere.test"), "IP address mismatch")],
+)
+def test_a_certificate_that_is_not_accepted(context: Callable[[], ssl.SSLContext], why: str) -> None:
+    with answering(MODELS, context()) as (root, seen), pytest.raises(EndpointError) as error:
+        attach(ExternalSpec(url=root, ca_file=ca_file()))
+    assert f"its certificate is not accepted: {why}".lower() in error.value.message.lower()
+    assert "ca_file" in error.value.remedy
+    assert not seen
+
+
+def test_an_authority_that_is_not_the_systems_is_not_accepted() -> None:
+    with answering(MODELS, server_context()) as (root, seen), pytest.raises(EndpointError, match="is not accepted"):
+        attach(ExternalSpec(url=root))
+    assert not seen
+
+
+def test_a_server_without_tls_is_told_apart() -> None:
+    with answering(MODELS) as (root, _), pytest.raises(EndpointError, match="TLS failed") as error:
+        attach(ExternalSpec(url=root.replace("http", "https"), ca_file=ca_file()))
+    assert "whether the server speaks TLS" in error.value.remedy
 
 
 def test_what_a_process_and_its_children_read() -> None:

@@ -1,0 +1,277 @@
+"""AIPerf as load driver: a subprocess with files in and files out, never imported.
+
+It gets the drawn requests as an exact input file, one session for each in their order, and sends each body as it is.
+Its raw export is then read by `aiperf_export`. Its start takes 3 to 16 s, so one process sends all requests of a run.
+Before them it sends as many one-token requests as there are connections: what opening them and warming up AIPerf's own
+code costs is not the server's. They are below one KV block, so no cache knows of them.
+
+What AIPerf writes stays in `folder` as it is. Its tokenizer is loaded whatever one asks for; it gets one of two words,
+laid out as the hub's cache on disk, and no network: all token counts are the server's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from ruamel.yaml import YAML
+
+from kvbench.errors import DriverError
+from kvbench.load.aiperf_export import missing, read_raw, translate
+from kvbench.load.process_cpu import CpuWatch
+from kvbench.servers.process import last_line, running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+    from kvbench.load.target import Target
+    from kvbench.records import Request, Response
+
+_KEY_VARIABLE = "KVBENCH_AIPERF_API_KEY"
+_START_BOUND_S = 180.0
+_STOP_S = 5.0
+_SAMPLE_S = 0.25
+_WARMUP = "warmup"
+_WORKER = re.compile(r"\bworker_[0-9a-f]+$")  # the title of its process, as AIPerf sets it
+_REVISION = "0" * 40
+_TOKENIZER = {
+    "version": "1.0",
+    "added_tokens": [],
+    "pre_tokenizer": {"type": "WhitespaceSplit"},
+    "model": {"type": "WordLevel", "vocab": {"<unk>": 0, "word": 1}, "unk_token": "<unk>"},
+}
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "NO_PROXY": "*",
+    "AIPERF_TOKENIZER_SKIP_PRELOAD": "1",
+    "AIPERF_SERVER_METRICS_COLLECTION_FLUSH_PERIOD": "0",
+    "AIPERF_HTTP_X_SESSION_AFFINITY_FROM_CORRELATION_ID": "false",  # a router might act on it
+}
+
+
+def find() -> Path:
+    """Return the program: named by `KVBENCH_AIPERF`, beside the running Python, or on PATH.
+
+    Raises:
+        DriverError: it is nowhere.
+
+    """
+    named = os.environ.get("KVBENCH_AIPERF")
+    beside = Path(sys.executable).with_name("aiperf")
+    found = shutil.which(named) if named else str(beside) if os.access(beside, os.X_OK) else shutil.which("aiperf")
+    if found is None:
+        where = f"KVBENCH_AIPERF names {named}, which is no program" if named else "AIPerf is not installed here"
+        raise DriverError(where, "Install it with `pip install 'kvbench[aiperf]'`, or use --driver native.")
+    return Path(found)
+
+
+class AiperfDriver:
+    """Drives one endpoint with one AIPerf process for each call of `drive`; `folder` receives what it writes."""
+
+    name = "aiperf"
+
+    def __init__(self, target: Target, folder: Path, *, timeout_s: float = 600.0) -> None:
+        """Find the program; nothing is started yet."""
+        self._program = find()
+        self._target = target
+        self._folder = folder
+        self._timeout_s = timeout_s
+        self._health = dict.fromkeys(("client_cpu_s", "worker_cpu_s", "wall_s", "start_s"), 0.0)
+        self.own_requests: tuple[Response, ...] = ()
+        self._counts = {"first_tokens": 0, "upper_bounds": 0, "out_of_order": 0, "missing": 0}
+
+    def __enter__(self) -> Self:
+        """Return the driver itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is kept between calls."""
+
+    def drive(
+        self, requests: Iterable[Request], concurrency: int, on_response: Callable[[Response], None]
+    ) -> list[Response]:
+        """Send the requests in their order, at most `concurrency` at a time; return the responses in that order.
+
+        The warm-up requests are in `own_requests` afterwards: the server counted them too. Each response goes to
+        `on_response` after AIPerf has ended; until then its own files are the journal. On Ctrl-C
+        AIPerf is stopped, what it left is handed over, and KeyboardInterrupt goes on.
+
+        Raises:
+            DriverError: AIPerf did not start, or sent something else than it was given.
+
+        """
+        asked = list(requests)
+        if not asked:
+            return []
+        started_ns = time.time_ns()
+        with tempfile.TemporaryDirectory(prefix="kvbench-") as scratch:
+            _write_tokenizer(Path(scratch))
+            self._write_input(Path(scratch), asked, concurrency)
+            watch = CpuWatch()
+            try:
+                code = self._run(Path(scratch), watch, self._bound_s(len(asked), concurrency))
+            finally:
+                self._hide_key()
+                responses = self._collect(asked, started_ns)
+                for response in responses:
+                    on_response(response)
+        if self._counts["missing"] == len(asked):
+            said = last_line(self._folder / "console.log")
+            message = f"AIPerf ended with code {code} and without a record of any request: {said}"
+            raise DriverError(message, f"Look at {self._folder / 'console.log'}.")
+        self._take_health(responses, watch, started_ns)
+        return responses
+
+    def health(self) -> dict[str, Any]:
+        """Return how well the client did, over all calls of `drive` so far.
+
+        `client_cpu_s` is the processor time of all of AIPerf's processes between the first send and the last token, and
+        `wall_s` the length of that time. It says little: in a closed loop AIPerf's timing manager polls for a free slot
+        and so uses a whole core. `worker_cpu_s` is that of the busiest worker, which sends and reads, and tells whether
+        the client was the bottleneck. `start_s` is how long AIPerf took to its first request, the warm-up included.
+        `missing` counts the requests without a record.
+        """
+        return {"stamps": "user", **self._health, **self._counts}
+
+    def _run(self, scratch: Path, watch: CpuWatch, bound_s: float) -> int | None:
+        """Let AIPerf run to its end, at most `bound_s` seconds; return its code, which proves nothing."""
+        command = [str(self._program), "profile", "--config", str(self._folder.absolute() / "aiperf.yaml")]
+        secret = {_KEY_VARIABLE: self._target.api_key} if self._target.api_key else {}
+        trust = {"SSL_CERT_FILE": str(self._target.ca_file.absolute())} if self._target.ca_file else {}
+        env = {**_ENVIRONMENT, **secret, **trust, "HF_HOME": str(scratch / "hub"), "TMPDIR": str(scratch)}
+        deadline_s = time.monotonic() + bound_s
+        with running(command, self._folder / "console.log", stop_s=_STOP_S, env=env) as process:
+            while time.monotonic() < deadline_s:
+                watch.sample(process.pid)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return process.wait(_SAMPLE_S)
+        return None
+
+    def _bound_s(self, count: int, concurrency: int) -> float:
+        """Return when AIPerf must have ended even if every request of every slot timed out."""
+        return _START_BOUND_S + (math.ceil(count / concurrency) + 1) * (self._timeout_s + 1)
+
+    def _write_input(self, scratch: Path, asked: list[Request], concurrency: int) -> None:
+        """Write the requests and the configuration; the requests are in AIPerf's raw export again, so they go."""
+        first = json.loads(asked[0].body)
+        warmup = [(f"{_WARMUP}-{number:03d}", one_token_body(first)) for number in range(concurrency)]
+        bodies = [*warmup, *((request.request_id, json.loads(request.body)) for request in asked)]
+        sessions = {"data": [{"session_id": name, "payloads": [body]} for name, body in bodies]}
+        (scratch / "inputs.json").write_text(json.dumps(sessions, separators=(",", ":")))
+        self._folder.mkdir(parents=True, exist_ok=True)
+        config = self._configuration(str(first["model"]), len(asked), concurrency)
+        config["benchmark"]["dataset"]["path"] = str(scratch / "inputs.json")
+        with (self._folder / "aiperf.yaml").open("w") as file:
+            YAML().dump(config, file)
+
+    def _configuration(self, model: str, count: int, concurrency: int) -> dict[str, Any]:
+        """Return AIPerf's configuration (its schema 2.0); the key is only named, never written."""
+        target = self._target
+        endpoint: dict[str, Any] = {
+            "url": target.request_url,
+            "type": target.api,
+            "streaming": True,
+            "useServerTokenCount": True,
+            "timeout": self._timeout_s,
+        }
+        if target.api_key:
+            endpoint["apiKey"] = f"${{{_KEY_VARIABLE}}}"
+        load = {"type": "concurrency", "concurrency": concurrency}
+        return {
+            "schemaVersion": "2.0",
+            "randomSeed": 1,
+            "benchmark": {
+                "model": model,
+                "endpoint": endpoint,
+                "tokenizer": {"name": "local/words"},
+                "dataset": {"type": "file", "format": "inputs_json", "sampling": "sequential"},
+                "phases": [
+                    {"name": _WARMUP, "kind": "warmup", **load, "requests": concurrency},
+                    {"name": "measure", "kind": "profiling", **load, "requests": count},
+                ],
+                "gpuTelemetry": {"enabled": False},
+                "serverMetrics": {"enabled": False},
+                "runtime": {"ui": "none"},
+                "artifacts": {"dir": str(self._folder.absolute()), "raw": True},
+            },
+        }
+
+    def _collect(self, asked: list[Request], started_ns: int) -> list[Response]:
+        """Return a response for each request that was asked for, whatever AIPerf says of it."""
+        wanted = {request.request_id: request for request in asked}
+        seen: dict[str, Response] = {}
+        own: list[Response] = []
+        numbers: dict[str, int] = {}
+        for record in read_raw(self._folder):
+            name = record["metadata"]["conversation_id"]
+            if name in wanted:
+                seen[name] = translate(record, name, wanted[name])
+                numbers[name] = int(record["metadata"]["session_num"])
+            else:
+                own.append(translate(record, name))
+        self.own_requests = tuple(own)
+        in_order = sorted(numbers, key=numbers.__getitem__)
+        expected = [name for name in wanted if name in numbers]
+        self._counts["out_of_order"] += sum(one != other for one, other in zip(in_order, expected, strict=True))
+        self._counts["missing"] += len(wanted) - len(seen)
+        return [seen.get(name) or missing(request, started_ns) for name, request in wanted.items()]
+
+    def _take_health(self, responses: list[Response], watch: CpuWatch, started_ns: int) -> None:
+        """Add what the client used while the requests were out."""
+        timed = [one for one in responses if one.first_token_ns is not None]
+        self._counts["first_tokens"] += len(timed)
+        self._counts["upper_bounds"] += sum(one.ttft_bound == "upper" for one in timed)
+        sent = [one.sent_ns for one in responses if one.sent_ns is not None]
+        ended = [one.last_token_ns for one in responses if one.last_token_ns is not None]
+        if not sent or not ended:
+            return
+        used_s = watch.between(min(sent), max(ended))
+        self._health["client_cpu_s"] += sum(used_s.values())
+        self._health["worker_cpu_s"] += max((s for title, s in used_s.items() if _WORKER.search(title)), default=0.0)
+        self._health["wall_s"] += (max(ended) - min(sent)) / 1e9
+        self._health["start_s"] += (min(sent) - started_ns) / 1e9
+
+    def _hide_key(self) -> None:
+        """Take the key out of whatever AIPerf wrote: it hides its own copy, but a server may repeat it in a refusal."""
+        key = (self._target.api_key or "").encode()
+        for path in self._folder.rglob("*") if key else ():
+            if path.is_file() and key in (content := path.read_bytes()):
+                path.write_bytes(content.replace(key, b"***"))
+
+
+def one_token_body(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a body of the same form with a prompt of one letter or one token id, answered by one token."""
+    short = dict(body)
+    if "messages" in short:
+        short["messages"] = [{**short["messages"][0], "content": short["messages"][0]["content"][:1]}]
+    else:
+        short["prompt"] = short["prompt"][:1]
+    for limit in {"max_tokens", "max_completion_tokens"} & short.keys():
+        short[limit] = 1
+    return short
+
+
+def _write_tokenizer(scratch: Path) -> None:
+    """Lay the smallest tokenizer out as the hub's cache on disk, the one form that AIPerf takes without a network."""
+    model = scratch / "hub" / "hub" / "models--local--words"
+    snapshot = model / "snapshots" / _REVISION
+    snapshot.mkdir(parents=True)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(_REVISION)
+    (snapshot / "tokenizer.json").write_text(json.dumps(_TOKENIZER))
+    described = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>"}
+    (snapshot / "tokenizer_config.json").write_text(json.dumps(described))
