@@ -39,7 +39,13 @@ def main() -> int:
     print(f"command to first request: median {median:.3f} s [{min(times):.3f}-{max(times):.3f}], n = {len(times)}")
     print(f"goal: at most {GOAL_S} s: {'met' if median <= GOAL_S else 'missed'}")
     if options.json:
-        options.json.write_text(json.dumps({"first_request_s": times, "median_s": median, "goal_s": GOAL_S}) + "\n")
+        figure = {
+            "figure": "command to first request, endpoint already up",
+            "measured": f"{median:.2f} s [{min(times):.2f}-{max(times):.2f}], n = {len(times)}",
+            "goal": f"<= {GOAL_S} s",
+            "met": median <= GOAL_S,
+        }
+        options.json.write_text(json.dumps({"figures": [figure], "first_request_s": times}) + "\n")
     return 0 if median <= GOAL_S else 1
 
 

@@ -6,6 +6,7 @@ asked for. `suspect`: it may be, but that was not shown. `note`: worth knowing, 
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +24,7 @@ MOST_OVERRUN = 0.02
 MOST_CLIENT_CPU = 0.8
 MOST_SEND_LAG = 0.05
 MOST_CLOCK_STEP_S = 0.01
+MOST_CLIENT_ERROR = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,16 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a run should have been: taken from the plan and the scenario."""
+    """What a run should have been: taken from the plan and the scenario.
+
+    `client_error_s` is the p99 of the driver's calibrated error, or its maximum; None without a calibration.
+    """
 
     requests: int
     output_tokens: int
     max_fail: int
     check_answers: bool = False
+    client_error_s: float | None = None
 
 
 def judge_run(run: dict[str, Any], rows: list[Row], asked: Asked) -> Verdict:
@@ -66,6 +72,7 @@ def judge_run(run: dict[str, Any], rows: list[Row], asked: Asked) -> Verdict:
         *_check_tiers(run["cache"]["state"], measured),
         *_check_ledger(run),
         *_check_clock(run["driver"], measured),
+        *_check_client_error(measured, asked.client_error_s),
         *_check_emulator(measured),
         *(_check_answers(measured) if asked.check_answers else ()),
         *_check_model(run["server"]["model"], measured),
@@ -73,6 +80,23 @@ def judge_run(run: dict[str, Any], rows: list[Row], asked: Asked) -> Verdict:
     levels = {reason.level for reason in reasons}
     word: VerdictWord = "invalid" if "invalid" in levels else "suspect" if "suspect" in levels else "valid"
     return Verdict(word, tuple(reasons))
+
+
+def judge_imported(tool: str, rows: list[Row]) -> Verdict:
+    """Judge a run that another tool made: never `valid`; never `invalid`, because there is no plan to hold it to."""
+    measured = [row for row in rows if row.phase == "measure"]
+    text = f"measured by {tool} and imported: no cache state was controlled and no tier is proven"
+    reasons = [Reason("suspect", text, "Run the load as a scenario of kvbench, which sets and proves the cache state.")]
+    causes = Counter(row.status for row in measured if row.status != "ok")
+    if causes.total():
+        counted = ", ".join(f"{count} {status}" for status, count in causes.most_common())
+        text = f"{causes.total()} of {len(measured)} requests failed: {counted}; nobody said how many may"
+        reasons.append(Reason("suspect", text, "Look at the errors in source/ and at the server's log."))
+    answered = [row for row in measured if row.status == "ok"]
+    if silent := sum(row.ttft_s is None for row in answered):
+        text = f"{silent} of {len(answered)} answers have no TTFT, so they enter no figure"
+        reasons.append(Reason("suspect", text, "Export the result with streaming, and with every detail."))
+    return Verdict("suspect", tuple(reasons))
 
 
 def named_tier(state: str | None) -> str:
@@ -178,6 +202,9 @@ def _check_clock(driver: dict[str, Any], measured: list[Row]) -> Iterator[Reason
         yield Reason("suspect", text, "Give the client more processor time, or a slower stream of tokens.")
     if driver.get("stamps") != "kernel":
         yield Reason("note", "times are from the user clock: no kernel stamps here", "Run the client on Linux.")
+    if driver.get("out_of_order"):
+        text = f"{driver['out_of_order']} requests left in another order than planned"
+        yield Reason("suspect", text, "Use --driver native, or report the driver's version.")
     if abs(driver.get("clock_step_s", 0.0)) > MOST_CLOCK_STEP_S:
         text = f"the wall clock moved by {driver['clock_step_s']:.3f} s against the monotonic clock"
         yield Reason("suspect", text, "Stop stepping the clock during a run.")
@@ -185,10 +212,28 @@ def _check_clock(driver: dict[str, Any], measured: list[Row]) -> Iterator[Reason
     if lags and (lag := lags[len(lags) // 2]) > MOST_SEND_LAG:
         text = f"half of the requests left later than scheduled by more than {lag:.1%} of their TTFT"
         yield Reason("suspect", text, "Give the client a core of its own, or lower the concurrency.")
-    busy = driver.get("client_cpu_s", 0.0) / max(driver.get("wall_s", 0.0), 1e-9)
+    busy = driver.get("worker_cpu_s", driver.get("client_cpu_s", 0.0)) / max(driver.get("wall_s", 0.0), 1e-9)
     if busy > MOST_CLIENT_CPU:
         text = f"the client used {busy:.0%} of a core: it may have been the bottleneck"
         yield Reason("suspect", text, "Give the client a core of its own, or lower the concurrency.")
+
+
+def _check_client_error(measured: list[Row], error_s: float | None) -> Iterator[Reason]:
+    """The calibrated error is held against the smallest median TTFT of a prompt length.
+
+    Only a note: the calibration was another load at another time, so it shows what the client can do to a figure, not
+    what it did to this one.
+    """
+    times: dict[int | None, list[float]] = {}
+    for row in measured:
+        if row.status == "ok" and row.ttft_s is not None:
+            times.setdefault(row.isl_target, []).append(row.ttft_s)
+    if error_s is None or not times:
+        return
+    median_s = min(statistics.median(values) for values in times.values())
+    if error_s > MOST_CLIENT_ERROR * median_s:
+        text = f"the client's calibrated error, {error_s * 1e3:.3g} ms, is {error_s / median_s:.0%} of a median TTFT"
+        yield Reason("note", text, "Use the native driver, or give the client a core of its own.")
 
 
 def _check_emulator(measured: list[Row]) -> Iterator[Reason]:

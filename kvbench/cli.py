@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,6 +42,17 @@ EndpointUrl = Annotated[
 ]
 ResultsDir = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where results are kept.")]
 _RESULTS = Path("results")
+
+
+class Severity(StrEnum):
+    """What `audit --fail-on` takes."""
+
+    CONFLICT = "conflict"
+    UNSUPPORTED = "unsupported"
+    MISSING = "missing"
+    NOTE = "note"
+
+
 _SERVE_PORT = 8000  # where scenarios/ttft_sweep_endpoint.yaml looks
 
 
@@ -122,7 +134,7 @@ def _load(file: Path, changes: list[str], endpoint: str | None) -> Scenario:
 
 def _lay_out(asked: Scenario, bed: Testbed, result: ResultFolder, file: Path, changes: list[str]) -> Plan:
     """Write down what will be done and on what, before anything is done; a resumed result has it already."""
-    from kvbench import facts, plan, store  # noqa: PLC0415
+    from kvbench import calibration, facts, plan, store  # noqa: PLC0415
 
     attached = bed.attached
     salt = f"{result.path.name}/" if attached is not None else ""
@@ -142,6 +154,7 @@ def _lay_out(asked: Scenario, bed: Testbed, result: ResultFolder, file: Path, ch
         result.write_json("facts.json", {**gathered, "scenario": given})
         store.write_atomic(result.path / "scenario.yaml", file.read_bytes())
         result.write_json("plan.json", laid_out.to_json())
+        calibration.attach(result.path.parent.parent, result.path, facts.host_identity(gathered), asked.load.driver)
     return laid_out
 
 
@@ -167,11 +180,13 @@ def _execute(asked: Scenario, plan: Plan, bed: Testbed, result: ResultFolder) ->
 def _finish(result: ResultFolder) -> int:
     """Summarise, print, and return the exit code."""
     from kvbench import summary  # noqa: PLC0415
-    from kvbench.report import tables  # noqa: PLC0415
+    from kvbench.audit import own, rules  # noqa: PLC0415
+    from kvbench.report import audit_section, tables  # noqa: PLC0415
 
     summed = summary.summarise(result.path)
     result.write_json("summary.json", summed)
     tables.print_summary(summed, _console())
+    audit_section.print_findings(rules.examine(own.read(result.path)), _console())
     typer.echo(str(result.path))
     return 0 if summed["verdict"] == "valid" else 3
 
@@ -245,6 +260,93 @@ def report(
     both = html == pdf
     for path in document.write_report(folders, out, html=html or both, pdf=pdf or both):
         typer.echo(str(path))
+
+
+@app.command()
+def audit(
+    source: Annotated[
+        str, typer.Argument(metavar="NAME|FILE|RESULT", help="A published document, a claims file, or a result.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,  # noqa: FBT002
+    fail_on: Annotated[
+        Severity | None, typer.Option("--fail-on", help="Exit with 4 if there is something as bad as this, or worse.")
+    ] = None,
+    results: ResultsDir = _RESULTS,
+) -> None:
+    """Hold printed figures against arithmetic: each finding with its calculation, and what would have to be true."""
+    import json  # noqa: PLC0415
+
+    from kvbench import records  # noqa: PLC0415
+    from kvbench.audit import rules, sources  # noqa: PLC0415
+    from kvbench.report import audit_section  # noqa: PLC0415
+
+    done = rules.examine(sources.find(source, results))
+    if as_json:
+        typer.echo(json.dumps({"schema_version": records.SCHEMA_VERSION, **done.to_json()}, indent=1))
+    else:
+        audit_section.print_audit(done, _console())
+    sys.exit(4 if fail_on and done.reaches(fail_on.value) else 0)
+
+
+@app.command(name="import")
+def import_result(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The file, or AIPerf's artifact folder.")],
+    tool: Annotated[str, typer.Option("--from", metavar="aiperf|guidellm|vllm", help="The tool that wrote it.")],
+    name: Annotated[str | None, typer.Option("--name", help="Name of the result; by default from the path.")] = None,
+    results: ResultsDir = _RESULTS,
+) -> None:
+    """Make a result of what another tool measured, so that show and report can read it; nothing of it is proven."""
+    from kvbench import store, summary  # noqa: PLC0415
+    from kvbench.importers import result as imports  # noqa: PLC0415
+    from kvbench.report import tables  # noqa: PLC0415
+
+    folder = imports.import_result(tool, path, results, name)
+    summed = summary.summarise(folder)
+    store.write_json(folder / "summary.json", summed)
+    tables.print_summary(summed, _console())
+    typer.echo(str(folder))
+
+
+@app.command()
+def calibrate(
+    driver: Annotated[
+        list[str] | None, typer.Option("--driver", help="Load driver: native or aiperf; may be repeated.")
+    ] = None,
+    connections: Annotated[str, typer.Option(metavar="N,N", help="Numbers of connections.")] = "1,28,100",
+    prompt_tokens: Annotated[str, typer.Option(metavar="N,N", help="Prompt lengths in tokens.")] = "500,130000",
+    rounds: Annotated[int, typer.Option(min=1, help="How often each cell takes its turn.")] = 3,
+    results: ResultsDir = _RESULTS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,  # noqa: FBT002
+) -> None:
+    """Measure the load driver's own timing error on this host; results made after it carry the newest one."""
+    import json  # noqa: PLC0415
+
+    from kvbench import calibrate as act  # noqa: PLC0415
+    from kvbench import calibration, store  # noqa: PLC0415
+    from kvbench.report import client_error  # noqa: PLC0415
+
+    settings = act.Settings(_counts(connections, "--connections"), _counts(prompt_tokens, "--prompt-tokens"), rounds)
+    try:
+        folder = act.calibrate(driver or ["native"], settings, results, lambda text: typer.echo(text, err=True))
+    except KeyboardInterrupt:
+        raise Interrupted("the calibration was interrupted, so it is attached to no result", "Run it again.") from None
+    made = store.read_json(folder / calibration.FILE)
+    if as_json:
+        typer.echo(json.dumps({"folder": str(folder), **made}, indent=1))
+    else:
+        client_error.print_calibration(made, _console())
+        typer.echo(str(folder))
+    sys.exit(3 if any(cell["failed"] for cell in made["cells"]) else 0)
+
+
+def _counts(text: str, option: str) -> tuple[int, ...]:
+    """Read a list of counts such as 1,28,100 or 500,130k."""
+    from kvbench.units import parse_count  # noqa: PLC0415
+
+    try:
+        return tuple(dict.fromkeys(parse_count(part) for part in text.split(",")))
+    except ValueError as fault:
+        raise typer.BadParameter(str(fault), param_hint=option) from None
 
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

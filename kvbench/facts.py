@@ -6,6 +6,7 @@ the same keys. Facts hold no environment variables and no keys.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
@@ -62,6 +63,7 @@ def _host() -> dict[str, Any]:
     cpu = _field(Path("/proc/cpuinfo"), "model name")
     memory = _field(Path("/proc/meminfo"), "MemTotal")
     return {
+        "machine": _machine(),
         "cpu": cpu or platform.processor() or None,
         "cores": os.cpu_count(),
         "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
@@ -74,6 +76,22 @@ def _host() -> dict[str, Any]:
         "gpus": _gpus(),
         "load_1min": round(os.getloadavg()[0], 2),
     }
+
+
+def _machine() -> str | None:
+    """Return a hash of this system's identifier, which machine-id(5) asks not to show as it is."""
+    identifier = _read(Path("/etc/machine-id"))
+    return hashlib.sha256(f"kvbench {identifier}".encode()).hexdigest()[:16] if identifier else None
+
+
+def host_identity(gathered: dict[str, Any]) -> str:
+    """Return what two gatherings share if they are of one host in one state: system, processor, cores and kernel.
+
+    A new kernel is another host: the client's timing errors depend on it.
+    """
+    host = gathered.get("host", {})
+    known = [str(host.get(name)) for name in ("machine", "cpu", "cores", "cores_usable", "kernel")]
+    return hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
 
 
 def path_facts(path: Path) -> dict[str, Any]:

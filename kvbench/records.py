@@ -104,7 +104,10 @@ def _span_s(start_ns: int | None, end_ns: int | None) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One request of one run, as it stands in `requests.jsonl` and `requests.parquet`."""
+    """One request of one run, as it stands in `requests.jsonl` and `requests.parquet`.
+
+    `isl_target` and `scheduled_ns` are None only where another tool sent the request and nobody told us.
+    """
 
     run_id: str
     attempt: int
@@ -115,11 +118,11 @@ class Row:
     prompt_id: str
     conversation_id: str | None
     turn: int
-    isl_target: int
+    isl_target: int | None
     isl: int | None
     osl: int | None
     cached_tokens: int | None
-    scheduled_ns: int
+    scheduled_ns: int | None
     sent_ns: int | None
     first_token_ns: int | None
     last_token_ns: int | None
@@ -144,6 +147,11 @@ class Row:
     server_path_s: float | None = None
     server_read_bytes: int | None = None
     server_first_chunk_ns: int | None = None
+
+    @property
+    def length(self) -> int | None:
+        """The prompt length that its figures stand under: the planned one; the counted one where nobody planned."""
+        return self.isl if self.isl_target is None else self.isl_target
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as plain JSON values."""

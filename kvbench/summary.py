@@ -11,7 +11,7 @@ import statistics
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from kvbench import checks, published, store
+from kvbench import calibration, checks, published, store
 from kvbench.errors import ResultError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kvbench.published import Publication
     from kvbench.records import Row
 
+MOST_LENGTHS = 12  # of an import; with more, its table would have a row for nearly every request
 Run = tuple[dict[str, Any], list["Row"], checks.Verdict]
 
 
@@ -33,16 +34,19 @@ def summarise(result: Path) -> dict[str, Any]:
 
     """
     plan = store.read_json(result / "plan.json")
-    runs = [_read_run(result / "runs" / spec["run_id"], plan) for spec in plan["runs"]]
+    calibrated = _attached_calibration(result, plan)
+    runs = [_read_run(result / "runs" / spec["run_id"], plan, calibrated) for spec in plan["runs"]]
     sealed = [run for run in runs if run is not None]
     if not sealed:
         raise ResultError(f"{result} has no finished run yet", "Run the scenario again: it goes on where it stopped.")
     asked, scale = plan["asked"], plan["asked"]["scale"]
     publication = published.load(asked["published"]) if asked["published"] else None
     treatments = {name: _summarise_treatment(name, sealed, asked) for name in asked["treatments"]}
-    lengths = [_summarise_length(isl, asked, sealed, publication) for isl in asked["lengths"]]
+    counted = asked["lengths"] or _counted_lengths(sealed)
+    lengths = [_summarise_length(isl, asked, sealed, publication) for isl in counted]
     words = [verdict.word for _, _, verdict in sealed]
-    changed = store.read_json(result / "facts.json").get("changed_on_resume", [])
+    facts = store.read_json(result / "facts.json")
+    changed = facts.get("changed_on_resume", [])
     words += ["suspect"] if changed else []
     complete = len(sealed) == len(plan["runs"])
     return {
@@ -61,6 +65,8 @@ def summarise(result: Path) -> dict[str, Any]:
         "published": None if publication is None else {"title": publication.title, "section": publication.section},
         "complete": complete,
         "facts_changed": changed,
+        "calibration": calibrated,
+        "imported": facts.get("imported"),
         "runs_planned": len(plan["runs"]),
         "verdict": checks.worst(words) if complete else "invalid",
         "runs": [_summarise_run(run) for run in sealed],
@@ -69,14 +75,30 @@ def summarise(result: Path) -> dict[str, Any]:
     }
 
 
-def _read_run(folder: Path, plan: dict[str, Any]) -> Run | None:
+def _attached_calibration(result: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what the attached calibration says of this result's driver; None without one, or before the first run."""
+    if plan["asked"].get("imported"):
+        return None
+    records = (result / "runs" / spec["run_id"] / "run.json" for spec in plan["runs"])
+    first = next((path for path in records if path.exists()), None)
+    if first is None:
+        return None
+    record, asked = store.read_json(first), plan["asked"]
+    driver = record["driver"]["name"]
+    return calibration.excerpt(result, driver, asked["concurrency"], asked["lengths"], record["started"])
+
+
+def _read_run(folder: Path, plan: dict[str, Any], calibrated: dict[str, Any] | None) -> Run | None:
     if not (folder / "run.json").exists():
         return None
     run, rows = store.read_json(folder / "run.json"), store.read_rows(folder)
     spec = next(spec for spec in plan["runs"] if spec["run_id"] == run["run"]["run_id"])
     asked = plan["asked"]
+    if asked.get("imported"):
+        return run, rows, checks.judge_imported(asked["imported"], rows)
     answers = asked.get("check_answers", False)
-    wanted = checks.Asked(len(spec["draws"]), asked["output_tokens"], asked["max_fail"], answers)
+    error_s = calibration.worst_error_s(calibrated)[0] if calibrated is not None else None
+    wanted = checks.Asked(len(spec["draws"]), asked["output_tokens"], asked["max_fail"], answers, error_s)
     return run, rows, checks.judge_run(run, rows, wanted)
 
 
@@ -90,6 +112,7 @@ def _summarise_run(run: Run) -> dict[str, Any]:
         "load_s": record["load_s"],
         "requests": len(measured),
         "ok": sum(row.status == "ok" for row in measured),
+        "failures": dict(Counter(row.status for row in measured if row.status != "ok")),
         "tiers": dict(Counter(row.tier or "unproven" for row in measured)),
         "cache_state": record["cache"]["state"],
         "cache_steps": record["cache"]["steps"],
@@ -169,13 +192,13 @@ def _storage_rate(rows: list[Row]) -> float | None:
 
 
 def _summarise_length(
-    isl: int, asked: dict[str, Any], runs: list[Run], publication: Publication | None
+    isl: int | None, asked: dict[str, Any], runs: list[Run], publication: Publication | None
 ) -> dict[str, Any]:
     time_scale = asked["scale"]["time"] if asked["scale"] else None
     cells = {name: _cell(isl, name, runs, time_scale) for name in asked["treatments"]}
     for name, cell in cells.items():
         curve = publication.curves.get(name) if publication else None
-        value, kind = curve.at(isl) if curve else (None, None)
+        value, kind = curve.at(isl) if curve and isl is not None else (None, None)
         cell["published_s"], cell["published_kind"] = value, kind
         model_s = value / (time_scale or 1.0) if value is not None else None
         cell["published_ratio"] = _share(cell["median_s"], model_s)
@@ -188,10 +211,11 @@ def _summarise_length(
         cell["speed_up_rounds"] = len(paired)
         load_s = cell["load_s"]
         cell["recompute_over_load"] = _share(baseline["median_s"], load_s) if baseline and load_s else None
-    return {"isl": isl, "cells": cells, "published_speed_up": publication.speed_up.get(isl) if publication else None}
+    printed = publication.speed_up.get(isl) if publication and isl is not None else None
+    return {"isl": isl, "cells": cells, "published_speed_up": printed}
 
 
-def _cell(isl: int, treatment: str, runs: list[Run], time_scale: float | None) -> dict[str, Any]:
+def _cell(isl: int | None, treatment: str, runs: list[Run], time_scale: float | None) -> dict[str, Any]:
     """One length under one treatment: the figures of all answered requests of runs that are not invalid."""
     found = _rows_of(isl, treatment, runs)
     rows = [row for row in found if row.tier != "unproven"]  # a tier that was not proven gives no figure
@@ -210,17 +234,25 @@ def _cell(isl: int, treatment: str, runs: list[Run], time_scale: float | None) -
     }
 
 
-def _rows_of(isl: int, treatment: str, runs: list[Run], repeat: int | None = None) -> list[Row]:
+def _counted_lengths(runs: list[Run]) -> list[int | None]:
+    """Return the lengths of prompts that nobody planned; one row for all of them where they are many or not known."""
+    measured = [row for _, rows, _ in runs for row in rows if row.phase == "measure" and row.status == "ok"]
+    found = {row.isl for row in measured if row.ttft_s is not None}
+    known = sorted(isl for isl in found if isl is not None)
+    return [*known] if known and len(known) == len(found) <= MOST_LENGTHS else [None]
+
+
+def _rows_of(isl: int | None, treatment: str, runs: list[Run], repeat: int | None = None) -> list[Row]:
     return [
         row
         for record, rows, verdict in runs
         if record["run"]["treatment"] == treatment and verdict.word != "invalid"
         for row in rows
-        if row.phase == "measure" and row.status == "ok" and row.isl_target == isl and repeat in (None, row.repeat)
+        if row.phase == "measure" and row.status == "ok" and isl in (None, row.length) and repeat in (None, row.repeat)
     ]
 
 
-def _paired_ratios(isl: int, baseline: str | None, treatment: str, runs: list[Run]) -> list[float]:
+def _paired_ratios(isl: int | None, baseline: str | None, treatment: str, runs: list[Run]) -> list[float]:
     """Return baseline over treatment for each round that has both: a round is short, so drift cancels."""
     ratios = []
     for repeat in sorted({record["run"]["repeat"] for record, _, _ in runs}):

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from kvbench import facts, plan, store
 from kvbench.errors import ServerError, StorageError
-from kvbench.load import aiperf
 from kvbench.load.native import NativeDriver
 from kvbench.load.target import Target
 from kvbench.servers import emulator, external, tier_directory, vllm
@@ -25,6 +24,7 @@ from kvbench.units import format_size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kvbench.load.aiperf import AiperfDriver
     from kvbench.scenario import Scenario, Treatment, VllmSpec
     from kvbench.servers.endpoint import Endpoint
 
@@ -48,7 +48,7 @@ class Testbed:
     @contextlib.contextmanager
     def serving(
         self, treatment: Treatment, folder: Path
-    ) -> Iterator[tuple[Endpoint, NativeDriver, NativeDriver | aiperf.AiperfDriver]]:
+    ) -> Iterator[tuple[Endpoint, NativeDriver, NativeDriver | AiperfDriver]]:
         """Give a server, a driver to probe and prime it, and the driver that measures, for the length of one run.
 
         Probing and priming are always native: they are many single requests, and each start of AIPerf takes seconds.
@@ -65,9 +65,11 @@ class Testbed:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 raise
 
-    def _measuring(self, native: NativeDriver, target: Target, folder: Path) -> NativeDriver | aiperf.AiperfDriver:
+    def _measuring(self, native: NativeDriver, target: Target, folder: Path) -> NativeDriver | AiperfDriver:
         if self.scenario.load.driver == "native":
             return native
+        from kvbench.load import aiperf  # noqa: PLC0415 - the native driver shall start without it
+
         return aiperf.AiperfDriver(target, folder / "aiperf", timeout_s=self.scenario.load.timeout)
 
     def limits(self) -> list[str]:
@@ -114,6 +116,8 @@ def stand_up(scenario: Scenario) -> Iterator[Testbed]:
 
     """
     if scenario.load.driver == "aiperf":
+        from kvbench.load import aiperf  # noqa: PLC0415
+
         aiperf.find()
     for name, tier in scenario.tiers.directories.items() if scenario.server.external is None else ():
         _check_tier_path(name, tier.path)
@@ -132,10 +136,13 @@ def stand_up(scenario: Scenario) -> Iterator[Testbed]:
 
 
 def _check_profile(name: str) -> None:
+    """Refuse a profile that is not shipped; a file was read with the scenario."""
+    if Path(name).suffix in (".yaml", ".yml"):
+        return
     profiles = Path(__file__).parent / "emulator" / "profiles"
     known = sorted(path.stem for path in profiles.glob("*.yaml"))
     if name not in known:
-        raise ServerError(f"the emulator has no profile {name}", f"Use one of {', '.join(known)}.")
+        raise ServerError(f"the emulator has no profile {name}", f"Use one of {', '.join(known)}, or a YAML file.")
 
 
 def _check_vllm(spec: VllmSpec) -> None:

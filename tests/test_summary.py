@@ -23,7 +23,7 @@ def rewrite(result: store.ResultFolder, run_id: str, times: list[float]) -> None
     given = dict(zip((1000, 2000), times, strict=True))
     journal = folder.open_journal()
     for row in rows:
-        journal.append(replace(row, ttft_s=given[row.isl_target]) if row.phase == "measure" else row)
+        journal.append(replace(row, ttft_s=given[row.isl_target or 0]) if row.phase == "measure" else row)
     journal.close()
     tiers = {row.request_id: (row.tier or "unproven", "") for row in rows if row.phase == "measure"}
     folder.seal({k: v for k, v in record.items() if k not in ("attempt", "requests")}, tiers)

@@ -70,8 +70,9 @@ def _alone(name: str, summary: dict[str, Any]) -> str:
         return f"No figure can be given for {name}: it has no usable run."
     cell = row["cells"][name]
     spread = f"{format_duration(cell['min_s'])} to {format_duration(cell['max_s'])}"
-    text = f"At {format_count(row['isl'])} tokens the median TTFT {_phrase(name, row, summary)} is"
-    reason = "" if summary["baseline"] else " No baseline is named, so no speed-up is given."
+    where = "Over all prompts" if row["isl"] is None else f"At {format_count(row['isl'])} tokens"
+    text = f"{where} the median TTFT {_phrase(name, row, summary)} is"
+    reason = "" if summary["baseline"] or summary.get("imported") else " No baseline is named, so no speed-up is given."
     return f"{text} {format_duration(cell['median_s'])} (n = {cell['n']}, {spread}); {_served(cell)}.{reason}"
 
 
@@ -83,7 +84,7 @@ def _phrase(name: str, row: dict[str, Any], summary: dict[str, Any]) -> str:
     """Describe a treatment by its cache state, by its name where two share a state; an unproven state is `meant`."""
     states = [item["cache_state"] for item in summary["treatments"].values()]
     state = summary["treatments"][name]["cache_state"]
-    if states.count(state) > 1 or state is None:
+    if states.count(state) > 1 or state in (None, "unknown"):
         return f"under {name}"
     warm = state.startswith("warm")
     tier = named_tier(state)

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench import __version__
 from kvbench.errors import StorageError
-from kvbench.report import answer, evidence, figures, material, plots, series, setting
+from kvbench.report import (
+    answer,
+    audit_section,
+    client_error,
+    evidence,
+    figures,
+    imported,
+    material,
+    plots,
+    series,
+    setting,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +96,13 @@ def _content(one: Material) -> dict[str, Any]:
         "odd_steps": evidence.odd_steps_grid(one),
         "runs": evidence.runs_grid(one),
         "client": evidence.client_grid(one),
+        "client_error": client_error.sentence(one.summary),
+        "calibration": client_error.calibration_grid(one.summary),
+        "audit": audit_section.section(one),
         "fact_groups": setting.groups(one),
+        "imported": one.summary.get("imported"),
+        "import_grid": imported.grid(one.summary) if one.summary.get("imported") else None,
+        "origin": imported.origin(one.summary) if one.summary.get("imported") else None,
         "scenario_text": one.scenario_text,
         **setting.reproduction(one),
     }

@@ -177,15 +177,15 @@ def _run_line(run: dict[str, Any] | None, run_id: str) -> Line:
         str(run["attempt"]),
         f"{run['ok']} of {run['requests']}",
         ", ".join(f"{tier}{SPACE}{count}" for tier, count in sorted(run["tiers"].items())) or NOTHING,
-        format_duration(run["load_s"]),
+        shown(run["load_s"], format_duration, "not told"),
         told,
         mark="struck" if invalid else "",
     )
 
 
-def moment(text: str) -> str:
-    """Shorten an ISO moment to whole seconds: "2025-11-21 20:14:05"."""
-    return text[:19].replace("T", " ")
+def moment(text: str | None) -> str:
+    """Shorten an ISO moment to whole seconds: "2025-11-21 20:14:05"; imports may lack it."""
+    return "not told" if text is None else text[:19].replace("T", " ")
 
 
 # -- the client -------------------------------------------------------------------------------------------------------

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kvbench.report.grid import NOTHING, SPACE, Cell, Column, Grid, Line, line, percent, ratio, shown, three_digits
-from kvbench.units import format_count, format_duration
+from kvbench.report.grid import (
+    NOTHING,
+    SPACE,
+    Cell,
+    Column,
+    Grid,
+    Line,
+    length_text,
+    line,
+    percent,
+    ratio,
+    shown,
+    three_digits,
+)
+from kvbench.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +56,7 @@ def _places(material: Material) -> Iterator[tuple[dict[str, Any], str]]:
 def _start(row: dict[str, Any], name: str) -> tuple[Cell, str]:
     """Give the first cell of a row, stronger where a new length begins, and the row's mark."""
     first = name == next(iter(row["cells"]))
-    return Cell(format_count(row["isl"]), mark="key" if first else "quiet"), "begin" if first else ""
+    return Cell(length_text(row["isl"]), mark="key" if first else "quiet"), "begin" if first else ""
 
 
 def _measured_line(material: Material, row: dict[str, Any], name: str, *, compared: bool) -> Line:
@@ -51,13 +64,14 @@ def _measured_line(material: Material, row: dict[str, Any], name: str, *, compar
     length, mark = _start(row, name)
     rows = material.measured(name, row["isl"])
     upper = sum(one.ttft_bound == "upper" for one in rows if one.status == "ok")
+    bounds = "not known" if material.summary.get("imported") else f"{upper} of {cell['n']}"
     if cell["median_s"] is None:
         reason = Cell("nothing proven" if cell["unproven"] else _why_empty(material, name), mark="invalid")
         figures: list[Cell | str] = [reason, NOTHING, NOTHING, NOTHING]
     else:
         spread = f"{format_duration(cell['min_s'])} to {format_duration(cell['max_s'])}"
         median = Cell(format_duration(cell["median_s"]), mark="key")
-        figures = [median, spread, served_cell(cell["tiers"]), f"{upper} of {cell['n']}"]
+        figures = [median, spread, served_cell(cell["tiers"]), bounds]
     if compared:
         figures += _speed_up_cells(cell, is_baseline=name == material.summary["baseline"])
     return line(length, name, _count_cell(material, row, name), *figures, mark=mark)

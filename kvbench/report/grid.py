@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from kvbench.units import format_count
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -55,6 +57,11 @@ def line(*cells: Cell | str, mark: str = "") -> Line:
 def shown(value: _T | None, form: Callable[[_T], str], missing: str = NOTHING) -> str:
     """Write a figure, or say that there is none."""
     return missing if value is None else form(value)
+
+
+def length_text(isl: int | None) -> str:
+    """Write a prompt length; an import with too many or unknown lengths has one row for all of them."""
+    return "all" if isl is None else format_count(isl)
 
 
 def ratio(value: float) -> str:

@@ -191,7 +191,7 @@ def about(seconds: float) -> str:
 
 def describe_row(row: Row) -> str:
     """Say in one line what a request was and how it ended."""
-    prompt = f"{row.phase} {format_count(row.isl_target)} tokens"
+    prompt = row.phase if row.length is None else f"{row.phase} {format_count(row.length)} tokens"
     if row.status != "ok" or row.ttft_s is None:
         return f"{prompt}: {row.status}"
     cached = "" if row.cached_tokens is None else f", {row.cached_tokens:,} cached"

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvbench import store, summary
 from kvbench.errors import ResultError
+from kvbench.redact import without_secrets
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kvbench.records import Row
-
-_HIDDEN = "[hidden]"
-_SECRETS = (
-    (re.compile(r"(?<=://)[^\s/?#\"'<>]*@"), f"{_HIDDEN}@"),
-    (re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}"), rf"\1{_HIDDEN}"),
-    (re.compile(r"(?i)(?<=[?&])((?:api[_-]?)?key|token|access_token|secret|password)=[^\s&#\"'<>]+"), rf"\1={_HIDDEN}"),
-    (re.compile(r"\b(?:sk|hf|nvapi|ghp)[-_][\w-]{16,}"), _HIDDEN),
-)
 
 
 @dataclass(frozen=True)
@@ -38,18 +30,20 @@ class Material:
         """Return the sealed runs of a treatment."""
         return [run for run in self.summary["runs"] if run["treatment"] == treatment]
 
-    def measured(self, treatment: str, isl: int) -> list[Row]:
-        """Return the measured requests of one length under one treatment, failed ones too, without invalid runs."""
+    def measured(self, treatment: str, isl: int | None) -> list[Row]:
+        """Return the measured requests of one length, or of all: failed ones too, but none of invalid runs."""
         return [
             row
             for run in self.runs_of(treatment)
             if run["word"] != "invalid"
             for row in self.rows[run["run_id"]]
-            if row.phase == "measure" and row.isl_target == isl
+            if row.phase == "measure" and isl in (None, row.length)
         ]
 
-    def planned(self, treatment: str, isl: int) -> int:
-        """Return how many requests of one length under one treatment were planned."""
+    def planned(self, treatment: str, isl: int | None) -> int:
+        """Return how many requests of one length under one treatment were planned; of an import, how many there are."""
+        if self.summary.get("imported"):
+            return len(self.measured(treatment, isl))
         return sum(
             draw["isl_target"] == isl
             for spec in self.plan["runs"]
@@ -75,7 +69,7 @@ def read(result: Path) -> Material:
         plan=without_secrets(plan),
         facts=without_secrets(store.read_json(known)) if known.exists() else {},
         server=without_secrets(store.read_json(result / "runs" / runs[0] / "run.json")["server"]),
-        scenario_text=without_secrets(_read_text(result / "scenario.yaml")),
+        scenario_text="" if figures.get("imported") else without_secrets(_read_text(result / "scenario.yaml")),
         rows={run: store.read_rows(result / "runs" / run) for run in runs},
     )
 
@@ -85,16 +79,3 @@ def _read_text(path: Path) -> str:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as fault:
         raise ResultError(f"cannot read {path}: {fault}", "Name a result folder that `kvbench run` wrote.") from None
-
-
-def without_secrets(value: Any) -> Any:
-    """Return JSON or text without URL userinfo, bearer tokens and keys in URLs."""
-    if isinstance(value, dict):
-        return {key: without_secrets(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_secrets(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    for pattern, instead in _SECRETS:
-        value = pattern.sub(instead, value)
-    return value

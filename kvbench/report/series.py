@@ -46,7 +46,7 @@ def _series(material: Material, keys: tuple[str, str, str]) -> list[Series]:
     found = []
     for name in material.summary["treatments"]:
         cells = [(row["isl"], row["cells"][name]) for row in material.summary["lengths"]]
-        cells = [(isl, cell) for isl, cell in cells if cell[keys[0]] is not None]
+        cells = [(isl, cell) for isl, cell in cells if isl is not None and cell[keys[0]] is not None]
         if cells:
             medians, lows, highs = (tuple(cell[key] for _, cell in cells) for key in keys)
             colour, marker = _look(name, material)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kvbench.redact import without_secrets
+from kvbench.report import imported
 from kvbench.report.evidence import moment
-from kvbench.report.grid import percent
-from kvbench.report.material import without_secrets
-from kvbench.units import format_count, format_size
+from kvbench.report.grid import length_text, percent
+from kvbench.units import format_size
 
 if TYPE_CHECKING:
     from kvbench.report.material import Material
@@ -18,6 +19,8 @@ Facts = list[tuple[str, str]]
 def asked(material: Material) -> Facts:
     """Give what was asked, in short."""
     summary = material.summary
+    if summary.get("imported"):
+        return imported.asked(summary)
     started = sorted(run["started"] for run in summary["runs"])
     facts = [
         ("Model", str(summary["model"])),
@@ -47,7 +50,7 @@ def groups(material: Material) -> list[tuple[str, Facts]]:
                 ("fingerprint", str(plan["fingerprint"])),
                 ("result folder", str(material.summary["result"])),
                 ("prompt salt", str(plan.get("salt") or "none")),
-                ("lengths", ", ".join(format_count(row["isl"]) for row in material.summary["lengths"])),
+                ("lengths", ", ".join(length_text(row["isl"]) for row in material.summary["lengths"])),
             ],
         ),
         (
@@ -113,6 +116,10 @@ def complete_text(material: Material) -> str:
 
 def reproduction(material: Material) -> dict[str, str]:
     """Say by which command the result was made: the file, and what was changed on the command line."""
+    if about := material.summary.get("imported"):
+        name = material.summary["scenario"]
+        command = f"kvbench import --from {about['from']} source/{about['file']} --name {name}"
+        return {"scenario_file": "", "command": command, "overrides": ""}
     given = material.facts.get("scenario", {})
     file = str(given.get("file", f"{material.summary['scenario']}.yaml"))
     changes = [without_secrets(change) for change in given.get("overrides", [])]

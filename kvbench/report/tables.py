@@ -10,6 +10,8 @@ from rich.text import Text
 
 from kvbench.checks import named_tier
 from kvbench.plan import working_set_bytes
+from kvbench.report import client_error, imported
+from kvbench.report.grid import length_text
 from kvbench.units import format_count, format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
@@ -28,11 +30,17 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
     console.print(Text(summary["question"], style="bold"))
     console.print(_setting(summary), style="dim", highlight=False)
     console.print(length_table(summary))
-    console.print(proof_table(summary))
+    if summary["imported"]:
+        imported.print_imported(summary, console)
+    else:
+        console.print(proof_table(summary))
+        console.print(client_error.sentence(summary), style="dim", highlight=False)
     _print_verdict(summary, console)
 
 
 def _setting(summary: dict[str, Any]) -> str:
+    if summary["imported"]:
+        return f"{summary['model'] or 'model not told'}, driver {summary['driver']}, {imported.load(summary)}"
     parts = [summary["model"], f"{summary['server']}", f"driver {summary['driver']}"]
     parts.append(f"concurrency {summary['concurrency']}")
     if summary["scale"]:
@@ -48,7 +56,8 @@ def length_table(summary: dict[str, Any]) -> Table:
     )
     table.add_column("tokens", justify="right", no_wrap=True)
     table.add_column("treatment", no_wrap=True)
-    for heading in ("median\ns", "min to max\ns", "n", "as\nnamed"):
+    named = () if summary["imported"] else ("as\nnamed",)
+    for heading in ("median\ns", "min to max\ns", "n", *named):
         table.add_column(heading, justify="right", no_wrap=True)
     if summary["baseline"]:
         heading = "speed-up\n(publ.)" if summary["published"] else "speed-\nup"
@@ -59,9 +68,10 @@ def length_table(summary: dict[str, Any]) -> Table:
         table.add_column("pub-\nlished", justify="right", style="magenta", no_wrap=True)
     for row in summary["lengths"]:
         for number, name in enumerate(summary["treatments"]):
-            first = format_count(row["isl"]) if number == 0 else ""
+            first = length_text(row["isl"]) if number == 0 else ""
             table.add_row(first, name, *_length_cells(row, name, summary))
-    notes = ["as named: share served from the tier (or computed) as the treatment says."]
+    notes = [] if named else ["Failed requests are in no figure."]
+    notes += ["as named: share served from the tier (or computed) as the treatment says."] if named else []
     if summary["scale"]:
         notes.append("At full scale: measured times the time scale.")
     if summary["published"]:
@@ -73,13 +83,15 @@ def length_table(summary: dict[str, Any]) -> Table:
 def _length_cells(row: dict[str, Any], name: str, summary: dict[str, Any]) -> list[str]:
     cell = row["cells"][name]
     if cell["median_s"] is None:
-        cells = ["-", "not proven" if cell["unproven"] else "no valid run", "0", "-"]
+        absent = "none answered" if summary["imported"] else "no valid run"
+        cells = ["-", "not proven" if cell["unproven"] else absent, "0", "-"]
     else:
         spread = f"{_seconds(cell['min_s'])}\N{EN DASH}{_seconds(cell['max_s'])}"
         share = cell["tiers"].get(named_tier(summary["treatments"][name]["cache_state"]), 0) / max(
             sum(cell["tiers"].values()), 1
         )
         cells = [_seconds(cell["median_s"]), spread, str(cell["n"]), f"{share:.0%}"]
+    cells = cells[:3] if summary["imported"] else cells
     if summary["baseline"]:
         beside = f"\n({row['published_speed_up']:g}x)" if row["published_speed_up"] else ""
         speed_up = _or_dash(cell["speed_up"], lambda x: f"{_seconds(x) if x >= 1 else f'{x:.3f}'}x") + beside
@@ -200,7 +212,9 @@ def print_requests(rows: dict[str, list[Row]], console: Console) -> None:
         for row in found:
             if row.phase != "measure":
                 continue
-            ttft = row.status if row.ttft_s is None else f"{_seconds(row.ttft_s)} s"
+            ttft = "none" if row.ttft_s is None else f"{_seconds(row.ttft_s)} s"
+            ttft += "" if row.status == "ok" else f" ({row.status})"
             answer = {None: "", True: ", answer as recomputed", False: ", answer differs"}[row.answers_match]
-            line = f"  {format_count(row.isl_target)} tokens, TTFT {ttft}, {row.tier}: {row.tier_evidence}{answer}"
+            length = "length not known" if row.length is None else f"{format_count(row.length)} tokens"
+            line = f"  {length}, TTFT {ttft}, {row.tier or 'unproven'}: {row.tier_evidence}{answer}"
             console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -182,9 +182,9 @@ def _record(case: Case, spec: RunSpec, rows: list[Row], blocks: Blocks, warm: st
     moved = cached * (blocks.kv_bytes_per_token or 0) if warm == "g4" else 0
     ledger = Ledger(
         requests=len(good),
-        prompt_tokens=sum(row.isl_target for row in good),
+        prompt_tokens=sum(row.isl_target or 0 for row in good),
         cached_tokens=cached,
-        expected_cached_tokens=sum((row.isl_target - 1) // 16 * 16 for row in good) if warm else 0,
+        expected_cached_tokens=sum(((row.isl_target or 1) - 1) // 16 * 16 for row in good) if warm else 0,
         counter_hits=float(cached),
         counter_computed=None,
         read_bytes={"g4": moved},

@@ -12,9 +12,9 @@ import pytest
 
 from kvbench import store, summary
 from kvbench.errors import ResultError, StorageError
+from kvbench.redact import without_secrets
 from kvbench.report import document
 from kvbench.report.grid import three_digits
-from kvbench.report.material import without_secrets
 from kvbench.units import format_duration, format_size
 from tests.report.synthetic import Case, build
 

@@ -1,0 +1,261 @@
+"""Lays out what another tool measured as a result folder, of the same contract as one that `kvbench run` makes.
+
+Everything is read and judged before anything is written. The files that were read are copied into `source/`, byte for
+byte unless they hold a secret. There is no scenario: nobody asked for anything, so nothing is compared with a plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from kvbench import __version__, store
+from kvbench.errors import ResultError
+from kvbench.importers import aiperf, guidellm, vllm
+from kvbench.importers.source import EXPORTS, Source, parse, shared
+from kvbench.records import Row
+from kvbench.redact import without_named_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from kvbench.importers.source import Part, Seen
+
+READERS: dict[str, Callable[[Path], Source]] = {"aiperf": aiperf.read, "guidellm": guidellm.read, "vllm": vllm.read}
+UNKNOWN_STATE = "unknown"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NO_BOOKS = "no books: another tool's export holds no counters of a cache"
+_NO_TIER = "imported: no source tells which tier served it"
+_ALWAYS = (
+    "The cache's state: none was set or proven, so which tier served a request is not known.",
+    "The server's settings, its host and its storage.",
+    "Kernel time stamps: all times are those of the tool's own clock.",
+)
+_COLUMNS = (
+    ("isl", "Prompt tokens"),
+    ("osl", "Output tokens"),
+    ("cached_tokens", "Cached tokens"),
+    ("ttft_s", "TTFT"),
+    ("latency_s", "Latency"),
+    ("sent_ns", "Wall-clock times"),
+)
+
+
+def import_result(tool: str, path: Path, results: Path, name: str | None = None) -> Path:
+    """Read an export of another tool and write it as a result folder; return the folder.
+
+    Raises:
+        ResultError: the tool is not known, or the file is not its export.
+        StorageError: the folder cannot be written.
+
+    """
+    if tool not in READERS:
+        raise ResultError(f"{tool} is not a tool that can be imported from", f"Use --from {', '.join(READERS)}.")
+    named = name if name is not None else _name_of(tool, path)
+    if _NAME.fullmatch(named) is None:
+        remedy = "Use letters, digits, dots, hyphens and underscores, with --name NAME."
+        raise ResultError(f"{named!r} cannot be the name of a result", remedy)
+    source = READERS[tool](path)
+    if not any(seen.phase == "measure" for part in source.parts for seen in part.seen):
+        raise ResultError(f"{path} holds no measured request", "Give the file of a run that measured something.")
+    return _write(source, named, results)
+
+
+def _name_of(tool: str, path: Path) -> str:
+    """Name a result by its file; by its folder where the tool gives every file the same name."""
+    path = path.absolute()
+    own = path.name if path.is_dir() else path.stem if not path.stem.startswith("profile_export") else path.parent.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"{tool}-{own}").strip("-.")
+
+
+def _write(source: Source, name: str, results: Path) -> Path:
+    fingerprint = hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in source.files))
+    folder = store.open_result(results, name, fingerprint.hexdigest(), fresh=True)
+    runs = _runs(source)
+    hidden = sum(_copy(file, folder.path / "source" / file.name) for file in source.files)
+    folder.write_json("facts.json", {"imported": _about(source, hidden), "software": {"kvbench": __version__}})
+    folder.write_json("plan.json", _plan(source, name, fingerprint.hexdigest(), runs))
+    for run, part in runs:
+        _seal(folder, source, run, part)
+    return folder.path
+
+
+def _runs(source: Source) -> list[tuple[dict[str, Any], Part]]:
+    """Number the parts: what bears the same name is another round of the same treatment."""
+    rounds: dict[str, int] = {}
+    runs = []
+    for part in source.parts:
+        rounds[part.treatment] = repeat = rounds.get(part.treatment, 0) + 1
+        run = {"run_id": f"r{repeat:02d}-{part.treatment}", "treatment": part.treatment, "repeat": repeat}
+        runs.append((run, part))
+    return runs
+
+
+def _about(source: Source, hidden: int) -> dict[str, Any]:
+    """Say where a result comes from and what it lacks."""
+    seen = [one for part in source.parts for one in part.seen if one.phase == "measure" and one.status == "ok"]
+    return {
+        "from": source.tool,
+        "export": EXPORTS[source.tool],
+        "tool_version": source.version,
+        "file": source.files[0].name,
+        "missing": [*_ALWAYS, *source.missing, *_absent(seen)],
+        "secrets_hidden": hidden,
+        "imported_at": datetime.now(UTC).isoformat(),
+    }
+
+
+def _absent(answered: list[Seen]) -> list[str]:
+    """Name the columns that are empty, in all answered requests or in some."""
+    sentences = []
+    for column, label in _COLUMNS:
+        count = sum(getattr(seen, column) is None for seen in answered)
+        if count:
+            where = f"all {count}" if count == len(answered) else f"{count} of {len(answered)}"
+            sentences.append(f"{label} of {where} answered requests.")
+    return sentences
+
+
+def _plan(source: Source, name: str, fingerprint: str, runs: list[tuple[dict[str, Any], Part]]) -> dict[str, Any]:
+    """Write down what is there in the form of a plan; what nobody planned is null or empty."""
+    return {
+        "scenario": name,
+        "fingerprint": fingerprint,
+        "salt": "",
+        "canary_tokens": 0,
+        "pool": [],
+        "runs": [{**run, "draws": []} for run, _ in runs],
+        "asked": {
+            "imported": source.tool,
+            "question": f"What did {source.tool} measure, as far as its export tells?",
+            "server": "external",
+            "scale": None,
+            "lengths": [],
+            "output_tokens": None,
+            "concurrency": shared([part.concurrency for part in source.parts]),
+            "treatments": list(dict.fromkeys(part.treatment for part in source.parts)),
+            "baseline": None,
+            "repeats": max(run["repeat"] for run, _ in runs),
+            "max_fail": 0,
+            "check_answers": False,
+            "slo": {},
+            "published": None,
+        },
+    }
+
+
+def _seal(folder: store.ResultFolder, source: Source, run: dict[str, Any], part: Part) -> None:
+    opened = folder.open_run(run["run_id"])
+    journal = opened.open_journal()
+    rows = [_row(source.tool, run, place, seen) for place, seen in enumerate(part.seen)]
+    for row in rows:
+        journal.append(row)
+    journal.close()
+    opened.seal(_record(source, run, part, rows), {})
+
+
+def _row(tool: str, run: dict[str, Any], place: int, seen: Seen) -> Row:
+    own_id = seen.request_id or "request"
+    return Row(
+        **run,
+        attempt=1,
+        phase=seen.phase,
+        request_id=f"{run['run_id']}/{place:03d}-{own_id}",
+        prompt_id=seen.conversation_id or f"{place:03d}",
+        conversation_id=seen.conversation_id,
+        turn=seen.turn,
+        isl_target=None,
+        isl=seen.isl,
+        osl=seen.osl,
+        cached_tokens=seen.cached_tokens,
+        scheduled_ns=seen.scheduled_ns,
+        sent_ns=seen.sent_ns,
+        first_token_ns=_after(seen.sent_ns, seen.ttft_s),
+        last_token_ns=_after(seen.sent_ns, seen.latency_s),
+        ttft_s=seen.ttft_s,
+        ttft_content_s=seen.ttft_content_s,
+        ttft_bound=None,
+        tpot_s=_tpot_s(seen),
+        latency_s=seen.latency_s,
+        send_lag_s=seen.send_lag_s,
+        receive_lag_s=None,
+        status=seen.status,
+        error=seen.error,
+        http_status=seen.http_status,
+        tier=None,
+        driver=tool,
+        tier_evidence=_NO_TIER,
+        model=seen.model,
+    )
+
+
+def _after(sent_ns: int | None, seconds: float | None) -> int | None:
+    moment_ns = None if sent_ns is None or seconds is None else sent_ns + round(seconds * 1e9)
+    return moment_ns if moment_ns is not None and moment_ns < 2**63 else None
+
+
+def _tpot_s(seen: Seen) -> float | None:
+    """Formula: (latency - TTFT) / (OSL - 1), as for requests of our own."""
+    if seen.latency_s is None or seen.ttft_s is None or not seen.osl or seen.osl < 2 or seen.latency_s < seen.ttft_s:
+        return None
+    return (seen.latency_s - seen.ttft_s) / (seen.osl - 1)
+
+
+def _record(source: Source, run: dict[str, Any], part: Part, rows: list[Row]) -> dict[str, Any]:
+    """Write the `run.json` of an imported run: what its requests tell, and null for the rest."""
+    good = [row for row in rows if row.phase == "measure" and row.status == "ok"]
+    sent = [row.sent_ns for row in rows if row.phase == "measure" and row.sent_ns is not None]
+    lengths, cached = [row.isl for row in good], [row.cached_tokens for row in good]
+    return {
+        "run": run,
+        "imported": source.tool,
+        "started": datetime.fromtimestamp(min(sent) / 1e9, UTC).isoformat() if sent else None,
+        "load_s": part.load_s,
+        "cache": {"state": UNKNOWN_STATE, "steps": []},
+        "ledger": {
+            "requests": len(good),
+            "prompt_tokens": _sum_of_all(lengths),
+            "cached_tokens": _sum_of_all(cached),
+            "expected_cached_tokens": None,
+            "counter_hits": None,
+            "counter_computed": None,
+            "read_bytes": {},
+            "process_read_bytes": None,
+            "expected_read_bytes": None,
+            "hit_efficiency": None,
+            "closes": False,
+            "gap": _NO_BOOKS,
+        },
+        "blocks": None,
+        "driver": {"name": source.tool, "stamps": "the tool's own clock", "version": source.version},
+        "server": {"url": without_named_secrets(source.url), "model": source.model, "info": {}},
+        "load_1min": None,
+    }
+
+
+def _sum_of_all(values: list[int | None]) -> int | None:
+    """Return the sum, or None where one value is missing: a sum of some would pass for the sum of all."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known and len(known) == len(values) else None
+
+
+def _copy(file: Path, target: Path) -> int:
+    """Copy a file without its secrets, line by line where each is JSON; return how many lines held one."""
+    content = file.read_bytes()
+    document = parse(content)
+    if document is not None:
+        clean = without_named_secrets(document)
+        store.write_atomic(target, content if clean == document else json.dumps(clean, indent=1).encode() + b"\n")
+        return int(clean != document)
+    lines, hidden = [], 0
+    for line in content.splitlines(keepends=True):
+        value = parse(line)
+        clean = without_named_secrets(value)
+        hidden += clean != value
+        lines.append(line if clean == value else json.dumps(clean).encode() + b"\n")
+    store.write_atomic(target, b"".join(lines))
+    return hidden

@@ -1,0 +1,76 @@
+"""Secrets: what must never be shown in a report or copied into a result folder.
+
+Text is searched for the shapes that keys have; JSON also for the names that they stand under, such as `Authorization`.
+What a tool has masked itself stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+HIDDEN = "[hidden]"
+_SHAPES = (
+    (re.compile(r"(?<=://)[^\s/?#\"'<>]*@"), f"{HIDDEN}@"),
+    (re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}"), rf"\1{HIDDEN}"),
+    (re.compile(r"(?i)(?<=[?&])((?:api[_-]?)?key|token|access_token|secret|password)=[^\s&#\"'<>]+"), rf"\1={HIDDEN}"),
+    (re.compile(r"\b(?:sk|hf|nvapi|ghp)[-_][\w-]{16,}"), HIDDEN),
+)
+_SPOKEN = (
+    (re.compile(r"(?i)(--api-key[ =]+['\"]?)[^\s'\"[<]+"), rf"\1{HIDDEN}"),
+    (
+        re.compile(
+            r"(?i)\b((?:authorization|x-api-key|cookie)\s*[:=]\s*(?:(?:basic|token|bearer)\s+)?)"
+            r"(?!(?:basic|token|bearer)\s)[^\s'\",;[<]+"
+        ),
+        rf"\1{HIDDEN}",
+    ),
+)
+_NAMES = re.compile(
+    r"(?i)((proxy-)?authorization|(x-|openai[-_])?api[-_]?key|(set-)?cookie|passw(or)?d|(client[-_]?)?secret"
+    r"|(access|refresh|auth|bearer|hf|x-auth)[-_]?token)"
+)
+_MASKED = re.compile(r"\**|<redacted>|\[hidden\]", re.IGNORECASE)
+
+
+def without_secrets(value: Any) -> Any:
+    """Return JSON or text without URL userinfo, bearer tokens and keys in URLs."""
+    if isinstance(value, dict):
+        return {key: without_secrets(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_secrets(item) for item in value]
+    return _replace(value, _SHAPES) if isinstance(value, str) else value
+
+
+def without_named_secrets(value: Any) -> Any:
+    """Return JSON without what `without_secrets` hides and without what stands under the name of a secret.
+
+    A string that is JSON itself, such as a request kept as text, is searched as well.
+    """
+    if isinstance(value, dict):
+        return {key: HIDDEN if _is_secret(key, item) else without_named_secrets(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_named_secrets(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    if value[:1] in ("{", "["):
+        try:
+            inner = json.loads(value)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            clean = without_named_secrets(inner)
+            return value if clean == inner else json.dumps(clean)
+    return _replace(value, (*_SHAPES, *_SPOKEN))
+
+
+def _is_secret(name: str, value: Any) -> bool:
+    """Tell whether a value is a key that its name gives away; numbers, lists and what is masked are none."""
+    return isinstance(value, str) and _NAMES.fullmatch(name) is not None and _MASKED.fullmatch(value) is None
+
+
+def _replace(text: str, patterns: tuple[tuple[re.Pattern[str], str], ...]) -> str:
+    for pattern, instead in patterns:
+        text = pattern.sub(instead, text)
+    return text
