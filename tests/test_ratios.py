@@ -1,0 +1,236 @@
+"""Ratios by round, equivalence, what may be said, Holm and power."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as reference
+
+from kvbench import ratios
+from kvbench.errors import ResultError
+
+LOGS = st.lists(st.floats(min_value=-2, max_value=2), min_size=3, max_size=19)
+
+
+def figure(*values: float) -> ratios.RatioFigure:
+    return ratios.figure_of([math.log(value) for value in values])
+
+
+def test_ratio_by_hand() -> None:
+    """Log ratios log 2, log 4, log 8: mean log 4, sd log 2, se log 2 / sqrt 3, t(2) = 4.302653."""
+    baseline = {1: [2.0, 2.0, 90.0], 2: [4.0], 3: [8.0]}
+    treatment = {1: [1.0], 2: [1.0], 3: [1.0, 1.0]}
+    found = ratios.ratio_by_round(baseline, treatment)
+    assert found.ratio == pytest.approx(4)
+    reach = 2 ** (4.302653 / math.sqrt(3))
+    assert found.low == pytest.approx(4 / reach, rel=1e-5)
+    assert found.high == pytest.approx(4 * reach, rel=1e-5)
+    assert (found.method, found.rounds, found.left_out, found.refusal) == ("t", 3, (), None)
+    assert found.sd_log == pytest.approx(math.log(2))
+    assert found.p_value == pytest.approx(reference.ttest_1samp(found.logs, 0).pvalue)
+
+
+def test_rates_are_turned_round_and_centres_differ() -> None:
+    slow, fast = {n: [1.0, 1.0, 4.0] for n in range(3)}, {n: [2.0] for n in range(3)}
+    assert ratios.ratio_by_round(slow, fast, kind="rate").ratio == pytest.approx(2)
+    assert ratios.ratio_by_round(slow, fast, kind="rate", centre="mean").ratio == pytest.approx(1)
+    assert ratios.ratio_by_round(slow, fast, centre="geometric").ratio == pytest.approx(4 ** (1 / 3) / 2)
+
+
+def test_rounds_that_one_arm_lacks_are_named() -> None:
+    found = ratios.ratio_by_round({1: [2.0], 2: [2.0], 3: [], 5: [1.0]}, {1: [1.0], 2: [1.0], 3: [1.0], 4: [1.0]})
+    assert (found.rounds, found.left_out) == (2, (3, 4, 5))
+    assert (found.low, found.high, found.method, found.p_value) == (None, None, "none", None)
+    assert found.refusal == "n/a (rounds=2 < 3)"
+    assert found.ratio == pytest.approx(2)
+    assert ratios.ratio_by_round({}, {}).ratio is None
+
+
+def test_values_that_are_not_positive_are_refused() -> None:
+    with pytest.raises(ResultError, match="above zero"):
+        ratios.ratio_by_round({1: [0.0]}, {1: [1.0]})
+
+
+@given(LOGS)
+def test_swapping_the_arms_inverts_the_figure(logs: list[float]) -> None:
+    there = ratios.figure_of(logs)
+    back = ratios.figure_of([-log for log in logs])
+    assert there.low is not None
+    assert there.high is not None
+    assert there.ratio is not None
+    assert back.low == pytest.approx(1 / there.high)
+    assert back.high == pytest.approx(1 / there.low)
+    assert there.low <= there.ratio * (1 + 1e-12)
+    assert there.ratio <= there.high * (1 + 1e-12)
+
+
+@given(LOGS)
+def test_more_confidence_is_wider_and_holds_the_narrower(logs: list[float]) -> None:
+    narrow, wide = ratios.log_interval(logs, 0.8), ratios.log_interval(logs, 0.99)
+    assert wide[0] <= narrow[0] <= narrow[1] <= wide[1]
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=3, max_size=10), st.lists(st.floats(-3, 3), min_size=10, max_size=10))
+def test_drift_common_to_a_round_changes_nothing(times: list[float], drift: list[float]) -> None:
+    baseline = dict(enumerate([time] for time in times))
+    treatment = {n: [1.0 + 0.1 * n] for n in baseline}
+    drifted = [{n: [math.exp(drift[n]) * one for one in arm[n]] for n in arm} for arm in (baseline, treatment)]
+    still, moved = ratios.ratio_by_round(baseline, treatment), ratios.ratio_by_round(*drifted)
+    assert still.logs == pytest.approx(moved.logs, abs=1e-9)
+
+
+def test_bootstrap_from_twenty_rounds_on_is_seeded_and_near_the_t_interval() -> None:
+    logs = np.random.default_rng(5).normal(0.2, 0.1, 20).tolist()
+    assert ratios.figure_of(logs[:19]).method == "t"
+    found = ratios.log_interval(logs, seed=1)
+    assert found == ratios.log_interval(logs, seed=1)
+    assert found != ratios.log_interval(logs, seed=2)
+    expected = reference.t.interval(0.95, 19, loc=np.mean(logs), scale=reference.sem(logs))
+    assert found[2] == "bootstrap"
+    assert found[0] == pytest.approx(expected[0], abs=0.015)
+    assert found[1] == pytest.approx(expected[1], abs=0.015)
+
+
+def test_a_long_tail_pulls_the_bootstrap_interval_to_its_side() -> None:
+    logs = np.random.default_rng(6).exponential(1, 40).tolist()
+    low, high, method = ratios.log_interval(logs)
+    assert method == "bootstrap"
+    assert high - np.mean(logs) > np.mean(logs) - low
+
+
+def test_rounds_without_spread() -> None:
+    same = ratios.figure_of([0.5] * 4)
+    assert (same.low, same.high, same.p_value) == (math.exp(0.5), math.exp(0.5), 0.0)
+    assert ratios.figure_of([0.0] * 3).p_value == 1.0
+    assert ratios.log_interval([0.0] * 24 + [1.0])[2] == "t"  # resamples without any spread are likely
+    with pytest.raises(ResultError, match="2 rounds have no interval"):
+        ratios.log_interval([0.1, 0.2])
+
+
+def test_equivalence_is_the_ninety_percent_interval_inside_the_margin() -> None:
+    close = figure(1.01, 0.99, 1.0, 1.005, 0.995)
+    found = ratios.equivalent(close)
+    low, high = reference.t.interval(0.9, 4, loc=np.mean(close.logs), scale=reference.sem(close.logs))
+    assert found.low == pytest.approx(math.exp(low))
+    assert found.high == pytest.approx(math.exp(high))
+    assert found.shown
+    assert found.p_value is not None
+    assert found.p_value < 0.05
+    assert not ratios.equivalent(figure(1.2, 0.85, 1.1, 0.95, 1.0)).shown
+    beyond = ratios.equivalent(figure(1.10, 1.11, 1.09))
+    assert (beyond.shown, beyond.p_value) == (False, 1.0)
+    assert not ratios.equivalent(figure(1.0, 1.0)).shown
+
+
+@given(LOGS, st.floats(0.01, 1))
+def test_equivalence_agrees_with_its_two_tests_and_with_the_inverse(logs: list[float], margin: float) -> None:
+    found = ratios.equivalent(ratios.figure_of(logs), margin)
+    edge = math.log1p(margin)
+    if np.ptp(logs) > 1e-6:
+        upper = float(reference.ttest_1samp(logs, edge, alternative="less").pvalue)
+        lower = float(reference.ttest_1samp(logs, -edge, alternative="greater").pvalue)
+        if abs(max(upper, lower) - 0.05) > 1e-6:
+            assert found.shown == (max(upper, lower) < 0.05)
+        if abs(np.mean(logs)) < edge:
+            assert found.p_value == pytest.approx(max(upper, lower), abs=1e-9)
+    assert found.shown == ratios.equivalent(ratios.figure_of([-log for log in logs]), margin).shown
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "word", "reason"),
+    [
+        ((2.0, 2.1, 1.9), {}, "faster", "the 95 % interval excludes 1"),
+        ((0.5, 0.52, 0.48), {}, "slower", "the 95 % interval excludes 1"),
+        ((1.3, 0.8, 1.1), {}, "no difference shown", "the 95 % interval contains 1"),
+        ((1.01, 0.99, 1.0, 1.0), {}, "equivalent within 5 %", "the 90 % interval lies within 5 %"),
+        (
+            (1.02, 1.021, 1.019),
+            {},
+            "equivalent within 5 %",
+            "the 90 % interval lies within 5 %; the 95 % interval excludes 1, but inside the margin",
+        ),
+        ((1.02, 1.021, 1.019), {"margin": None}, "faster", "the 95 % interval excludes 1"),
+        ((1.02, 1.021, 1.019), {"margin": 0.01}, "faster", "the 95 % interval excludes 1"),
+        ((1.1, 1.11, 1.09), {"floor": 1.153}, "no difference shown", "the baseline differs from itself by up to 1.15x"),
+        ((0.9, 0.91, 0.89), {"floor": 1.153}, "no difference shown", "the baseline differs from itself by up to 1.15x"),
+        ((1.001, 0.999, 1.0), {"floor": 1.153}, "no difference shown", "the 95 % interval contains 1"),
+        ((2.0, 2.1, 1.9), {"adjusted_p": 0.06}, "no difference shown", "among several treatments p is 0.06 (Holm)"),
+        ((2.0, 2.1), {}, "no difference shown", "no interval below 3 rounds (n=2)"),
+    ],
+)
+def test_what_may_be_said(values: tuple[float, ...], options: dict[str, float | None], word: str, reason: str) -> None:
+    said = ratios.compare_ratio(figure(*values), **options)  # type: ignore[arg-type]
+    assert (said.word, said.reason) == (word, reason)
+
+
+def test_the_noise_floor_is_the_farther_end() -> None:
+    same = figure(1.02, 0.97, 1.01)
+    assert same.low is not None
+    assert same.high is not None
+    assert ratios.noise_floor(same) == pytest.approx(max(same.high, 1 / same.low))
+    assert ratios.noise_floor(figure(8.15 / 9.40)) == pytest.approx(9.40 / 8.15)
+    with pytest.raises(ResultError, match="against itself"):
+        ratios.noise_floor(ratios.figure_of([]))
+
+
+def test_holm_by_hand() -> None:
+    """Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1 is 0.02, 0.03, 0.06, 0.04; the last may not fall below 0.06."""
+    assert ratios.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert ratios.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert ratios.holm([]) == []
+    with pytest.raises(ValueError, match="p-value"):
+        ratios.holm([1.1])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_keeps_the_order_and_lies_between_plain_and_bonferroni(p_values: list[float]) -> None:
+    adjusted = ratios.holm(p_values)
+    for plain, after in zip(p_values, adjusted, strict=True):
+        assert plain <= after <= min(1.0, len(p_values) * plain) or after == pytest.approx(max(adjusted))
+    by_plain = [after for _, after in sorted(zip(p_values, adjusted, strict=True))]
+    assert by_plain == sorted(by_plain)
+
+
+@pytest.mark.parametrize(("sd_log", "effect", "rounds"), [(0.05, 0.05, 5), (0.05, 0.1, 5), (0.2, 0.2, 12)])
+def test_power_against_simulation(sd_log: float, effect: float, rounds: int) -> None:
+    logs = np.random.default_rng(7).normal(math.log1p(effect), sd_log, (20_000, rounds))
+    shown = np.mean(np.asarray(reference.ttest_1samp(logs, 0, axis=1).pvalue) < 0.05)
+    assert ratios.power_of(sd_log, effect, rounds) == pytest.approx(shown, abs=0.015)
+
+
+@pytest.mark.parametrize("rounds", [3, 4, 10, 100, 1000])
+@pytest.mark.parametrize("shift", [0.1, 1.0, 2.8, 6.0])
+def test_power_against_the_noncentral_t(rounds: int, shift: float) -> None:
+    limit = reference.t.ppf(0.975, rounds - 1)
+    expected = reference.nct.sf(limit, rounds - 1, shift) + reference.nct.cdf(-limit, rounds - 1, shift)
+    effect = math.expm1(shift * 0.1 / math.sqrt(rounds))
+    assert ratios.power_of(0.1, effect, rounds) == pytest.approx(expected, abs=2e-5)
+
+
+def test_rounds_needed() -> None:
+    """A paired t test with effect / sd = 0.5 needs 34 pairs for 80 % (Cohen's table); with 1.0 it needs 10."""
+    assert ratios.rounds_needed(0.1, math.expm1(0.05)) == 34
+    assert ratios.rounds_needed(0.1, math.expm1(0.1)) == 10
+    assert ratios.rounds_needed(0.1, -math.expm1(0.1) / math.exp(0.1)) == 10  # as much slower
+    assert ratios.rounds_needed(0.0, 0.01) == 3
+    assert ratios.rounds_needed(0.5, 0.001) is None
+    assert ratios.rounds_needed(0.5, 0.0) is None
+    assert ratios.power_of(0.1, 0.5, 2) == 0
+    with pytest.raises(ValueError, match="standard deviation"):
+        ratios.power_of(-0.1, 0.1, 5)
+
+
+@given(st.floats(0.01, 0.5), st.integers(3, 60))
+def test_the_detectable_effect_is_just_detected(sd_log: float, rounds: int) -> None:
+    effect = ratios.detectable_effect(sd_log, rounds)
+    assert effect is not None
+    assert ratios.power_of(sd_log, effect, rounds) == pytest.approx(0.8, abs=1e-6)
+    needed = ratios.rounds_needed(sd_log, effect * 1.0001)
+    assert needed is not None
+    assert needed <= rounds
+    assert ratios.detectable_effect(sd_log, 2) is None
+    assert ratios.detectable_effect(0.0, 3) == 0
