@@ -3,7 +3,8 @@
 Pure: the same scenario gives the same plan.
 
 One round holds each treatment once, in seeded random order, so that slow drift hits all treatments alike; a treatment's
-number of runs is the number of rounds. Within a run the prompts come in seeded random order as well.
+number of runs is the number of rounds. Within a run the prompts come in seeded random order as well, each once or as
+drawn.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from kvbench.records import SCHEMA_VERSION
 from kvbench.shapes import shape_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from kvbench.scenario import Scenario
 
 CANARY_COLD, CANARY_FIRST, CANARY_LAST, WARMUP = "canary-cold", "canary-first", "canary-last", "warmup"
@@ -106,6 +109,7 @@ def _asked(scenario: Scenario, scale: dict[str, Any] | None) -> dict[str, Any]:
         "lengths": sorted(set(scenario.prompts.lengths)),
         "output_tokens": scenario.prompts.output_tokens,
         "concurrency": scenario.load.concurrency,
+        "load": scenario.load.model_dump(mode="json", exclude={"driver", "timeout"}),
         "treatments": list(scenario.treatments),
         "baseline": scenario.baseline,
         "repeats": scenario.repeats,
@@ -113,13 +117,30 @@ def _asked(scenario: Scenario, scale: dict[str, Any] | None) -> dict[str, Any]:
         "check_answers": scenario.check_answers,
         "slo": scenario.slo.model_dump(),
         "published": scenario.published,
+        "definitions": {name: one.model_dump(mode="json") for name, one in scenario.treatments.items()},
+        "setting": _setting(scenario),
+    }
+
+
+def _setting(scenario: Scenario) -> dict[str, Any]:
+    """Return the values that the question was put with, for whoever compares two results; no environment in it."""
+    server = scenario.server
+    spec = server.emulator or server.vllm or server.external
+    assert spec is not None  # noqa: S101 - a scenario has exactly one server
+    profile = server.emulator.profile_digest if server.emulator is not None else None
+    return {
+        "server": {
+            **spec.model_dump(mode="json", exclude={"env", "api_key_env", "pid"}),
+            **({"profile_digest": profile} if profile else {}),
+        },
+        "tiers": scenario.tiers.model_dump(mode="json"),
+        "prompts": scenario.prompts.model_dump(mode="json", exclude={"lengths", "output_tokens"}),
+        "load": scenario.load.model_dump(mode="json", exclude={"concurrency"}),
     }
 
 
 def _run(scenario: Scenario, pool: tuple[Draw, ...], treatment: str, repeat: int, salt: str) -> RunSpec:
     run_id = f"r{repeat:02d}-{treatment}"
-    order = list(pool)
-    random.Random(f"{scenario.prompts.seed}/draws/{run_id}").shuffle(order)  # noqa: S311
     own = needs_own_texts(scenario, treatment)
     draws = tuple(
         Draw(
@@ -128,9 +149,41 @@ def _run(scenario: Scenario, pool: tuple[Draw, ...], treatment: str, repeat: int
             isl_target=draw.isl_target,
             salt=f"{salt}{run_id}" if own else salt,
         )
-        for number, draw in enumerate(order)
+        for number, draw in enumerate(_drawn(scenario, pool, run_id, repeat))
     )
     return RunSpec(run_id, treatment, repeat, draws)
+
+
+def _drawn(scenario: Scenario, pool: tuple[Draw, ...], run_id: str, repeat: int) -> list[Draw]:
+    """Return the prompts of a run in the order in which they are sent.
+
+    A drawn list belongs to its round: every treatment of the round sends the same prompts in the same order.
+    """
+    load, seed = scenario.load, scenario.prompts.seed
+    if load.requests is None:
+        order = list(pool)
+        random.Random(f"{seed}/draws/{run_id}").shuffle(order)  # noqa: S311
+        return order
+    chance = random.Random(f"{seed}/draws/{repeat}")  # noqa: S311
+    match load.draw:
+        case "without_replacement":
+            return chance.sample(pool, load.requests)
+        case "round_robin":
+            return [pool[number % len(pool)] for number in range(load.requests)]
+        case "zipf":
+            return chance.choices(pool, [1 / rank for rank in range(1, len(pool) + 1)], k=load.requests)
+        case _:
+            return chance.choices(pool, k=load.requests)
+
+
+def most_speed_up(draws: Iterable[str]) -> float:
+    """Return the most that a cache can gain from an empty start on this list of prompts: N / D.
+
+    N requests with D distinct prompts compute at least D of them, so recomputing all takes at most N / D times as long
+    as what must be computed anyway; prompts that share prefixes may gain more.
+    """
+    listed = list(draws)
+    return len(listed) / len(set(listed)) if listed else 1.0
 
 
 def needs_own_texts(scenario: Scenario, treatment: str) -> bool:

@@ -9,6 +9,7 @@ never puts more than 20 GB on the disk.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from kvbench import shapes, units
 
@@ -23,6 +26,7 @@ Count = Annotated[int, BeforeValidator(units.parse_count), Field(gt=0)]
 Size = Annotated[int, BeforeValidator(units.parse_size), Field(ge=0)]
 Duration = Annotated[float, BeforeValidator(units.parse_duration), Field(gt=0)]
 CacheTier = Literal["g1", "g2", "g3", "g4"]
+DrawKind = Literal["with_replacement", "without_replacement", "zipf", "round_robin"]
 _BLOCK_TOKENS = 16  # of the emulator
 _CANARIES = 4  # with the warmup prompt
 
@@ -51,8 +55,36 @@ class EmulatorSpec(Strict):
 
     @property
     def model(self) -> str:
-        """The model that the profile is for: a profile is named `<model>_<gpu>`."""
-        return self.profile.split("_", 1)[0]
+        """The model that the profile is for: the one in its file; a shipped profile is named `<model>_<gpu>`."""
+        return _read_profile(self.profile)[0] if self.has_profile_file else self.profile.split("_", 1)[0]
+
+    @property
+    def has_profile_file(self) -> bool:
+        """Whether the profile is a YAML file of the user's own."""
+        return self.profile.endswith((".yaml", ".yml"))
+
+    @property
+    def profile_digest(self) -> str | None:
+        """A short hash of the profile's file, None for a shipped profile."""
+        return _read_profile(self.profile)[1] if self.has_profile_file else None
+
+
+@functools.cache
+def _read_profile(path: str) -> tuple[str, str]:
+    """Return the model of a profile file and a short hash of its content.
+
+    Raises:
+        KeyError: it cannot be read, or names no model; its argument is the sentence for the user.
+
+    """
+    try:
+        content = Path(path).read_bytes()
+        model = YAML(typ="safe").load(content)["model"]
+    except OSError as fault:
+        raise KeyError(f"cannot read the profile {path}: {(fault.strerror or str(fault)).lower()}") from None
+    except (YAMLError, KeyError, TypeError):
+        raise KeyError(f"{path} is not a profile: compare it with one that is shipped") from None
+    return str(model), hashlib.sha256(content).hexdigest()[:16]
 
 
 class ExternalSpec(Strict):
@@ -160,11 +192,20 @@ class Prompts(Strict):
 
 
 class Load(Strict):
-    """How it is sent."""
+    """How it is sent.
+
+    Without `draw` each prompt is sent once. With it `requests` prompts are drawn: `with_replacement` uniformly,
+    `without_replacement`, `zipf` (the k-th prompt with weight 1/k) or `round_robin`. `request_rate` makes it an open
+    loop: requests are due on a schedule, `concurrency` is then the most that may be out at once.
+    """
 
     driver: Literal["native", "aiperf"] = "native"
     api: Literal["completions", "chat"] = "completions"
     concurrency: Annotated[int, Field(gt=0)] = 1
+    requests: Count | None = None
+    draw: DrawKind | None = None
+    request_rate: Annotated[float, Field(gt=0)] | None = None
+    arrival: Literal["constant", "poisson"] = "poisson"
     timeout: Duration = 600.0
 
 
@@ -219,7 +260,8 @@ class Scenario(Strict):
     @property
     def fingerprint(self) -> str:
         """A short hash of the content: the same question asked in the same way has the same fingerprint."""
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        profile = self.server.emulator.profile_digest if self.server.emulator is not None else None
+        content = json.dumps(self.model_dump(mode="json"), sort_keys=True) + (profile or "")
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     @property
@@ -265,12 +307,27 @@ def _contradictions(scenario: Scenario) -> list[tuple[tuple[str | int, ...], str
     if scenario.check_answers and scenario.server.external is not None:
         problem = "on a server that cannot be switched off, recomputed and warm requests have other texts"
         found.append((("check_answers",), problem))
+    found += _load_contradictions(scenario)
     if scenario.load.api == "chat" and scenario.prompts.form == "token_ids":
         found.append((("prompts", "form"), "token_ids can only be sent with load.api: completions"))
     if scenario.load.api == "chat" and scenario.prompts.tokenizer is not None:
         found.append((("prompts", "tokenizer"), "a local tokenizer knows no chat template: use load.api: completions"))
     if scenario.server.emulator is not None:
         found += _emulator_contradictions(scenario, scenario.server.emulator)
+    return found
+
+
+def _load_contradictions(scenario: Scenario) -> list[tuple[tuple[str | int, ...], str]]:
+    load, prompts = scenario.load, len(scenario.prompts.lengths) * scenario.prompts.per_length
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    if (load.requests is None) != (load.draw is None):
+        missing = "draw" if load.draw is None else "requests"
+        found.append((("load",), f"a drawn list needs both load.requests and load.draw; load.{missing} is missing"))
+    if load.draw == "without_replacement" and load.requests is not None and load.requests > prompts:
+        problem = f"{load.requests} requests cannot be drawn without replacement from {prompts} prompts"
+        found.append((("load", "requests"), problem))
+    if load.request_rate is not None and load.driver == "aiperf":
+        found.append((("load", "request_rate"), "an open loop is driven by the native driver only"))
     return found
 
 
