@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kvbench import prompts
 from kvbench.plan import CANARY_COLD, CANARY_FIRST, CANARY_LAST, WARMUP, Draw, Plan, RunSpec, needs_own_texts
-from kvbench.records import Phase, Request, Response, Row
+from kvbench.records import Conversation, Phase, Request, Response, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,6 +34,11 @@ class Driver(Protocol):
         self, requests: Iterable[Request], concurrency: int, on_response: Callable[[Response], None]
     ) -> Sequence[Response]:
         """Send the requests in order, hand each response over as it ends, return all."""
+
+    def converse(
+        self, conversations: Iterable[Conversation], concurrency: int, on_response: Callable[[Response], None]
+    ) -> Sequence[Response]:
+        """Hold the conversations, turn by turn; like `drive` in all else."""
 
     def health(self) -> dict[str, Any]:
         """Say how the client itself was doing."""
@@ -85,38 +92,86 @@ class Lane:
         """Send one prompt and wait for its end."""
         return self.driver.drive([self.request(draw, phase)], 1, self._keep_of(self.driver.name))[0]
 
-    def measure(self, requests: Iterable[Request], concurrency: int) -> Sequence[Response]:
+    def measure(self) -> dict[str, Response]:
         """Send what is measured; each is in the journal as soon as the driver hands it over.
 
-        What the driver sent on its own account has rows too, as warm-up.
+        What the driver sent on its own account has rows too, as warm-up, and so have turns that were never asked for
+        because the one before them failed.
         """
         keep = self._keep_of(self.measuring.name)
-        responses = self.measuring.drive(requests, concurrency, keep)
+        if self.scenario.prompts.turns is None:
+            requests = (self.request(draw, "measure") for draw in self.draws)
+            responses = self.measuring.drive(requests, self.concurrency, keep)
+        else:
+            groups = itertools.groupby(self.draws, key=lambda draw: draw.conversation_id)
+            conversations = (self.conversation(list(draws)) for _, draws in groups)
+            responses = self.measuring.converse(conversations, self.concurrency, keep)
+        seen = {one.request_id: one for one in responses}
+        for draw in self.draws:
+            if draw.request_id not in seen:
+                self._phases[draw.request_id] = (draw, "measure")
+                error = "never sent: the turn before it failed"
+                seen[draw.request_id] = Response(draw.request_id, "cancelled", time.time_ns(), error=error)
+                keep(seen[draw.request_id])
+        self._keep_own_requests(keep)
+        return seen
+
+    def _keep_own_requests(self, keep: Callable[[Response], None]) -> None:
         for own in self.measuring.own_requests:
             draw = Draw(f"{self.spec.run_id}/{self.measuring.name}-{own.request_id}", WARMUP, own.isl or 1)
             self._phases[draw.request_id] = (draw, "warmup")
             keep(replace(own, request_id=draw.request_id))
-        return responses
+
+    def conversation(self, draws: Sequence[Draw]) -> Conversation:
+        """Give the requests of one conversation, each with all that was said before it."""
+        form, said = self.scenario.prompts, list[str]()
+        assert form.turns is not None  # noqa: S101 - only then are there conversations
+        for draw in draws:
+            key = f"{draw.text_key}/turn-{draw.turn}"
+            opening = self.text(draw)
+            assert isinstance(opening, str)  # noqa: S101 - the scenario refuses token ids here
+            said.append(opening if draw.turn == 0 else prompts.words_text(form.seed, key, form.turns.new_tokens))
+            response = yield self.request(draw, "measure", tuple(said))
+            live = form.turns.history == "live" and response is not None
+            recorded = prompts.words_text(form.seed, f"{key}/answer", form.output_tokens)
+            said.append(response.text.strip() if live and response is not None else recorded)
+
+    @property
+    def concurrency(self) -> int:
+        """How many requests are out at once."""
+        return self.scenario.concurrency_of(self.spec.treatment)
 
     @property
     def sends_one_by_one(self) -> bool:
         """Whether each measured request stands alone between two scrapes of its own.
 
-        AIPerf takes the whole list at once, so its requests are judged by the run's ledger at any concurrency.
+        AIPerf takes the whole list at once, an open loop waits for nobody, and a conversation goes on by itself: those
+        are judged by the run's ledger at any concurrency.
         """
-        return self.scenario.load.concurrency == 1 and self.measuring is self.driver
+        by_itself = self.scenario.prompts.turns is not None or self.scenario.load.request_rate is not None
+        return self.concurrency == 1 and self.measuring is self.driver and not by_itself
 
-    def request(self, draw: Draw, phase: Phase) -> Request:
-        """Make the request of a draw; requests that are not measured get identifiers of their own."""
+    def request(self, draw: Draw, phase: Phase, said: tuple[str, ...] | None = None) -> Request:
+        """Make the request of a draw; requests that are not measured get identifiers of their own.
+
+        `said` is the conversation so far, this turn's question last.
+        """
         if phase != "measure":
             self.sent += 1
             draw = replace(draw, request_id=f"{self.spec.run_id}/{phase}-{self.sent:03d}-{draw.prompt_id}")
         self._phases[draw.request_id] = (draw, phase)
         form, load = self.scenario.prompts, self.scenario.load
         with_ids = self.scenario.check_answers and self.scenario.server.vllm is not None
-        text = self.text(draw)
-        body = prompts.request_body(self.endpoint.model, load.api, text, form.output_tokens, with_ids=with_ids)
-        return Request(draw.request_id, draw.prompt_id, phase, draw.isl_target, body)
+        body = prompts.request_body(
+            self.endpoint.model,
+            load.api,
+            said or self.text(draw),
+            form.output_tokens,
+            form.temperature if phase == "measure" else 0,
+            with_ids=with_ids,
+        )
+        where = (draw.conversation_id, draw.turn, draw.due_s)
+        return Request(draw.request_id, draw.prompt_id, phase, draw.isl_target, body, *where)
 
     def text(self, draw: Draw) -> str | list[int]:
         """Return a draw's prompt, of exactly its length for this server's tokenizer."""
@@ -140,18 +195,21 @@ class Lane:
         """Make the texts that are about to be measured: finding an exact length asks the server, and takes time."""
         if not self.endpoint.counts_words:
             for draw in self.draws:
-                self.text(draw)
+                if draw.turn == 0:
+                    self.text(draw)
 
     def new_texts(self) -> list[tuple[str, str | list[int]]]:
         """Give the texts of this attempt that the plan does not know."""
-        return [(draw.text_key, self.text(draw)) for draw in self.draws] if self.draws != self.spec.draws else []
+        if self.draws == self.spec.draws:
+            return []
+        return [(draw.text_key, self.text(draw)) for draw in self.draws if draw.turn == 0]
 
     def all_texts(self) -> Iterator[tuple[str, str | list[int]]]:
         """Give each text of the plan once, by its key."""
         plan = self.plan
         canaries = [plan.canary(name) for name in (WARMUP, CANARY_COLD, CANARY_FIRST, CANARY_LAST)]
         draws = [*canaries, *plan.pool, *(draw for spec in plan.runs for draw in spec.draws)]
-        distinct = {draw.text_key: draw for draw in draws}
+        distinct = {draw.text_key: draw for draw in draws if draw.turn == 0}
         return ((key, self.text(draw)) for key, draw in distinct.items())
 
     def _ask_for_count(self, text: str) -> int:
@@ -177,8 +235,8 @@ def make_row(spec: RunSpec, attempt: int, draw: Draw, phase: Phase, response: Re
         phase=phase,
         request_id=draw.request_id,
         prompt_id=draw.prompt_id,
-        conversation_id=None,
-        turn=0,
+        conversation_id=draw.conversation_id,
+        turn=draw.turn,
         isl_target=draw.isl_target,
         isl=response.isl,
         osl=response.osl,

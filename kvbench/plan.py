@@ -9,8 +9,9 @@ drawn.
 
 from __future__ import annotations
 
+import itertools
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kvbench.records import SCHEMA_VERSION
@@ -26,12 +27,19 @@ CANARY_COLD, CANARY_FIRST, CANARY_LAST, WARMUP = "canary-cold", "canary-first", 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One prompt to send: its text follows from `prompt_id`, `salt` and the scenario's seed alone."""
+    """One prompt to send: its text follows from `prompt_id`, `salt` and the scenario's seed alone.
+
+    In a conversation `turn` counts from 0, and the text is the whole history up to this turn's question. In an open
+    loop the request is due `due_s` after the first.
+    """
 
     request_id: str
     prompt_id: str
     isl_target: int
     salt: str = ""
+    conversation_id: str | None = None
+    turn: int = 0
+    due_s: float | None = None
 
     @property
     def text_key(self) -> str:
@@ -106,10 +114,12 @@ def _asked(scenario: Scenario, scale: dict[str, Any] | None) -> dict[str, Any]:
         "question": scenario.question,
         "server": scenario.server.kind,
         "scale": emulator.scale.model_dump() if emulator is not None else scale,
-        "lengths": sorted(set(scenario.prompts.lengths)),
+        "lengths": sorted({isl for turns in scenario.prompts.isl_by_turn.values() for isl in turns}),
         "output_tokens": scenario.prompts.output_tokens,
         "concurrency": scenario.load.concurrency,
-        "load": scenario.load.model_dump(mode="json", exclude={"driver", "timeout"}),
+        "turns": scenario.prompts.turns.model_dump() if scenario.prompts.turns is not None else None,
+        "concurrencies": {name: scenario.concurrency_of(name) for name in scenario.treatments},
+        "baselines": {name: scenario.baseline_of(name) for name in scenario.treatments},
         "treatments": list(scenario.treatments),
         "baseline": scenario.baseline,
         "repeats": scenario.repeats,
@@ -142,16 +152,35 @@ def _setting(scenario: Scenario) -> dict[str, Any]:
 def _run(scenario: Scenario, pool: tuple[Draw, ...], treatment: str, repeat: int, salt: str) -> RunSpec:
     run_id = f"r{repeat:02d}-{treatment}"
     own = needs_own_texts(scenario, treatment)
+    drawn = [turn for draw in _drawn(scenario, pool, run_id, repeat) for turn in _turns_of(scenario, draw)]
+    own_salt = f"{salt}{run_id}" if own else salt
     draws = tuple(
-        Draw(
-            request_id=f"{run_id}/{number:03d}-{draw.prompt_id}",
-            prompt_id=draw.prompt_id,
-            isl_target=draw.isl_target,
-            salt=f"{salt}{run_id}" if own else salt,
-        )
-        for number, draw in enumerate(_drawn(scenario, pool, run_id, repeat))
+        replace(draw, request_id=f"{run_id}/{number:03d}-{draw.request_id}", salt=own_salt, due_s=due_s)
+        for number, (draw, due_s) in enumerate(zip(drawn, _due_times(scenario, len(drawn), repeat), strict=True))
     )
     return RunSpec(run_id, treatment, repeat, draws)
+
+
+def _due_times(scenario: Scenario, count: int, repeat: int) -> list[float | None]:
+    """Return when each request of an open loop is due, alike for all treatments of a round; None if closed."""
+    rate = scenario.load.request_rate
+    if rate is None:
+        return [None] * count
+    chance = random.Random(f"{scenario.prompts.seed}/arrivals/{repeat}")  # noqa: S311
+    gaps = [1 / rate if scenario.load.arrival == "constant" else chance.expovariate(rate) for _ in range(count - 1)]
+    return [0.0, *itertools.accumulate(gaps)]
+
+
+def _turns_of(scenario: Scenario, draw: Draw) -> list[Draw]:
+    """Return the turns of the conversation that a prompt begins; the prompt itself where there are none."""
+    if scenario.prompts.turns is None:
+        return [draw]
+    lengths = scenario.prompts.isl_by_turn[draw.isl_target]
+    name = draw.prompt_id
+    return [
+        replace(draw, request_id=f"{name}.{turn}", isl_target=length, conversation_id=name, turn=turn)
+        for turn, length in enumerate(lengths)
+    ]
 
 
 def _drawn(scenario: Scenario, pool: tuple[Draw, ...], run_id: str, repeat: int) -> list[Draw]:
@@ -197,5 +226,5 @@ def working_set_bytes(scenario: Scenario) -> float | None:
     emulator = scenario.server.emulator
     if emulator is None:
         return None
-    tokens = sum(scenario.prompts.lengths) * scenario.prompts.per_length
+    tokens = sum(turns[-1] for turns in scenario.prompts.isl_by_turn.values()) * scenario.prompts.per_length
     return tokens * shape_of(emulator.model).kv_bytes_per_token / emulator.scale.bytes

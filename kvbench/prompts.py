@@ -125,19 +125,27 @@ def local_counter(directory: Path) -> TokenCounter:
     return count
 
 
-def request_body(model: str, api: str, prompt: str | list[int], output_tokens: int, *, with_ids: bool = False) -> bytes:
-    """Return the JSON body of one streaming request at temperature 0 that must give exactly `output_tokens` tokens.
+Prompt = str | list[int] | tuple[str, ...]
+"""A text, token ids, or the texts of a conversation: the user's and the model's in turn, the user's last."""
+
+
+def request_body(
+    model: str, api: str, prompt: Prompt, output_tokens: int, temperature: float = 0, *, with_ids: bool = False
+) -> bytes:
+    """Return the JSON body of one streaming request that must give exactly `output_tokens` tokens.
 
     `with_ids` asks for the token ids of the answer, as vLLM offers them.
     """
     body: dict[str, Any] = {"model": model}
     if api == "chat":
-        body["messages"] = [{"role": "user", "content": prompt}]
+        said = prompt if isinstance(prompt, tuple) else (prompt,)
+        roles = itertools.cycle(("user", "assistant"))
+        body["messages"] = [{"role": role, "content": text} for role, text in zip(roles, said, strict=False)]
         body["max_completion_tokens"] = output_tokens
     else:
-        body["prompt"] = prompt
+        body["prompt"] = " ".join(prompt) if isinstance(prompt, tuple) else prompt
         body["max_tokens"] = output_tokens
-    body |= {"temperature": 0, "stream": True, "stream_options": {"include_usage": True}, "ignore_eos": True}
+    body |= {"temperature": temperature, "stream": True, "stream_options": {"include_usage": True}, "ignore_eos": True}
     if with_ids:
         body["return_token_ids"] = True
     return json.dumps(body, separators=(",", ":")).encode()

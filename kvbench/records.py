@@ -8,6 +8,7 @@ All `*_ns` are wall-clock nanoseconds anchored to the monotonic clock, all `*_s`
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -21,7 +22,10 @@ Bound = Literal["exact", "upper"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call, ready to be sent: `body` is the JSON exactly as it goes on the wire."""
+    """One call, ready to be sent: `body` is the JSON exactly as it goes on the wire.
+
+    In an open loop it is due `due_s` after the load begins.
+    """
 
     request_id: str
     prompt_id: str
@@ -30,6 +34,16 @@ class Request:
     body: bytes
     conversation_id: str | None = None
     turn: int = 0
+    due_s: float | None = None
+
+
+Conversation = Generator["Request", "Response | None", None]
+"""Gives the request of each turn, and is sent the answer to it before the next."""
+
+
+def alone(request: Request) -> Conversation:
+    """Return the conversation of one request."""
+    yield request
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ class RunRecord:
 def make_run(lane: Lane, treatment: Treatment, folder: RunFolder, result: ResultFolder) -> RunRecord:
     """Make one run on a server that is up."""
     started = datetime.now(UTC)
-    blocks = blocks_of(lane.scenario, lane.endpoint)
+    blocks = blocks_of(lane.scenario, lane.spec.treatment, lane.endpoint)
     bench = cache.Bench(lane.endpoint, lane.send, blocks)
     lane.watch.step("warmup")
     warm_up(lane)
@@ -132,12 +132,12 @@ def load_window_s(responses: list[Response]) -> float:
     return (max(ended) - min(sent)) / 1e9 if sent and ended else 0.0
 
 
-def blocks_of(scenario: Scenario, endpoint: Endpoint) -> Blocks:
+def blocks_of(scenario: Scenario, treatment: str, endpoint: Endpoint) -> Blocks:
     """Read the block arithmetic from what the server or the scenario tells, else from vLLM's configuration metric."""
     tokens = endpoint.info.get("block_tokens") or endpoint.scrape().block_tokens or _DEFAULT_BLOCK_TOKENS
     external = scenario.server.external
     per_token = (external.kv_bytes_per_token if external else None) or endpoint.info.get("kv_bytes_per_token")
-    return Blocks(int(tokens), float(per_token) if per_token else None, scenario.warm_path_tier)
+    return Blocks(int(tokens), float(per_token) if per_token else None, scenario.path_tier_of(treatment))
 
 
 def read_manifest(result: ResultFolder) -> Manifest | None:
@@ -181,9 +181,8 @@ def measure(lane: Lane, bench: cache.Bench) -> list[tuple[Draw, Served]]:
     """Send the run's draws; each alone between two scrapes, or all in one closed loop."""
     if lane.sends_one_by_one:
         return [(draw, bench.serve(draw, "measure")) for draw in lane.draws]
-    requests = (lane.request(draw, "measure") for draw in lane.draws)
-    responses = lane.measure(requests, lane.scenario.load.concurrency)
-    return [(draw, Served(one, _NO_COUNTERS)) for draw, one in zip(lane.draws, responses, strict=True)]
+    responses = lane.measure()
+    return [(draw, Served(responses[draw.request_id], _NO_COUNTERS)) for draw in lane.draws]
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from kvbench import shapes, units
+from kvbench import units
+from kvbench.contradictions import Contradiction, contradictions
 
 Count = Annotated[int, BeforeValidator(units.parse_count), Field(gt=0)]
 Size = Annotated[int, BeforeValidator(units.parse_size), Field(ge=0)]
 Duration = Annotated[float, BeforeValidator(units.parse_duration), Field(gt=0)]
 CacheTier = Literal["g1", "g2", "g3", "g4"]
 DrawKind = Literal["with_replacement", "without_replacement", "zipf", "round_robin"]
-_BLOCK_TOKENS = 16  # of the emulator
-_CANARIES = 4  # with the warmup prompt
 
 
 class Strict(BaseModel):
@@ -173,8 +172,23 @@ class Tiers(Strict):
         return next(iter(self.directories.values()), None)
 
 
+class Turns(Strict):
+    """Each prompt begins a conversation: so many turns, the history sent again with every turn.
+
+    A turn after the first adds `new_tokens` of the user's. `recorded` history replays fixed answers, so that every
+    treatment sees the same tokens; `live` appends the server's own.
+    """
+
+    count: Annotated[int, Field(gt=1)]
+    new_tokens: Count
+    history: Literal["recorded", "live"] = "recorded"
+
+
 class Prompts(Strict):
-    """What is sent: `per_length` prompts of each length, of exactly so many tokens."""
+    """What is sent: `per_length` prompts of each length, of exactly so many tokens.
+
+    With `turns` these are the first turns of as many conversations.
+    """
 
     lengths: Annotated[tuple[Count, ...], Field(min_length=1)]
     per_length: Annotated[int, Field(gt=0)] = 1
@@ -182,6 +196,20 @@ class Prompts(Strict):
     seed: int = 1
     form: Literal["text", "token_ids"] = "text"
     tokenizer: Path | None = None
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    turns: Turns | None = None
+
+    @property
+    def isl_by_turn(self) -> dict[int, tuple[int, ...]]:
+        """The prompt tokens of every turn, by the length of the first."""
+        more = self.turns.new_tokens + self.output_tokens if self.turns is not None else 0
+        count = self.turns.count if self.turns is not None else 1
+        return {length: tuple(length + turn * more for turn in range(count)) for length in self.lengths}
+
+    @property
+    def longest(self) -> int:
+        """The longest prompt of any turn, in tokens."""
+        return max(turns[-1] for turns in self.isl_by_turn.values())
 
     @field_validator("lengths")
     @classmethod
@@ -216,9 +244,16 @@ class Warm(Strict):
 
 
 class Treatment(Strict):
-    """One combination of factors; the cache state in which its requests are measured."""
+    """One combination of factors; the cache state in which its requests are measured.
+
+    `tiers` and `concurrency` stand in for the scenario's own; `against` names the treatment that this one is compared
+    with, where that is not the scenario's baseline.
+    """
 
     cache: Literal["off", "cold"] | Warm
+    tiers: Tiers | None = None
+    concurrency: Annotated[int, Field(gt=0)] | None = None
+    against: str | None = None
 
     @field_validator("cache", mode="before")
     @classmethod
@@ -264,121 +299,34 @@ class Scenario(Strict):
         content = json.dumps(self.model_dump(mode="json"), sort_keys=True) + (profile or "")
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
+    def tiers_of(self, treatment: str) -> Tiers:
+        """Return the tiers that a treatment runs with."""
+        return self.treatments[treatment].tiers or self.tiers
+
+    def concurrency_of(self, treatment: str) -> int:
+        """Return how many requests a treatment has out at once."""
+        return self.treatments[treatment].concurrency or self.load.concurrency
+
+    def baseline_of(self, treatment: str) -> str | None:
+        """Return the treatment that this one is compared with."""
+        return self.treatments[treatment].against or self.baseline
+
     @property
-    def warm_path_tier(self) -> CacheTier | None:
-        """The directory tier that this scenario fills, None where there is none."""
+    def directories(self) -> dict[CacheTier, PathTier]:
+        """Every directory tier of any treatment, by name."""
+        found: dict[CacheTier, PathTier] = {}
+        for name in self.treatments:
+            found |= self.tiers_of(name).directories
+        return found
+
+    def path_tier_of(self, treatment: str) -> CacheTier | None:
+        """Return the directory tier that a treatment fills, None where there is none."""
         external = self.server.external
         elsewhere: CacheTier | None = "g4" if external is not None and external.tier_path is not None else None
-        return next(iter(self.tiers.directories), elsewhere)
+        return next(iter(self.tiers_of(treatment).directories), elsewhere)
 
     @model_validator(mode="after")
     def _make_sense_together(self) -> Scenario:
-        for where, problem in _contradictions(self):
+        for where, problem in contradictions(self):
             raise Contradiction(problem, where)
         return self
-
-
-class Contradiction(ValueError):  # noqa: N818 - never seen by a user; `where` is the path of the key to blame
-    """Two values of a scenario that cannot both be meant."""
-
-    def __init__(self, message: str, where: tuple[str | int, ...]) -> None:
-        """Keep the key's path beside the sentence."""
-        super().__init__(message)
-        self.where = where
-
-
-def _contradictions(scenario: Scenario) -> list[tuple[tuple[str | int, ...], str]]:
-    """List what single fields cannot see, each with the key to blame."""
-    found: list[tuple[tuple[str | int, ...], str]] = []
-    if scenario.baseline is not None and scenario.baseline not in scenario.treatments:
-        found.append((("baseline",), f"baseline {scenario.baseline} is not one of the treatments"))
-    for name, treatment in scenario.treatments.items():
-        tier = treatment.warm_tier
-        if tier is not None and not _has_tier(scenario, tier):
-            found.append(
-                (("treatments", name), f"warm: {tier} asks for a tier that `tiers` does not give any capacity")
-            )
-    off = [name for name, treatment in scenario.treatments.items() if treatment.cache == "off"]
-    if scenario.check_answers and not off:
-        found.append((("check_answers",), "answers are compared with those of a treatment with cache: off; add one"))
-    if scenario.check_answers and any(treatment.cache == "cold" for treatment in scenario.treatments.values()):
-        problem = "cold runs have texts of their own, so their answers cannot be compared with recomputed ones"
-        found.append((("check_answers",), problem))
-    if scenario.check_answers and scenario.server.external is not None:
-        problem = "on a server that cannot be switched off, recomputed and warm requests have other texts"
-        found.append((("check_answers",), problem))
-    found += _load_contradictions(scenario)
-    if scenario.load.api == "chat" and scenario.prompts.form == "token_ids":
-        found.append((("prompts", "form"), "token_ids can only be sent with load.api: completions"))
-    if scenario.load.api == "chat" and scenario.prompts.tokenizer is not None:
-        found.append((("prompts", "tokenizer"), "a local tokenizer knows no chat template: use load.api: completions"))
-    if scenario.server.emulator is not None:
-        found += _emulator_contradictions(scenario, scenario.server.emulator)
-    return found
-
-
-def _load_contradictions(scenario: Scenario) -> list[tuple[tuple[str | int, ...], str]]:
-    load, prompts = scenario.load, len(scenario.prompts.lengths) * scenario.prompts.per_length
-    found: list[tuple[tuple[str | int, ...], str]] = []
-    if (load.requests is None) != (load.draw is None):
-        missing = "draw" if load.draw is None else "requests"
-        found.append((("load",), f"a drawn list needs both load.requests and load.draw; load.{missing} is missing"))
-    if load.draw == "without_replacement" and load.requests is not None and load.requests > prompts:
-        problem = f"{load.requests} requests cannot be drawn without replacement from {prompts} prompts"
-        found.append((("load", "requests"), problem))
-    if load.request_rate is not None and load.driver == "aiperf":
-        found.append((("load", "request_rate"), "an open loop is driven by the native driver only"))
-    return found
-
-
-def _has_tier(scenario: Scenario, tier: CacheTier) -> bool:
-    if scenario.server.external is not None:
-        return True  # its operator knows; the proof will tell
-    return bool(getattr(scenario.tiers, tier))
-
-
-def _emulator_contradictions(scenario: Scenario, emulator: EmulatorSpec) -> list[tuple[tuple[str | int, ...], str]]:
-    found: list[tuple[tuple[str | int, ...], str]] = []
-    try:
-        shape = shapes.shape_of(emulator.model)
-    except KeyError as unknown:
-        return [(("server", "emulator", "profile"), str(unknown.args[0]))]
-    if shape.kv_bytes_per_token % emulator.scale.bytes:
-        problem = f"{emulator.scale.bytes} does not divide the model's {shape.kv_bytes_per_token:,} KV bytes per token"
-        found.append((("server", "emulator", "scale"), problem))
-    limit = shape.max_context - scenario.prompts.output_tokens
-    for index, length in enumerate(scenario.prompts.lengths):
-        if length > limit:
-            problem = f"a prompt of {length:,} tokens does not fit the model's context of {shape.max_context:,}"
-            found.append((("prompts", "lengths", index), problem))
-    if scenario.tiers.g2 or scenario.tiers.g3 is not None:
-        key = "g2" if scenario.tiers.g2 else "g3"
-        found.append((("tiers", key), f"the emulator has no {key} yet; leave it out and use g1 and g4"))
-    per_token = shape.kv_bytes_per_token / emulator.scale.bytes
-    longest = round(max(scenario.prompts.lengths) * per_token)
-    if scenario.tiers.g4 is not None and scenario.tiers.g4.capacity < longest:
-        have, need = units.format_size(scenario.tiers.g4.capacity), units.format_size(longest)
-        found.append((("tiers", "g4", "capacity"), f"capacity {have} is below one prompt, which takes {need}"))
-    found += _tier_contradictions(scenario, per_token)
-    return found
-
-
-def _tier_contradictions(scenario: Scenario, per_token: float) -> list[tuple[tuple[str | int, ...], str]]:
-    """List what keeps a tier from ever being warm: too small for all prompts, or prompts below one block."""
-    warm = {treatment.warm_tier for treatment in scenario.treatments.values()} - {None}
-    found: list[tuple[tuple[str | int, ...], str]] = []
-    if warm and min(scenario.prompts.lengths) <= _BLOCK_TOKENS:
-        problem = f"a prompt of at most {_BLOCK_TOKENS} tokens has no block that a cache could hold"
-        found.append((("prompts", "lengths"), problem))
-    need = round(
-        (sum(scenario.prompts.lengths) * scenario.prompts.per_length + _CANARIES * min(scenario.prompts.lengths))
-        * per_token
-    )
-    for name in sorted(tier for tier in warm if tier):
-        tier = getattr(scenario.tiers, name)
-        capacity = tier.capacity if isinstance(tier, PathTier) else tier or 0
-        if 0 < capacity < need:
-            have, want = units.format_size(capacity), units.format_size(need)
-            problem = f"{name} cannot be warm: its capacity of {have} is below the {want} of all prompts and canaries"
-            found.append((("tiers", name), problem))
-    return found

@@ -36,13 +36,13 @@ class Testbed:
     """What stands ready for the runs of one scenario, and is torn down when `stand_up` ends.
 
     `attached` is the server that somebody else runs, if any; `kept` holds servers that take long to start and therefore
-    serve all runs that need one like them: one with its cache on, one with it off.
+    serve all runs that need one like them: one with its cache off, and one for each set of tiers.
     """
 
     scenario: Scenario
     attached: Endpoint | None
     stack: contextlib.ExitStack
-    kept: dict[bool, Endpoint] = field(default_factory=dict)
+    kept: dict[str, Endpoint] = field(default_factory=dict)
     held: list[Path] = field(default_factory=list)
 
     @contextlib.contextmanager
@@ -55,7 +55,7 @@ class Testbed:
         What the server and AIPerf write goes into the run's `folder`.
         """
         with contextlib.ExitStack() as stack:
-            endpoint = self.attached or self._start(stack, folder / "logs", cache_on=treatment.cache != "off")
+            endpoint = self.attached or self._start(stack, folder / "logs", treatment)
             target = Target(endpoint.url, self.scenario.load.api, endpoint.api_key, endpoint.ca_file)
             try:
                 native = stack.enter_context(NativeDriver(target, timeout_s=self.scenario.load.timeout))
@@ -87,21 +87,22 @@ class Testbed:
             found.append("what the tier holds cannot be seen: server.external.tier_path is not given")
         return found
 
-    def _start(self, stack: contextlib.ExitStack, logs: Path, *, cache_on: bool) -> Endpoint:
+    def _start(self, stack: contextlib.ExitStack, logs: Path, treatment: Treatment) -> Endpoint:
         """Start a fresh emulator for this run alone, or the one vLLM of its kind."""
-        server, tiers = self.scenario.server, self.scenario.tiers
-        if not self.held:
-            for tier in tiers.directories.values():
+        server, tiers, cache_on = self.scenario.server, treatment.tiers or self.scenario.tiers, treatment.cache != "off"
+        for tier in tiers.directories.values():
+            if tier.path not in self.held:
                 self.held.append(tier.path)
                 self.stack.enter_context(store.locked(tier.path, "the tier"))
         if server.emulator is not None:
             log = logs / "emulator.log"
             return stack.enter_context(emulator.serve(server.emulator, tiers, log, cache_on=cache_on))
         assert server.vllm is not None  # noqa: S101 - a scenario has exactly one server
-        if cache_on not in self.kept:
+        kind = f"{cache_on} {tiers.model_dump_json() if cache_on else ''}"
+        if kind not in self.kept:
             serving = vllm.serve(server.vllm, tiers, logs / "vllm.log", cache_on=cache_on)
-            self.kept[cache_on] = self.stack.enter_context(serving)
-        return self.kept[cache_on]
+            self.kept[kind] = self.stack.enter_context(serving)
+        return self.kept[kind]
 
 
 @contextlib.contextmanager
@@ -119,7 +120,7 @@ def stand_up(scenario: Scenario) -> Iterator[Testbed]:
         from kvbench.load import aiperf  # noqa: PLC0415
 
         aiperf.find()
-    for name, tier in scenario.tiers.directories.items() if scenario.server.external is None else ():
+    for name, tier in scenario.directories.items() if scenario.server.external is None else ():
         _check_tier_path(name, tier.path)
         _check_free_space(name, tier.path, scenario)
     if scenario.server.vllm is not None:

@@ -61,7 +61,6 @@ FAULTS = [
     ("capacity: 20GB", "capacity: 20MB", 4, "g4 cannot be warm: its capacity", ""),
     ("bytes: 512", "bytes: 7", 3, "does not divide the model's 73,728", ""),
     ("[10k, 130k]", "[16]", 6, "no block that a cache could hold", ""),
-    ("g1: 0", "g2: 1GB", 4, "the emulator has no g2 yet", ""),
     ("gpt-oss-120b_rtx-pro-6000", "gpt-9_abacus", 3, "known are", ""),
     ("concurrency: 1", "concurrency: 0", 8, "load.concurrency", ""),
     ("concurrency: 1", "driver: locust", 8, "load.driver", ""),

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kvbench.records import Request, Response
+from kvbench.records import Conversation, Request, Response
 from kvbench.scenario import Scenario
 from kvbench.servers import tier_directory
 from kvbench.servers.endpoint import Counters
@@ -185,6 +185,20 @@ class FakeDriver:
             fields = {name: getattr(seen, name) for name in Response.__dataclass_fields__ if name != "request_id"}
             done.append(self.fails.get(request.prompt_id) or Response(request_id=request.request_id, **fields))
             on_response(done[-1])
+        return done
+
+    def converse(
+        self, conversations: Iterable[Conversation], concurrency: int, on_response: Callable[[Response], None]
+    ) -> list[Response]:
+        done: list[Response] = []
+        for conversation in conversations:
+            request: Request | None = next(conversation)
+            while request is not None:
+                done += self.drive([request], concurrency, on_response)
+                try:
+                    request = conversation.send(done[-1]) if done[-1].status == "ok" else None
+                except StopIteration:
+                    request = None
         return done
 
     def health(self) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from ruamel.yaml import YAML
 from kvbench.errors import DriverError
 from kvbench.load.aiperf_export import missing, read_raw, translate
 from kvbench.load.process_cpu import CpuWatch
+from kvbench.records import alone
 from kvbench.servers.process import last_line, running
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from kvbench.load.target import Target
-    from kvbench.records import Request, Response
+    from kvbench.records import Conversation, Request, Response
 
 _KEY_VARIABLE = "KVBENCH_AIPERF_API_KEY"
 _START_BOUND_S = 180.0
@@ -114,19 +115,26 @@ class AiperfDriver:
             DriverError: AIPerf did not start, or sent something else than it was given.
 
         """
-        asked = list(requests)
+        return self.converse(map(alone, requests), concurrency, on_response)
+
+    def converse(
+        self, conversations: Iterable[Conversation], concurrency: int, on_response: Callable[[Response], None]
+    ) -> list[Response]:
+        """Hold conversations whose turns are known beforehand: AIPerf gets each as one session of several requests."""
+        sessions = [_all_turns(conversation) for conversation in conversations]
+        asked = [request for session in sessions for request in session]
         if not asked:
             return []
         started_ns = time.time_ns()
         with tempfile.TemporaryDirectory(prefix="kvbench-") as scratch:
             _write_tokenizer(Path(scratch))
-            self._write_input(Path(scratch), asked, concurrency)
+            self._write_input(Path(scratch), sessions, concurrency)
             watch = CpuWatch()
             try:
                 code = self._run(Path(scratch), watch, self._bound_s(len(asked), concurrency))
             finally:
                 self._hide_key()
-                responses = self._collect(asked, started_ns)
+                responses = self._collect(sessions, started_ns)
                 for response in responses:
                     on_response(response)
         if self._counts["missing"] == len(asked):
@@ -165,15 +173,21 @@ class AiperfDriver:
         """Return when AIPerf must have ended even if every request of every slot timed out."""
         return _START_BOUND_S + (math.ceil(count / concurrency) + 1) * (self._timeout_s + 1)
 
-    def _write_input(self, scratch: Path, asked: list[Request], concurrency: int) -> None:
+    def _write_input(self, scratch: Path, sessions: list[list[Request]], concurrency: int) -> None:
         """Write the requests and the configuration; the requests are in AIPerf's raw export again, so they go."""
-        first = json.loads(asked[0].body)
-        warmup = [(f"{_WARMUP}-{number:03d}", one_token_body(first)) for number in range(concurrency)]
-        bodies = [*warmup, *((request.request_id, json.loads(request.body)) for request in asked)]
-        sessions = {"data": [{"session_id": name, "payloads": [body]} for name, body in bodies]}
-        (scratch / "inputs.json").write_text(json.dumps(sessions, separators=(",", ":")))
+        first = json.loads(sessions[0][0].body)
+        given = [
+            {"session_id": f"{_WARMUP}-{number:03d}", "payloads": [one_token_body(first)]}
+            for number in range(concurrency)
+        ]
+        given += [
+            {"session_id": session[0].request_id, "payloads": [json.loads(request.body) for request in session]}
+            for session in sessions
+        ]
+        (scratch / "inputs.json").write_text(json.dumps({"data": given}, separators=(",", ":")))
         self._folder.mkdir(parents=True, exist_ok=True)
-        config = self._configuration(str(first["model"]), len(asked), concurrency)
+        count = sum(map(len, sessions))
+        config = self._configuration(str(first["model"]), count, concurrency)
         config["benchmark"]["dataset"]["path"] = str(scratch / "inputs.json")
         with (self._folder / "aiperf.yaml").open("w") as file:
             YAML().dump(config, file)
@@ -210,25 +224,28 @@ class AiperfDriver:
             },
         }
 
-    def _collect(self, asked: list[Request], started_ns: int) -> list[Response]:
+    def _collect(self, sessions: list[list[Request]], started_ns: int) -> list[Response]:
         """Return a response for each request that was asked for, whatever AIPerf says of it."""
-        wanted = {request.request_id: request for request in asked}
-        seen: dict[str, Response] = {}
+        wanted = {
+            (session[0].request_id, turn): request for session in sessions for turn, request in enumerate(session)
+        }
+        seen: dict[tuple[str, int], Response] = {}
         own: list[Response] = []
         numbers: dict[str, int] = {}
         for record in read_raw(self._folder):
-            name = record["metadata"]["conversation_id"]
-            if name in wanted:
-                seen[name] = translate(record, name, wanted[name])
-                numbers[name] = int(record["metadata"]["session_num"])
+            told = record["metadata"]
+            place = (str(told["conversation_id"]), int(told.get("turn_index") or 0))
+            if place in wanted:
+                seen[place] = translate(record, wanted[place].request_id, wanted[place])
+                numbers.setdefault(place[0], int(told["session_num"]))
             else:
-                own.append(translate(record, name))
+                own.append(translate(record, place[0]))
         self.own_requests = tuple(own)
         in_order = sorted(numbers, key=numbers.__getitem__)
-        expected = [name for name in wanted if name in numbers]
+        expected = [session[0].request_id for session in sessions if session[0].request_id in numbers]
         self._counts["out_of_order"] += sum(one != other for one, other in zip(in_order, expected, strict=True))
         self._counts["missing"] += len(wanted) - len(seen)
-        return [seen.get(name) or missing(request, started_ns) for name, request in wanted.items()]
+        return [seen.get(place) or missing(request, started_ns) for place, request in wanted.items()]
 
     def _take_health(self, responses: list[Response], watch: CpuWatch, started_ns: int) -> None:
         """Add what the client used while the requests were out."""
@@ -251,6 +268,15 @@ class AiperfDriver:
         for path in self._folder.rglob("*") if key else ():
             if path.is_file() and key in (content := path.read_bytes()):
                 path.write_bytes(content.replace(key, b"***"))
+
+
+def _all_turns(conversation: Conversation) -> list[Request]:
+    """Return the requests of a conversation that does not depend on its answers."""
+    turns = [next(conversation)]
+    with contextlib.suppress(StopIteration):
+        while True:
+            turns.append(conversation.send(None))
+    return turns
 
 
 def one_token_body(body: dict[str, Any]) -> dict[str, Any]:

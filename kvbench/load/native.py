@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import errno
+import itertools
 import os
 import socket
 import time
@@ -25,14 +26,14 @@ from kvbench.load.answer import Answer
 from kvbench.load.connection import Connection, connect
 from kvbench.load.link import ReceiverLink, stamp_reads
 from kvbench.load.tls import Tls, TlsError
-from kvbench.records import Response
+from kvbench.records import Response, alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
     from kvbench.load.target import Address, Target
-    from kvbench.records import Request
+    from kvbench.records import Conversation, Request
 
 
 class NativeDriver:
@@ -89,37 +90,54 @@ class NativeDriver:
         """Send the requests in their order, at most `concurrency` at a time; return the responses in that order.
 
         Closed loop: a request starts when a slot is free, and is scheduled for that moment: the last byte of the answer
-        before it, or the start of this call. The iterable is drawn from only then. Each response goes to `on_response`
-        as soon as it ended. On Ctrl-C the requests that are out end as `cancelled`, go to `on_response` too, and
+        before it, or the start of this call. Open loop: a request is scheduled for the moment at which it is due, and
+        starts then or when a slot is free. The iterable is drawn from only then. Each response goes to `on_response` as
+        soon as it ended. On Ctrl-C the requests that are out end as `cancelled`, go to `on_response` too, and
         KeyboardInterrupt is raised; the same where `on_response` raises.
 
         Raises:
             DriverError: the receiver died, no more files can be opened, or `concurrency` is below one.
 
         """
+        return self.converse(map(alone, requests), concurrency, on_response)
+
+    def converse(
+        self, conversations: Iterable[Conversation], concurrency: int, on_response: Callable[[Response], None]
+    ) -> list[Response]:
+        """Hold the conversations, at most `concurrency` at a time, each turn by turn; like `drive` in all else.
+
+        A conversation ends with the first request that fails. Responses come in the order in which they were asked for.
+        """
         if concurrency < 1:
             raise DriverError(f"a concurrency of {concurrency} sends nothing", "give a concurrency of at least 1")
-        return self._runner.run(self._drive(iter(requests), concurrency, on_response))
+        return self._runner.run(self._converse(iter(conversations), concurrency, on_response))
 
-    async def _drive(
-        self, requests: Iterator[Request], concurrency: int, on_response: Callable[[Response], None]
+    async def _converse(
+        self, conversations: Iterator[Conversation], concurrency: int, on_response: Callable[[Response], None]
     ) -> list[Response]:
         self._link.attach(asyncio.get_running_loop())
         responses: dict[int, Response] = {}
-        numbered = enumerate(requests)
+        numbers = itertools.count()
         start_ns = time.time_ns()
+
+        async def ask(request: Request, free_ns: int) -> tuple[Response, int]:
+            number = next(numbers)
+            exchange = Exchange(request, await _scheduled(request, start_ns, free_ns))
+            try:
+                await self._perform(exchange)
+            finally:
+                if exchange.is_over:
+                    responses[number] = self._respond(exchange)
+                    on_response(responses[number])
+            return responses[number], exchange.answer.complete_ns or time.time_ns()
 
         async def run_slot() -> None:
             free_ns = start_ns
-            for number, request in numbered:
-                exchange = Exchange(request, free_ns)
-                try:
-                    await self._perform(exchange)
-                finally:
-                    if exchange.is_over:
-                        responses[number] = self._respond(exchange)
-                        on_response(responses[number])
-                free_ns = exchange.answer.complete_ns or time.time_ns()
+            for conversation in conversations:
+                response, request = None, next(conversation, None)
+                while request is not None:
+                    response, free_ns = await ask(request, free_ns)
+                    request = _next_turn(conversation, response)
 
         slots = [asyncio.create_task(run_slot()) for _ in range(concurrency)]
         try:
@@ -235,6 +253,24 @@ class NativeDriver:
             "clock_step_s": (time.time_ns() - self._started_ns - wall_ns) / 1e9,
             **self._counts,
         }
+
+
+async def _scheduled(request: Request, start_ns: int, free_ns: int) -> int:
+    """Return the moment that a request is scheduled for; in an open loop wait for it."""
+    if request.due_s is None:
+        return free_ns
+    due_ns = start_ns + round(request.due_s * 1e9)
+    await asyncio.sleep(max(0, due_ns - time.time_ns()) / 1e9)
+    return due_ns
+
+
+def _next_turn(conversation: Conversation, response: Response) -> Request | None:
+    if response.status != "ok":
+        return None
+    try:
+        return conversation.send(response)
+    except StopIteration:
+        return None
 
 
 class Exchange:

@@ -1,0 +1,155 @@
+"""What single fields of a scenario cannot see: two values that cannot both be meant, each with the key to blame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvbench import shapes, units
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kvbench.scenario import CacheTier, EmulatorSpec, Scenario, Tiers
+
+Found = tuple[tuple[str | int, ...], str]
+_BLOCK_TOKENS = 16  # of the emulator
+_CANARIES = 4  # with the warmup prompt
+
+
+class Contradiction(ValueError):  # noqa: N818 - never seen by a user; `where` is the path of the key to blame
+    """Two values of a scenario that cannot both be meant."""
+
+    def __init__(self, message: str, where: tuple[str | int, ...]) -> None:
+        """Keep the key's path beside the sentence."""
+        super().__init__(message)
+        self.where = where
+
+
+def contradictions(scenario: Scenario) -> Iterator[Found]:
+    """Give each contradiction: the path of the key to blame, and what is wrong."""
+    yield from _treatments(scenario)
+    if scenario.check_answers:
+        yield from _answers(scenario)
+    yield from _load(scenario)
+    if scenario.prompts.turns is not None:
+        yield from _conversations(scenario)
+    if scenario.server.emulator is not None:
+        yield from _emulator(scenario, scenario.server.emulator)
+
+
+def _treatments(scenario: Scenario) -> Iterator[Found]:
+    if scenario.baseline is not None and scenario.baseline not in scenario.treatments:
+        yield ("baseline",), f"baseline {scenario.baseline} is not one of the treatments"
+    for name, treatment in scenario.treatments.items():
+        tier, where = treatment.warm_tier, ("treatments", name)
+        if treatment.against is not None and treatment.against not in scenario.treatments:
+            yield where, f"against: {treatment.against} is not one of the treatments"
+        if treatment.tiers is not None and scenario.server.external is not None:
+            yield where, "the tiers of a server that somebody else runs cannot be changed for a treatment"
+        if tier is not None and scenario.server.external is None and not getattr(scenario.tiers_of(name), tier):
+            yield where, f"warm: {tier} asks for a tier that `tiers` does not give any capacity"
+
+
+def _answers(scenario: Scenario) -> Iterator[Found]:
+    caches = {name: treatment.cache for name, treatment in scenario.treatments.items()}
+    if "off" not in caches.values():
+        yield ("check_answers",), "answers are compared with those of a treatment with cache: off; add one"
+    if "cold" in caches.values():
+        problem = "cold runs have texts of their own, so their answers cannot be compared with recomputed ones"
+        yield ("check_answers",), problem
+    if scenario.server.external is not None:
+        problem = "on a server that cannot be switched off, recomputed and warm requests have other texts"
+        yield ("check_answers",), problem
+
+
+def _load(scenario: Scenario) -> Iterator[Found]:
+    load, prompts = scenario.load, len(scenario.prompts.lengths) * scenario.prompts.per_length
+    if (load.requests is None) != (load.draw is None):
+        missing = "draw" if load.draw is None else "requests"
+        yield ("load",), f"a drawn list needs both load.requests and load.draw; load.{missing} is missing"
+    if load.draw == "without_replacement" and load.requests is not None and load.requests > prompts:
+        problem = f"{load.requests} requests cannot be drawn without replacement from {prompts} prompts"
+        yield ("load", "requests"), problem
+    if load.request_rate is not None and load.driver == "aiperf":
+        yield ("load", "request_rate"), "an open loop is driven by the native driver only"
+    if load.api == "chat" and scenario.prompts.form == "token_ids":
+        yield ("prompts", "form"), "token_ids can only be sent with load.api: completions"
+    if load.api == "chat" and scenario.prompts.tokenizer is not None:
+        yield ("prompts", "tokenizer"), "a local tokenizer knows no chat template: use load.api: completions"
+
+
+def _conversations(scenario: Scenario) -> Iterator[Found]:
+    load = scenario.load
+    if load.draw is not None:
+        yield ("load", "draw"), "conversations are sent once each: leave out load.draw and load.requests"
+    if load.request_rate is not None:
+        yield ("load", "request_rate"), "a turn follows the answer to the one before it: leave out load.request_rate"
+    if scenario.prompts.form == "token_ids":
+        yield ("prompts", "form"), "the history of a conversation is text: use prompts.form: text"
+    if scenario.prompts.turns is not None and scenario.prompts.turns.history == "live" and load.driver == "aiperf":
+        problem = "AIPerf gets whole conversations beforehand: use history: recorded, or load.driver: native"
+        yield ("prompts", "turns"), problem
+    for name, treatment in scenario.treatments.items():
+        if treatment.warm_tier is not None:
+            problem = "conversations fill their tiers themselves: use cache: off or cold with prompts.turns"
+            yield ("treatments", name), problem
+
+
+def _emulator(scenario: Scenario, emulator: EmulatorSpec) -> Iterator[Found]:
+    try:
+        shape = shapes.shape_of(emulator.model)
+    except KeyError as unknown:
+        yield ("server", "emulator", "profile"), str(unknown.args[0])
+        return
+    if shape.kv_bytes_per_token % emulator.scale.bytes:
+        problem = f"{emulator.scale.bytes} does not divide the model's {shape.kv_bytes_per_token:,} KV bytes per token"
+        yield ("server", "emulator", "scale"), problem
+    limit = shape.max_context - scenario.prompts.output_tokens
+    for index, length in enumerate(scenario.prompts.lengths):
+        last = scenario.prompts.isl_by_turn[length][-1]
+        if last > limit:
+            turn = " in its last turn" if last > length else ""
+            problem = f"a prompt of {last:,} tokens{turn} does not fit the model's context of {shape.max_context:,}"
+            yield ("prompts", "lengths", index), problem
+    yield from _tiers(scenario, shape.kv_bytes_per_token / emulator.scale.bytes)
+
+
+def _tiers(scenario: Scenario, per_token: float) -> Iterator[Found]:
+    """Give what keeps a tier from ever serving: too small for a prompt, or for all; prompts below one block."""
+    prompts = scenario.prompts
+    warm = [name for name, treatment in scenario.treatments.items() if treatment.warm_tier is not None]
+    if warm and min(prompts.lengths) <= _BLOCK_TOKENS:
+        problem = f"a prompt of at most {_BLOCK_TOKENS} tokens has no block that a cache could hold"
+        yield ("prompts", "lengths"), problem
+    longest = round(prompts.longest * per_token)
+    for where, tiers in _tier_sets(scenario):
+        for name, tier in tiers.directories.items():
+            if tier.capacity < longest:
+                have, need = units.format_size(tier.capacity), units.format_size(longest)
+                yield (*where, name, "capacity"), f"capacity {have} is below one prompt, which takes {need}"
+    tokens = sum(prompts.lengths) * prompts.per_length + _CANARIES * min(prompts.lengths)
+    need_bytes = round(tokens * per_token)
+    for treatment in warm:
+        tier_name = scenario.treatments[treatment].warm_tier
+        tiers = scenario.tiers_of(treatment)
+        capacity = _capacity(tiers, tier_name) if tier_name is not None else 0
+        if 0 < capacity < need_bytes:
+            have, want = units.format_size(capacity), units.format_size(need_bytes)
+            where = ("tiers",) if scenario.treatments[treatment].tiers is None else ("treatments", treatment, "tiers")
+            problem = (
+                f"{tier_name} cannot be warm: its capacity of {have} is below the {want} of all prompts and canaries"
+            )
+            yield (*where, str(tier_name)), problem
+
+
+def _tier_sets(scenario: Scenario) -> Iterator[tuple[tuple[str, ...], Tiers]]:
+    """Give the scenario's own tiers and each treatment's, with the path of their key."""
+    yield ("tiers",), scenario.tiers
+    for name, treatment in scenario.treatments.items():
+        if treatment.tiers is not None:
+            yield ("treatments", name, "tiers"), treatment.tiers
+
+
+def _capacity(tiers: Tiers, name: CacheTier) -> int:
+    tier = getattr(tiers, name)
+    return tier if isinstance(tier, int) else tier.capacity if tier is not None else 0
