@@ -1,14 +1,16 @@
-"""Published figures as data: each with the document and the section that it came from."""
+"""Published documents as claims: each figure with the section that it came from; scenarios reproduce their curves."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ruamel.yaml import YAML
-
+from kvbench import claims_file
 from kvbench.errors import ResultError
+
+if TYPE_CHECKING:
+    from kvbench.claims_file import Document
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,8 @@ class PublishedCurve:
         """Return the figure in seconds and where it is from: `printed`, or `derived` by the fitted formula."""
         if tokens in self.printed:
             return self.printed[tokens], "printed"
-        fit = self.derived
-        value = fit.get("constant", 0.0) + fit.get("linear", 0.0) * tokens + fit.get("quadratic", 0.0) * tokens**2
-        return float(value), "derived"
+        constant, linear, quadratic = (float(self.derived.get(key, 0.0)) for key in ("constant", "linear", "quadratic"))
+        return constant + linear * tokens + quadratic * tokens**2, "derived"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,25 @@ class Publication:
     speed_up: dict[int, float]
 
 
+def names() -> list[str]:
+    """Return the names of all published documents that kvbench knows."""
+    entries = resources.files(__package__).iterdir()
+    return sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml"))
+
+
+def document(name: str) -> Document:
+    """Read a published document.
+
+    Raises:
+        ResultError: there is no such document; the message lists what there is.
+
+    """
+    known = names()
+    if name not in known:
+        raise ResultError(f"no published document {name}", f"Known are {', '.join(known)}.")
+    return claims_file.parse((resources.files(__package__) / f"{name}.yaml").read_text(), name)
+
+
 def load(reference: str) -> Publication:
     """Read `document/section`, for example `ibm-storage-scale/benchmark-1`.
 
@@ -46,17 +66,17 @@ def load(reference: str) -> Publication:
 
     """
     name, _, section = reference.partition("/")
-    folder = resources.files(__package__)
-    known = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-    if name not in known:
-        raise ResultError(f"no published document {name}", f"Known are {', '.join(known)}.")
-    document = YAML(typ="safe").load((folder / f"{name}.yaml").read_text())
-    if section not in document:
-        sections = [key for key, value in document.items() if isinstance(value, dict)]
-        raise ResultError(f"{name} has no section {section}", f"It has {', '.join(sections)}.")
-    content = document[section]
+    claims = document(name).claims
+    if section not in claims.curves:
+        has = f"It has {', '.join(claims.curves)}." if claims.curves else "It has no curve to reproduce."
+        raise ResultError(f"{name} has no section {section}", has)
+    content = claims.curves[section]
     curves = {
-        treatment: PublishedCurve(treatment, dict(figures["printed"]), dict(figures.get("derived", {})))
-        for treatment, figures in content["treatments"].items()
+        treatment: PublishedCurve(
+            treatment,
+            {at: float(text) for at, text in points.printed.items()},
+            {key: value if key == "formula" else float(value) for key, value in points.derived.items()},
+        )
+        for treatment, points in content.treatments.items()
     }
-    return Publication(document["title"], content["section"], curves, dict(content.get("speed_up", {})))
+    return Publication(claims.title, content.section, curves, content.speed_up)

@@ -1,0 +1,176 @@
+"""A result of our own as a claims document, so that it is held against the same rules as what others publish.
+
+A figure of a result has as many digits as it is shown with here, so its interval is narrow. A cell is a treatment at
+one prompt length, or a treatment with all its lengths, which is where durations and byte counts belong.
+"""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Any
+
+from kvbench import claims_file, store, summary
+from kvbench.claims import Claims, Condition, Experiment, Quantity, Source
+from kvbench.stats import needed_n
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from kvbench.claims import Statistic, What
+    from kvbench.claims_file import Document
+    from kvbench.records import Row
+
+_EXPERIMENT = "runs"
+_STATES = {"off": "off", "cold": "empty"}
+_PERCENTILES: dict[Statistic, int] = {"p90": 90, "p95": 95, "p99": 99}
+
+Rows = dict[str, list["Row"]]
+
+
+def read(result: Path) -> Document:
+    """Read a result folder as claims.
+
+    Raises:
+        ResultError: the folder is not a result, or no run of it is sealed.
+
+    """
+    summed = summary.summarise(result)
+    rows = {run["run_id"]: store.read_rows(result / "runs" / run["run_id"]) for run in summed["runs"]}
+    first = store.read_json(result / "runs" / summed["runs"][0]["run_id"] / "run.json")
+    return lay_out(summed, rows, (first["blocks"] or {}).get("kv_bytes_per_token"))
+
+
+def lay_out(summed: dict[str, Any], rows: Rows, kv_bytes_per_token: float | None) -> Document:
+    """Turn a summary and its rows into claims; invalid runs are left out, as everywhere."""
+    conditions: list[Condition] = []
+    quantities: list[Quantity] = []
+    if kv_bytes_per_token:
+        value = f"{kv_bytes_per_token:.0f}"
+        quantities.append(_quantity("token-bytes", "kv_bytes_per_token", value, "B", condition=None))
+    for name, treatment in summed["treatments"].items():
+        runs = [run for run in summed["runs"] if run["treatment"] == name and run["word"] != "invalid"]
+        measured = [[row for row in rows[run["run_id"]] if row.phase == "measure"] for run in runs]
+        if not runs or not any(measured):
+            continue
+        whole = _whole_condition(name, treatment, measured)
+        conditions.append(whole)
+        quantities += _whole_figures(whole, runs, measured)
+        good = [row for run in measured for row in run if row.status == "ok"]
+        lengths = [row["isl"] for row in summed["lengths"] if row["isl"] is not None]
+        if not lengths:
+            quantities += _length_figures(whole, good, latency=False)
+        for tokens in lengths:
+            own = [row for row in good if row.length == tokens]
+            cell = whole.model_copy(
+                update={"id": f"{name}-{tokens}", "prompt_tokens": tokens, "requests": len(own), "draw": None}
+            )
+            conditions.append(cell)
+            quantities += _length_figures(cell, own)
+    return claims_file.lay_out(_document(summed, conditions, quantities))
+
+
+def _document(summed: dict[str, Any], conditions: list[Condition], quantities: list[Quantity]) -> Claims:
+    experiment = Experiment(
+        id=_EXPERIMENT,
+        section=summed["result"],
+        concurrency=summed["concurrency"],
+        output_tokens=summed["output_tokens"],
+        repeats=summed["repeats"],
+        spread="smallest to largest value, and range over rounds",
+    )
+    return Claims(
+        schema_version=claims_file.SCHEMA_VERSION,
+        name=summed["scenario"],
+        title=summed["question"],
+        source=Source(publisher="kvbench", date=summed["result"]),
+        experiments=(experiment,),
+        conditions=tuple(conditions),
+        quantities=tuple(quantities),
+    )
+
+
+def _whole_condition(name: str, treatment: dict[str, Any], measured: list[list[Row]]) -> Condition:
+    """Make the condition of a treatment as a whole; counts are of one run, since each run starts from its state."""
+    state = str(treatment["cache_state"])
+    warm = state.startswith("warm(")
+    return Condition.model_validate(
+        {
+            "id": name,
+            "experiment": _EXPERIMENT,
+            "treatment": name,
+            "cache": "warm" if warm else _STATES.get(state, "on"),
+            "tiers": (state.removeprefix("warm(").removesuffix(")"),) if warm else (),
+            "requests": max(len(run) for run in measured),
+            "distinct_prompts": max(len({row.prompt_id for row in run}) for run in measured),
+            "draw": "each",
+        }
+    )
+
+
+def _quantity(
+    name: str, what: What, value: str, unit: str, *, condition: Condition | None, statistic: Statistic | None = None
+) -> Quantity:
+    where = condition.name if condition else None
+    return Quantity(
+        id=f"{where}.{name}" if where else name,
+        what=what,
+        value=value,
+        unit=unit,
+        section="result",
+        statistic=statistic,
+        condition=where,
+    )
+
+
+def _whole_figures(cell: Condition, runs: list[dict[str, Any]], measured: list[list[Row]]) -> Iterator[Quantity]:
+    """Yield duration and rate of a run, mean latency, and the books of all runs together."""
+    times = [run["load_s"] for run in runs]
+    if all(times):
+        duration = statistics.mean(times)
+        yield _quantity("duration", "duration", f"{duration:.6f}", "s", condition=cell)
+        if all(row.status == "ok" for run in measured for row in run):
+            done = statistics.mean(len(run) for run in measured)
+            yield _quantity("rate", "request_rate", f"{done / duration:.6f}", "req/s", condition=cell)
+    latencies = [row.latency_s for run in measured for row in run if row.latency_s is not None]
+    if latencies:
+        mean = f"{statistics.mean(latencies):.6f}"
+        yield _quantity("latency", "latency", mean, "s", condition=cell, statistic="mean")
+    ledgers = [run["ledger"] for run in runs]
+    hits, prompts = (_total(ledgers, key) for key in ("cached_tokens", "prompt_tokens"))
+    if hits is not None and prompts:
+        yield _quantity("hits", "hit_tokens", str(hits), "tokens", condition=cell)
+        yield _quantity("asked", "queried_tokens", str(prompts), "tokens", condition=cell)
+        yield _quantity("hit-rate", "hit_rate", f"{100 * hits / prompts:.4f}", "%", condition=cell)
+    counters = sum(sum((ledger["read_bytes"] or {}).values()) for ledger in ledgers)
+    counted = counters or _total(ledgers, "process_read_bytes")
+    if counted:
+        yield _quantity("read", "read_bytes", f"{counted:.0f}", "B", condition=cell)
+
+
+def _total(ledgers: list[dict[str, Any]], key: str) -> int | None:
+    values = [ledger[key] for ledger in ledgers]
+    return None if any(value is None for value in values) else sum(values)
+
+
+def _length_figures(cell: Condition, good: list[Row], *, latency: bool = True) -> Iterator[Quantity]:
+    """Yield TTFT, latency and bytes of one length; percentiles only where there are enough requests for an interval."""
+    for what, values in (
+        ("ttft", sorted(row.ttft_s for row in good if row.ttft_s is not None)),
+        ("latency", sorted(row.latency_s for row in good if row.latency_s is not None and latency)),
+    ):
+        if not values:
+            continue
+        found: dict[Statistic, float] = {"mean": statistics.mean(values), "p50": statistics.median(values)}
+        for name, percentile in _PERCENTILES.items():
+            if len(values) >= needed_n(percentile):
+                found[name] = statistics.quantiles(values, n=100, method="inclusive")[percentile - 1]
+        kind: What = "ttft" if what == "ttft" else "latency"
+        for which, value in found.items():
+            yield _quantity(f"{what}-{which}", kind, f"{value:.6f}", "s", condition=cell, statistic=which)
+    reads = [(row.server_read_bytes, row.server_storage_s) for row in good]
+    known = [(size, time) for size, time in reads if size and time]
+    if len(known) == len(good) and good:
+        yield _quantity("read", "read_bytes", f"{statistics.mean(size for size, _ in known):.0f}", "B", condition=cell)
+        rate = statistics.median(size / time for size, time in known)
+        yield _quantity("storage", "storage_read", f"{rate / 1e6:.3f}", "MB/s", condition=cell)

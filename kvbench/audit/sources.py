@@ -1,0 +1,34 @@
+"""What may be audited: a published document by its name, a claims file, or a result of our own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kvbench import claims_file, published, store
+from kvbench.audit import own
+from kvbench.errors import ResultError
+
+if TYPE_CHECKING:
+    from kvbench.claims_file import Document
+
+
+def find(what: str, results: Path) -> Document:
+    """Read what a person named: a published document goes before a file, and a file before a result.
+
+    Raises:
+        ResultError: there is none of the three, or it cannot be read.
+
+    """
+    if what in published.names():
+        return published.document(what)
+    path = Path(what)
+    if path.is_file():
+        return claims_file.load(path)
+    if not path.exists() and path.suffix in (".yaml", ".yml"):
+        raise ResultError(f"there is no file {what}", "Name a claims file; docs/claims.md says how to write one.")
+    try:
+        return own.read(store.find_result(what, results))
+    except ResultError as fault:
+        known = ", ".join(published.names())
+        raise ResultError(f"{fault.message}", f"{fault.remedy} Published documents are {known}.") from None
