@@ -60,3 +60,70 @@ def test_canaries_are_as_long_as_the_shortest_prompt_and_never_measured() -> Non
     canary = laid_out.canary(plan.CANARY_FIRST)
     assert canary.isl_target == 1000
     assert canary.text_key not in {draw.text_key for run in laid_out.runs for draw in run.draws}
+
+
+def drawn(kind: str, requests: int, repeats: int = 2) -> list[plan.RunSpec]:
+    treatments = {"off": {"cache": "off"}, "cold": {"cache": "cold"}}
+    scenario = make_scenario(
+        prompts={"lengths": [1000], "per_length": 10},
+        load={"requests": requests, "draw": kind, "concurrency": 4},
+        treatments=treatments,
+        baseline="off",
+        repeats=repeats,
+    )
+    return list(plan.expand(scenario).runs)
+
+
+def test_a_drawn_list_belongs_to_its_round() -> None:
+    runs = drawn("with_replacement", 200)
+    lists = {run.run_id: [draw.prompt_id for draw in run.draws] for run in runs}
+    assert lists["r01-off"] == lists["r01-cold"] != lists["r02-off"] == lists["r02-cold"]
+    assert {len(draws) for draws in lists.values()} == {200}
+    assert len({draw.request_id for run in runs for draw in run.draws}) == 800
+    cold = next(run for run in runs if run.run_id == "r01-cold")
+    assert len({draw.text_key for draw in cold.draws}) == len(set(lists["r01-cold"])) <= 10
+
+
+def test_the_kinds_of_draws() -> None:
+    without = [draw.prompt_id for draw in drawn("without_replacement", 10)[0].draws]
+    assert sorted(without) == sorted(f"p1000-{number}" for number in range(10))
+    around = [draw.prompt_id for draw in drawn("round_robin", 25)[0].draws]
+    assert around[:12] == [f"p1000-{number % 10}" for number in range(12)]
+    counts = Counter(draw.prompt_id for draw in drawn("zipf", 2000, repeats=1)[0].draws)
+    assert counts["p1000-0"] > 2 * counts["p1000-4"] > 2 * counts["p1000-9"]  # weights 1, 1/5, 1/10
+
+
+def test_the_most_that_an_empty_start_can_gain() -> None:
+    assert plan.most_speed_up(["a", "b", "a", "a"]) == 2.0
+    assert plan.most_speed_up([]) == 1.0
+    many = [plan.most_speed_up(draw.prompt_id for draw in run.draws) for run in drawn("with_replacement", 20, 200)]
+    assert 2.2 < sum(many) / len(many) < 2.4  # 20 draws from 10 touch 8.78 on average
+
+
+def test_turns_of_a_conversation_follow_each_other_and_grow() -> None:
+    prompts = {"lengths": [100, 200], "per_length": 2, "output_tokens": 8, "turns": {"count": 3, "new_tokens": 50}}
+    scenario = make_scenario(prompts=prompts, treatments={"off": {"cache": "off"}}, baseline="off", repeats=1)
+    draws = plan.expand(scenario).runs[0].draws
+    assert len(draws) == 12
+    for start in range(0, 12, 3):
+        turns = draws[start : start + 3]
+        assert len({turn.conversation_id for turn in turns}) == 1
+        assert [turn.turn for turn in turns] == [0, 1, 2]
+        first = turns[0].isl_target
+        assert [turn.isl_target for turn in turns] == [first, first + 58, first + 116]
+    assert plan.expand(scenario).asked["lengths"] == [100, 158, 200, 216, 258, 316]
+
+
+def test_an_open_loop_is_due_on_a_schedule_of_its_round() -> None:
+    def due(arrival: str) -> dict[str, list[float | None]]:
+        load = {"request_rate": 10, "arrival": arrival, "concurrency": 4}
+        scenario = make_scenario(load=load, prompts={"lengths": [1000], "per_length": 400})
+        return {run.run_id: [draw.due_s for draw in run.draws] for run in plan.expand(scenario).runs}
+
+    constant = due("constant")["r01-g4"]
+    assert constant[:3] == [0.0, 0.1, 0.2]
+    poisson = due("poisson")
+    assert poisson["r01-g4"] == poisson["r01-recompute"] != poisson["r02-g4"]
+    last = poisson["r01-g4"][-1]
+    assert last is not None
+    assert 32 < last < 48  # 399 gaps of 0.1 s, standard deviation 2 s

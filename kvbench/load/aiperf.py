@@ -186,14 +186,16 @@ class AiperfDriver:
         ]
         (scratch / "inputs.json").write_text(json.dumps({"data": given}, separators=(",", ":")))
         self._folder.mkdir(parents=True, exist_ok=True)
-        count = sum(map(len, sessions))
-        config = self._configuration(str(first["model"]), count, concurrency)
+        config = self._configuration(str(first["model"]), len(sessions), concurrency)
         config["benchmark"]["dataset"]["path"] = str(scratch / "inputs.json")
         with (self._folder / "aiperf.yaml").open("w") as file:
             YAML().dump(config, file)
 
     def _configuration(self, model: str, count: int, concurrency: int) -> dict[str, Any]:
-        """Return AIPerf's configuration (its schema 2.0); the key is only named, never written."""
+        """Return AIPerf's configuration (its schema 2.0); the key is only named, never written.
+
+        Phases end by sessions: told a number of requests AIPerf begins sessions anew while others are under way.
+        """
         target = self._target
         endpoint: dict[str, Any] = {
             "url": target.request_url,
@@ -214,8 +216,8 @@ class AiperfDriver:
                 "tokenizer": {"name": "local/words"},
                 "dataset": {"type": "file", "format": "inputs_json", "sampling": "sequential"},
                 "phases": [
-                    {"name": _WARMUP, "kind": "warmup", **load, "requests": concurrency},
-                    {"name": "measure", "kind": "profiling", **load, "requests": count},
+                    {"name": _WARMUP, "kind": "warmup", **load, "sessions": concurrency},
+                    {"name": "measure", "kind": "profiling", **load, "sessions": count},
                 ],
                 "gpuTelemetry": {"enabled": False},
                 "serverMetrics": {"enabled": False},

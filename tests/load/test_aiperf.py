@@ -20,11 +20,12 @@ from kvbench.load import aiperf
 from kvbench.load.aiperf import AiperfDriver, one_token_body
 from kvbench.load.native import NativeDriver
 from kvbench.load.target import Target
+from kvbench.records import Request
 from tests.load.fault_server import FaultServer, request
 from tests.load.faults import FAULTS, asking, fault_requests, misbehave
 
 if TYPE_CHECKING:
-    from kvbench.records import Response
+    from kvbench.records import Conversation, Response
 
 KEY = "sk-do-not-tell"
 
@@ -66,6 +67,24 @@ def test_half_of_the_requests_fail_with_500_although_aiperf_returns_0(tmp_path: 
     sent = [call.body for call in server.calls if json.loads(call.body)["prompt"] in ("good", "http-500")]
     assert sorted(map(json.loads, sent), key=str) == sorted((json.loads(one.body) for one in asked), key=str)
     assert len(driver.own_requests) == 2  # the warm-up, one a connection
+    assert driver.health()["missing"] == driver.health()["out_of_order"] == 0
+
+
+def said_twice(name: str) -> Conversation:
+    for turn in range(2):
+        body = {**json.loads(asking(0, f"{name} {turn}").body)}
+        yield Request(f"{name}.{turn}", name, "measure", 5, json.dumps(body).encode(), name, turn)
+
+
+@needs_aiperf
+def test_conversations_that_are_known_beforehand(tmp_path: Path) -> None:
+    names = ["a", "b", "c"]
+    with FaultServer(misbehave) as server, AiperfDriver(Target(server.url), tmp_path, timeout_s=5) as driver:
+        responses = driver.converse(map(said_twice, names), 2, lambda _: None)
+    assert [one.request_id for one in responses] == [f"{name}.{turn}" for name in names for turn in range(2)]
+    assert {one.status for one in responses} == {"ok"}
+    for first, second in zip(responses[::2], responses[1::2], strict=True):
+        assert (second.sent_ns or 0) > (first.last_token_ns or 0)
     assert driver.health()["missing"] == driver.health()["out_of_order"] == 0
 
 
@@ -276,7 +295,7 @@ def test_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     written = YAML(typ="safe").load(tmp_path / "artifacts" / "aiperf.yaml")["benchmark"]
     assert written["endpoint"]["url"] == "http://127.0.0.1:9/v1/completions"
     assert written["endpoint"]["timeout"] == 1
-    assert [(phase["kind"], phase["requests"], phase["concurrency"]) for phase in written["phases"]] == [
+    assert [(phase["kind"], phase["sessions"], phase["concurrency"]) for phase in written["phases"]] == [
         ("warmup", 2, 2),
         ("profiling", 3, 2),
     ]

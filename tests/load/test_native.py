@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import itertools
+import json
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +20,7 @@ import pytest
 from kvbench.errors import DriverError
 from kvbench.load.native import NativeDriver
 from kvbench.load.target import Target
+from kvbench.records import Conversation, Request
 from tests.load.fault_server import (
     DONE,
     FINISH,
@@ -399,3 +403,63 @@ def test_unknown_host_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_to_send() -> None:
     with NativeDriver(Target("http://127.0.0.1:9")) as driver:
         assert driver.drive([], 3, lambda _: None) == []
+
+
+def turns(name: str, count: int, answers: list[str]) -> Conversation:
+    """A conversation whose next question repeats the answer before it."""
+    said = "begin"
+    for turn in range(count):
+        body = json.dumps({"prompt": f"{name} {turn} {said}", "stream": True}).encode()
+        response = yield Request(f"{name}.{turn}", name, "measure", 5, body, name, turn)
+        assert response is not None
+        said = response.text
+        answers.append(f"{name}.{turn}")
+
+
+def test_conversations_go_turn_by_turn_and_side_by_side() -> None:
+    together = threading.Barrier(2, timeout=10)
+
+    def script(call: Call) -> None:
+        if b"begin" in call.body:
+            together.wait()  # the first turns of both conversations are out at once
+        call.send(NORMAL)
+
+    answers: list[str] = []
+    with FaultServer(script) as server, NativeDriver(Target(server.url)) as driver:
+        responses = driver.converse([turns("a", 3, answers), turns("b", 3, answers)], 2, lambda _: None)
+    assert sorted(one.request_id for one in responses) == [f"{name}.{turn}" for name in "ab" for turn in range(3)]
+    for name in "ab":
+        assert [one.request_id for one in responses if one.request_id[0] == name] == [f"{name}.{n}" for n in range(3)]
+    later = [json.loads(call.body)["prompt"] for call in server.calls if b"begin" not in call.body]
+    assert all(prompt.endswith("Hello world") for prompt in later)
+
+
+def test_a_conversation_ends_with_its_first_failure() -> None:
+    def script(call: Call) -> None:
+        call.send(plain("500 No", b"") if b"a 1" in call.body else NORMAL)
+
+    with FaultServer(script) as server, NativeDriver(Target(server.url)) as driver:
+        responses = driver.converse([turns("a", 3, []), turns("b", 2, [])], 1, lambda _: None)
+    assert [(one.request_id, one.status) for one in responses] == [
+        ("a.0", "ok"),
+        ("a.1", "http_error"),
+        ("b.0", "ok"),
+        ("b.1", "ok"),
+    ]
+
+
+def test_an_open_loop_schedules_by_the_clock_and_not_by_the_answers() -> None:
+    def script(call: Call) -> None:
+        time.sleep(0.15)
+        call.send(NORMAL)
+
+    asked = [replace(request(number), due_s=number * 0.05) for number in range(4)]
+    with FaultServer(script) as server, NativeDriver(Target(server.url)) as driver:
+        responses = driver.drive(asked, 4, lambda _: None)
+        gaps = [later.scheduled_ns - one.scheduled_ns for one, later in itertools.pairwise(responses)]
+        assert gaps == [50_000_000] * 3
+        assert all((one.sent_ns or 0) >= one.scheduled_ns for one in responses)
+        assert (responses[1].sent_ns or 0) < (responses[0].last_token_ns or 0)  # nobody waited for an answer
+        capped = driver.drive(asked, 1, lambda _: None)
+        assert (capped[1].sent_ns or 0) > (capped[0].last_token_ns or 0)  # one at a time: the lag shows the wait
+        assert (capped[3].send_lag_s or 0) > 0.2
