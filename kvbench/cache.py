@@ -5,7 +5,7 @@
     warm(tier)  the blocks are in that tier and in none faster
 
 The order is fixed: warmup, reset, prove cold, prime, quiesce, drop faster tiers, prove warm. Each step leaves a `Step`
-with its outcome and the numbers that show it; `checks.py` makes verdicts of them. The proofs use canaries, prompts of
+with its outcome and the numbers that show it; `checks` makes verdicts of them. The proofs use canaries, prompts of
 their own that are never measured: a canary is first shown to be resident, so that its later absence means something,
 and a warm tier is proven by a canary primed before and one primed after all others, since eviction takes the oldest.
 """

@@ -11,15 +11,23 @@ import os
 import platform
 import shutil
 import subprocess
+import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvbench import __version__
 
-_QUEUE = ("scheduler", "rotational", "nr_requests", "max_sectors_kb", "iosched/read_expire", "iosched/write_expire")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_QUEUE = (
+    *("scheduler", "rotational", "nr_requests", "read_ahead_kb", "max_sectors_kb"),
+    *("iosched/read_expire", "iosched/write_expire"),
+)
+_OF_A_MOUNT = ("file_system", "mount_point", "mount_options", "source", "queue")
+_STEAL = 7  # of the numbers behind "cpu" in /proc/stat; the two after it are parts of the first two
 _PACKAGES = ("aiohttp", "httptools", "httpx", "numpy", "prometheus-client", "pydantic")
-_VOLATILE = {"load_1min", "free_bytes", "scenario", "schema_version", "changed_on_resume"}
 _MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs", "devtmpfs")
 
 
@@ -172,13 +180,109 @@ def _field(path: Path, name: str) -> str | None:
     return next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(name)), None)
 
 
-def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Name the facts that two gatherings disagree on, by their path; what changes by itself does not count."""
-    found = []
-    for key in sorted({*before, *after} - _VOLATILE):
-        one, other = before.get(key), after.get(key)
+# -- what may change while a run goes on ------------------------------------------------------------------------------
+
+
+class HostObservation:
+    """Looks at this host when a run begins and ends, and at its meters around the measured phase.
+
+    Made when the run begins; `begin` and `end` enclose what is measured.
+    """
+
+    def __init__(self, paths: dict[str, Path]) -> None:
+        """Note the settings that a run relies on; `paths` are the folders that matter, by role."""
+        self._paths = paths
+        self._before = settings(paths)
+        self._first = self._last = meters()
+
+    def begin(self) -> None:
+        """Read the meters: what is measured begins."""
+        self._first = meters()
+
+    def end(self) -> None:
+        """Read the meters: what is measured is over."""
+        self._last = meters()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return {"before", "after": settings, "changed": which of them, "pressure": what the meters counted}."""
+        after = settings(self._paths)
+        return {
+            "before": self._before,
+            "after": after,
+            "changed": list(_changes(self._before, after)),
+            "pressure": pressure(self._first, self._last),
+        }
+
+
+def settings(paths: dict[str, Path]) -> dict[str, Any]:
+    """Return the facts that may change in mid-run and then change the figures; cheap enough for every run."""
+    governors = {_read(path) for path in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")}
+    return {
+        "governor": ", ".join(sorted(governor for governor in governors if governor)) or None,
+        "clock_source": _read(Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
+        "congestion_control": _read(Path("/proc/sys/net/ipv4/tcp_congestion_control")),
+        "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "swap": _field(Path("/proc/meminfo"), "SwapTotal"),
+        "paths": {role: _mount_settings(path) for role, path in paths.items()},
+    }
+
+
+def _mount_settings(path: Path) -> dict[str, Any]:
+    found = path_facts(path)
+    return {name: found[name] for name in _OF_A_MOUNT}
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, one in before.items():
+        other = after.get(key)
         if isinstance(one, dict) and isinstance(other, dict):
-            found += [f"{key}.{name}" for name in differences(one, other)]
+            yield from _changes(one, other, f"{prefix}{key}.")
         elif one != other:
-            found.append(key)
-    return found
+            yield f"{prefix}{key}: {one} before, {other} after"
+
+
+def meters() -> dict[str, float | None]:
+    """Read what only grows: both clocks, stalls (PSI) in seconds, processor time by whom, and bytes swapped."""
+    stalls = {
+        f"{what}_{who}_s": _stall_s(what, who)
+        for what, who in (("cpu", "some"), ("memory", "some"), ("memory", "full"), ("io", "some"), ("io", "full"))
+    }
+    ticks = [int(word) for word in (_read(Path("/proc/stat")) or "").partition("\n")[0].split()[1 : _STEAL + 2]]
+    counts = dict(line.split() for line in (_read(Path("/proc/vmstat")) or "").splitlines() if line.startswith("pswp"))
+    return {
+        "wall_s": time.time(),
+        "monotonic_s": time.monotonic(),
+        **stalls,
+        "processor_ticks": sum(ticks) if ticks else None,
+        "stolen_ticks": ticks[_STEAL] if len(ticks) > _STEAL else None,
+        "swapped_bytes": sum(map(int, counts.values())) * os.sysconf("SC_PAGE_SIZE") if counts else None,
+    }
+
+
+def _stall_s(what: str, who: str) -> float | None:
+    """Return for how long in all `some` process, or all that could have run (`full`), waited for a resource."""
+    for line in (_read(Path("/proc/pressure") / what) or "").splitlines():
+        if line.startswith(who) and "total=" in line:
+            return int(line.rpartition("total=")[2]) / 1e6
+    return None
+
+
+def pressure(first: dict[str, float | None], last: dict[str, float | None]) -> dict[str, float | None]:
+    """Return what the meters counted between two readings, as shares of the time; None where there is no meter."""
+    grown = {
+        name: None if value is None or (before := first.get(name)) is None else value - before
+        for name, value in last.items()
+    }
+    spent_s, wall_s = grown["monotonic_s"] or 0.0, grown["wall_s"] or 0.0
+    stalls = [name for name in last if name.endswith(("_some_s", "_full_s"))]
+    return {
+        "window_s": spent_s,
+        "clock_step_s": wall_s - spent_s,
+        **{f"{name.removesuffix('_s')}_share": _share(grown[name], spent_s) for name in stalls},
+        "steal_share": _share(grown["stolen_ticks"], grown["processor_ticks"]),
+        "swapped_bytes": grown["swapped_bytes"],
+    }
+
+
+def _share(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or whole is None else part / whole if whole > 0 else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,19 +22,13 @@ def test_facts_have_the_same_keys_everywhere(tmp_path: Path, monkeypatch: pytest
         "scheduler",
         "rotational",
         "nr_requests",
+        "read_ahead_kb",
         "max_sectors_kb",
         "read_expire",
         "write_expire",
     }
     assert gathered["software"]["git"] == {"commit": None, "dirty": None}  # no repository there
     assert "sk-this-must-not-appear" not in json.dumps(gathered)
-
-
-def test_differences_name_what_changed_and_leave_out_what_changes_by_itself() -> None:
-    before = {"host": {"kernel": "6.1", "load_1min": 0.1}, "paths": {"g4": {"free_bytes": 1, "file_system": "ext4"}}}
-    after = {"host": {"kernel": "6.2", "load_1min": 9.9}, "paths": {"g4": {"free_bytes": 2, "file_system": "xfs"}}}
-    assert facts.differences(before, after) == ["host.kernel", "paths.g4.file_system"]
-    assert facts.differences(before, before) == []
 
 
 def test_the_longest_mount_point_wins() -> None:
@@ -46,3 +41,80 @@ def test_memory_file_systems_are_seen() -> None:
         pytest.skip("no /dev/shm here to look at")
     assert facts.lives_in_memory(Path("/dev/shm/tier"))  # noqa: S108
     assert not facts.lives_in_memory(Path("/proc"))
+
+
+def meters(**changes: float | None) -> dict[str, float | None]:
+    """Return a reading of made-up meters."""
+    known: dict[str, float | None] = {
+        "wall_s": 1000.0,
+        "monotonic_s": 10.0,
+        "cpu_some_s": 3.0,
+        "io_full_s": 1.0,
+        "processor_ticks": 500.0,
+        "stolen_ticks": 5.0,
+        "swapped_bytes": 4096.0,
+    }
+    return {**known, **changes}
+
+
+def test_pressure_is_what_the_meters_counted_over_the_time_between() -> None:
+    later = meters(
+        wall_s=1004.5,
+        monotonic_s=14.0,
+        cpu_some_s=4.0,
+        io_full_s=1.2,
+        processor_ticks=900.0,
+        stolen_ticks=25.0,
+        swapped_bytes=12288.0,
+    )
+    assert facts.pressure(meters(), later) == pytest.approx(
+        {
+            "window_s": 4.0,
+            "clock_step_s": 0.5,
+            "cpu_some_share": 0.25,
+            "io_full_share": 0.05,
+            "steal_share": 0.05,
+            "swapped_bytes": 8192.0,
+        }
+    )
+
+
+def test_a_meter_that_is_not_there_counts_nothing_and_not_zero() -> None:
+    found = facts.pressure(meters(cpu_some_s=None, stolen_ticks=None), meters(monotonic_s=11.0, swapped_bytes=None))
+    assert (found["cpu_some_share"], found["steal_share"], found["swapped_bytes"]) == (None, None, None)
+    assert found["io_full_share"] == 0
+
+
+def test_a_setting_that_changes_in_mid_run_is_named_with_both_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = facts.HostObservation({"g4": tmp_path})
+    watched.begin()
+    watched.end()
+    found = watched.to_json()
+    assert found["changed"] == []
+    assert found["before"] == found["after"]
+    assert found["before"]["paths"]["g4"]["file_system"]
+    assert found["pressure"]["window_s"] >= 0
+    assert json.dumps(found)
+    real = facts.path_facts
+
+    def remounted(path: Path) -> dict[str, Any]:
+        seen = real(path)
+        return {**seen, "mount_options": "ro", "queue": {**seen["queue"], "scheduler": "bfq"}, "free_bytes": 0}
+
+    monkeypatch.setattr(facts, "path_facts", remounted)
+    before = found["before"]["paths"]["g4"]
+    assert watched.to_json()["changed"] == [
+        f"paths.g4.mount_options: {before['mount_options']} before, ro after",
+        f"paths.g4.queue.scheduler: {before['queue']['scheduler']} before, bfq after",
+    ]
+
+
+def test_the_meters_of_this_host_only_grow() -> None:
+    if not Path("/proc/stat").exists():
+        pytest.skip("no /proc here")
+    first, last = facts.meters(), facts.meters()
+    assert first["processor_ticks"]
+    for name, value in first.items():
+        assert value is None or (last[name] or 0.0) >= value, name

@@ -1,0 +1,141 @@
+"""What a verdict is made of: reasons, the word that follows from them, and what a run is held against.
+
+`invalid`: what was measured is not what was asked for, or cannot be true. `suspect`: it may be right, but that was not
+shown. `note`: worth knowing, changes nothing. Every reason names its rule; `docs/protocol.md` has a row for each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from kvbench.records import Row
+
+Level = Literal["note", "suspect", "invalid"]
+VerdictWord = Literal["valid", "suspect", "invalid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing that was found, by which rule, and what to do about it."""
+
+    level: Level
+    rule: str
+    text: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The word on a run or a treatment, with its reasons."""
+
+    word: VerdictWord
+    reasons: tuple[Reason, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict as plain JSON values."""
+        return {"word": self.word, "reasons": [asdict(reason) for reason in self.reasons]}
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The most that a tier can deliver, in real bytes per second, and who says so."""
+
+    bytes_per_s: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run should have been: taken from the plan and the scenario.
+
+    `client_error_s` is the p99 of the driver's calibrated error, or its maximum; None without a calibration.
+    `concurrency` is the number of slots, None where it is not known. `ceilings` are by tier.
+    """
+
+    requests: int
+    output_tokens: int
+    max_fail: int
+    check_answers: bool = False
+    client_error_s: float | None = None
+    concurrency: int | None = None
+    is_open_loop: bool = False
+    time_scale: float = 1.0
+    ceilings: Mapping[str, Ceiling] = field(default_factory=dict)
+
+    @classmethod
+    def of_plan(
+        cls, asked: Mapping[str, Any], treatment: str, requests: int, client_error_s: float | None = None
+    ) -> Asked:
+        """Read it from the part of `plan.json` that says what the result must be judged by."""
+        load = (asked.get("setting") or {}).get("load") or {}
+        return cls(
+            requests=requests,
+            output_tokens=asked["output_tokens"],
+            max_fail=asked["max_fail"],
+            check_answers=asked.get("check_answers", False),
+            client_error_s=client_error_s,
+            concurrency=concurrency_of(asked, treatment),
+            is_open_loop=load.get("request_rate") is not None,
+            time_scale=asked["scale"]["time"] if asked.get("scale") else 1.0,
+            ceilings=ceilings_of(asked, treatment),
+        )
+
+
+def concurrency_of(asked: Mapping[str, Any], treatment: str) -> int | None:
+    """Return the number of slots of a treatment, None where the plan does not tell."""
+    told = (asked.get("concurrencies") or {}).get(treatment, asked.get("concurrency"))
+    return None if told is None else int(told)
+
+
+def ceilings_of(asked: Mapping[str, Any], treatment: str) -> dict[str, Ceiling]:
+    """Return what the scenario says that the tiers of a treatment can deliver."""
+    own = ((asked.get("definitions") or {}).get(treatment) or {}).get("tiers")
+    tiers = own or (asked.get("setting") or {}).get("tiers") or {}
+    return {
+        name: Ceiling(float(tier["bandwidth"]), f"tiers.{name}.bandwidth of the scenario")
+        for name, tier in tiers.items()
+        if isinstance(tier, dict) and tier.get("bandwidth")
+    }
+
+
+def verdict_of(reasons: Iterable[Reason], words: Sequence[VerdictWord] = ("valid",)) -> Verdict:
+    """Return the verdict that follows from reasons, at best the worst of `words`."""
+    found = tuple(reasons)
+    levels = {reason.level for reason in found}
+    own: VerdictWord = "invalid" if "invalid" in levels else "suspect" if "suspect" in levels else "valid"
+    return Verdict(worst([own, worst(list(words))]), found)
+
+
+def worst(words: list[VerdictWord]) -> VerdictWord:
+    """Return the worst of several verdicts; no run at all is invalid."""
+    order: list[VerdictWord] = ["valid", "suspect", "invalid"]
+    return max(words, key=order.index) if words else "invalid"
+
+
+def repeats(answered: Sequence[Row]) -> set[str]:
+    """Return the requests that may find what the run itself has put into a cache.
+
+    These are the ones whose prompt had been sent in another request before their first token came: of two that were out
+    at once, the server may have taken either first.
+    """
+    sent: dict[str, list[int]] = {}
+    for row in answered:
+        sent.setdefault(row.prompt_id, []).append(row.sent_ns or 0)
+    earliest = {prompt: sorted(times)[:2] for prompt, times in sent.items()}
+    found = set()
+    for row in answered:
+        first_ns, *second_ns = earliest[row.prompt_id]
+        is_first = (row.sent_ns or 0) == first_ns
+        if not is_first or (second_ns and second_ns[0] < (row.first_token_ns or 0)):
+            found.add(row.request_id)
+    return found
+
+
+def named_tier(state: str | None) -> str:
+    """Return the tier that must serve a request in a cache state: the warm tier, else `recompute`."""
+    words = str(state)
+    return words.removeprefix("warm(").removesuffix(")") if words.startswith("warm(") else "recompute"

@@ -1,0 +1,229 @@
+"""Verdicts on treatments: what runs say together that none of them says alone."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from rich.console import Console
+
+from kvbench import checks, store, summary
+from kvbench.checks.physics import load_floor_s
+from kvbench.checks.treatment import gather_reasons, judge_treatment, speed_up_bound
+from kvbench.report import tables
+from tests.made_up_runs import Shape, honest_run
+from tests.test_run import FakeTestbed, execute
+from tests.worlds import make_scenario
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kvbench.checks import Verdict
+    from kvbench.records import Row
+    from tests.made_up_runs import MadeUpRun
+
+TREATMENTS = {
+    "recompute": Shape(state="off", treatment="recompute", touches=2),
+    "again": Shape(state="off", treatment="again", touches=2),
+    "empty": Shape(state="cold", treatment="empty", touches=2),
+    "g4": Shape(treatment="g4", touches=2),
+}
+ROUNDS = 5
+ASKED: dict[str, Any] = {
+    "treatments": list(TREATMENTS),
+    "baseline": "recompute",
+    "repeats": ROUNDS,
+    "concurrency": 1,
+    "definitions": {
+        "recompute": {"cache": "off", "against": None},
+        "again": {"cache": "off", "against": "g4"},
+        "empty": {"cache": "cold", "against": None},
+        "g4": {"cache": {"warm": "g4"}, "against": None},
+    },
+}
+
+
+@dataclass
+class Judged:
+    """A made-up run with its verdict, as `sealed.SealedRun` has it."""
+
+    record: dict[str, Any]
+    rows: list[Row]
+    verdict: Verdict
+
+
+def judged(run: MadeUpRun) -> Judged:
+    return Judged(run.record, run.rows, run.verdict)
+
+
+def honest_result(seed: int, rounds: int = ROUNDS) -> list[Judged]:
+    """Make all rounds of all treatments; a round's drift is common to its treatments."""
+    found = []
+    for repeat in range(1, rounds + 1):
+        drift = 1 + 0.1 * math.sin(seed + repeat)
+        shapes = (replace(shape, repeat=repeat, drift=drift) for shape in TREATMENTS.values())
+        found += [judged(honest_run(seed, shape)) for shape in shapes]
+    return found
+
+
+def told(name: str, runs: list[Judged], asked: dict[str, Any] | None = None) -> list[tuple[str, str]]:
+    return [(one.rule, one.level) for one in judge_treatment(name, runs, asked or ASKED).reasons]
+
+
+def of(name: str, runs: list[Judged]) -> list[Judged]:
+    return [run for run in runs if run.record["run"]["treatment"] == name]
+
+
+def faster(runs: list[Judged], share: float) -> None:
+    """Let all these runs have taken a share of their time; the server's clock is left as it is."""
+    for run in runs:
+        run.record["load_s"] *= share
+        run.rows[:] = [
+            replace(row, ttft_s=share * (row.ttft_s or 0.0), latency_s=share * (row.latency_s or 0.0))
+            for row in run.rows
+        ]
+
+
+def test_honest_treatments_are_never_called_suspect() -> None:
+    for seed in range(20):
+        runs = honest_result(seed)
+        assert {run.verdict.word for run in runs} == {"valid"}
+        for name in TREATMENTS:
+            assert judge_treatment(name, runs, ASKED) == checks.Verdict("valid", ()), (seed, name)
+
+
+def test_fewer_rounds_than_planned() -> None:
+    runs = honest_result(1)
+    runs.remove(of("g4", runs)[-1])
+    of("g4", runs)[0].verdict = checks.Verdict("invalid", ())
+    verdict = judge_treatment("g4", runs, ASKED)
+    assert verdict.word == "invalid"  # a run of it is
+    assert [(one.rule, one.level) for one in verdict.reasons] == [("fewer rounds", "suspect")]
+    assert verdict.reasons[0].text == "3 of 5 planned rounds give a figure: r01-g4 invalid; 1 not made"
+
+
+def test_no_round_gives_a_figure() -> None:
+    runs = honest_result(1)
+    for run in of("g4", runs):
+        run.verdict = checks.Verdict("invalid", ())
+    assert told("g4", runs) == [("fewer rounds", "invalid")]
+    assert judge_treatment("g4", [], ASKED).word == "invalid"
+
+
+def test_suspect_rounds_are_named() -> None:
+    runs = honest_result(1)
+    of("g4", runs)[2].verdict = checks.Verdict("suspect", ())
+    verdict = judge_treatment("g4", runs, ASKED)
+    assert (verdict.word, verdict.reasons[0].text) == ("suspect", "1 of 5 rounds are suspect: r03-g4")
+
+
+def test_tiers_that_differ_over_the_rounds() -> None:
+    runs = honest_result(1)
+    run = of("g4", runs)[2]
+    run.rows[:] = [replace(row, tier="unproven") for row in run.rows]
+    assert ("tiers over rounds", "suspect") in told("g4", runs)
+    for other in of("g4", runs):
+        other.rows[:] = [replace(row, tier="g3") for row in other.rows]
+    assert not told("g4", runs)
+
+
+@pytest.mark.parametrize(("spread", "found"), [(0.0101, [("efficiency over rounds", "suspect")]), (0.0099, [])])
+def test_hit_efficiency_that_differs_over_the_rounds(spread: float, found: list[tuple[str, str]]) -> None:
+    runs = honest_result(1)
+    of("g4", runs)[1].record["ledger"]["hit_efficiency"] = 1 - spread
+    assert told("g4", runs) == found
+
+
+@pytest.mark.parametrize(("share", "found"), [(0.93, [("A/A pair", "suspect")]), (0.985, [])])
+def test_equal_treatments_must_not_differ(share: float, found: list[tuple[str, str]]) -> None:
+    runs = honest_result(1)
+    for one, other in zip(of("recompute", runs), of("again", runs), strict=True):
+        other.rows[:] = one.rows
+    faster(of("again", runs), share)
+    assert told("again", runs) == found
+    assert not told("recompute", runs)  # said once, of the later one
+
+
+def test_an_older_plan_without_definitions_knows_equal_treatments_by_their_state() -> None:
+    runs = honest_result(1)
+    faster(of("again", runs), 0.8)
+    bare = {key: value for key, value in ASKED.items() if key != "definitions"}
+    assert told("again", runs, bare) == [("A/A pair", "suspect")]
+    other = {**ASKED, "definitions": {**ASKED["definitions"], "again": {"cache": "off", "concurrency": 4}}}
+    assert not told("again", runs, other)
+
+
+def test_the_bound_of_an_empty_start() -> None:
+    assert speed_up_bound([("a", 100), ("b", 100), ("a", 100)]) == 1.5
+    assert speed_up_bound([("a", 100), ("b", 300)]) == 1.0
+    assert speed_up_bound([("a", 100), ("b", 300), ("b", 300)]) == pytest.approx(190_000 / 100_000)
+    assert speed_up_bound([("a", 100), ("a", 100), ("b", 300)]) == 1.5  # short ones repeat: the count bounds
+    assert speed_up_bound([]) == 1.0
+
+
+@pytest.mark.parametrize("rounds", [2, ROUNDS])
+@pytest.mark.parametrize(("beyond", "found"), [(1.12, [("speed-up bound", "suspect")]), (0.97, [])])
+def test_an_empty_start_faster_than_its_bound(rounds: int, beyond: float, found: list[tuple[str, str]]) -> None:
+    runs = honest_result(1, rounds)
+    asked = {**ASKED, "repeats": rounds}
+    assert not told("empty", runs, asked)
+    for base, own in zip(of("recompute", runs), of("empty", runs), strict=True):
+        totals = [sum(row.latency_s or 0.0 for row in run.rows) for run in (base, own)]
+        faster([own], totals[0] / totals[1] / (2 * beyond))  # every prompt is sent twice: at most 2
+    assert told("empty", runs, asked) == found
+
+
+@pytest.mark.parametrize("beyond", [1.07, 1.03])
+def test_a_warm_tier_faster_than_its_load_time(beyond: float) -> None:
+    runs = honest_result(1)
+    own = of("g4", runs)
+    for run in own:
+        run.rows[:] = [replace(row, ttft_s=(load_floor_s(run.record, row, None) or 0.0) / beyond) for row in run.rows]
+    found = set(told("g4", runs))
+    assert found == ({("speed-up bound", "suspect")} if beyond > 1.05 else set())
+
+
+def test_a_ceiling_bounds_the_speed_up_of_a_server_without_a_clock() -> None:
+    runs = honest_result(1)
+    for run in of("g4", runs):
+        run.rows[:] = [replace(row, server_storage_s=None, server_read_bytes=None) for row in run.rows]
+    assert not told("g4", runs)
+    for bytes_per_s, found in ((20e6, {("speed-up bound", "suspect")}), (1e9, set())):
+        asked = {**ASKED, "setting": {"tiers": {"g4": {"bandwidth": bytes_per_s}}}}
+        assert set(told("g4", runs, asked)) == found
+
+
+def test_an_import_is_judged_by_its_runs_alone() -> None:
+    runs = honest_result(1)[:2]
+    assert judge_treatment("recompute", runs, {**ASKED, "imported": "aiperf"}) == checks.Verdict("valid", ())
+
+
+def test_a_treatments_reason_is_in_the_summary_and_on_the_screen(tmp_path: Path) -> None:
+    result = execute(make_scenario(), FakeTestbed(tmp_path / "tier"), tmp_path)
+    path = result.path / "runs" / "r02-g4" / "run.json"
+    record = store.read_json(path)
+    record["ledger"]["hit_efficiency"] = 0.98
+    store.write_json(path, record)
+    summed = summary.summarise(result.path)
+    assert [run["word"] for run in summed["runs"]] == ["valid"] * 4
+    assert (summed["verdict"], summed["treatments"]["g4"]["verdict"]) == ("suspect", "suspect")
+    assert summed["treatments"]["recompute"]["reasons"] == []
+    assert [one["rule"] for one in summed["treatments"]["g4"]["reasons"]] == ["efficiency over rounds"]
+    screen = io.StringIO()
+    tables.print_summary(summed, Console(file=screen, width=100))
+    assert "suspect, g4: hit efficiency differs over the rounds, 0.980 to 1.000" in " ".join(screen.getvalue().split())
+
+
+def test_reasons_are_gathered_worst_first_with_all_that_they_hold_for() -> None:
+    note, bad = checks.Reason("note", "a", "x", "y."), checks.Reason("invalid", "b", "x", "y.")
+    counted = checks.Reason("suspect", "suspect rounds", "1 of 2", "z.")
+    runs = [
+        {"run_id": "r1", **checks.Verdict("valid", (note,)).to_json()},
+        {"run_id": "r2", **checks.Verdict("invalid", (note, bad)).to_json()},
+    ]
+    treatments = {"g4": {"reasons": checks.Verdict("suspect", (counted, bad)).to_json()["reasons"]}, "old": {}}
+    found = gather_reasons({"runs": runs, "treatments": treatments})
+    assert [(reason["rule"], where) for reason, where in found] == [("b", ["r2", "g4"]), ("a", ["r1", "r2"])]
