@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kvbench import __version__
+from kvbench import __version__, cli_compare
 from kvbench.errors import Interrupted, KvbenchError
 
 if TYPE_CHECKING:
@@ -134,21 +134,21 @@ def _load(file: Path, changes: list[str], endpoint: str | None) -> Scenario:
 
 def _lay_out(asked: Scenario, bed: Testbed, result: ResultFolder, file: Path, changes: list[str]) -> Plan:
     """Write down what will be done and on what, before anything is done; a resumed result has it already."""
-    from kvbench import calibration, facts, plan, store  # noqa: PLC0415
+    from kvbench import calibration, facts, likeness, plan, store  # noqa: PLC0415
 
     attached = bed.attached
     salt = f"{result.path.name}/" if attached is not None else ""
     laid_out = plan.expand(asked, salt, attached.info.get("scale") if attached is not None else None)
-    tiers: dict[str, Path] = {name: tier.path for name, tier in asked.tiers.directories.items()}
+    tiers: dict[str, Path] = {name: tier.path for name, tier in asked.directories.items()}
     if attached is not None and attached.tier_path is not None:
-        tiers[asked.warm_path_tier or "g4"] = attached.tier_path
+        tiers["g4"] = attached.tier_path
     gathered = facts.gather({"results": result.path, **tiers}, Path(__file__).parent)
     given: dict[str, Any] = {"file": str(file), "overrides": changes, "fingerprint": asked.fingerprint}
     if attached is not None:
         given["endpoint"] = attached.url
     if result.resumed:
         before = result.read_json("facts.json")
-        changed = sorted({*before.get("changed_on_resume", []), *facts.differences(before, gathered)})
+        changed = sorted({*before.get("changed_on_resume", []), *likeness.differences(before, gathered)})
         result.write_json("facts.json", {**before, "changed_on_resume": changed})
     else:
         result.write_json("facts.json", {**gathered, "scenario": given})
@@ -260,6 +260,9 @@ def report(
     both = html == pdf
     for path in document.write_report(folders, out, html=html or both, pdf=pdf or both):
         typer.echo(str(path))
+
+
+app.command()(cli_compare.compare)
 
 
 @app.command()

@@ -112,6 +112,18 @@ def _emulator(scenario: Scenario, emulator: EmulatorSpec) -> Iterator[Found]:
             problem = f"a prompt of {last:,} tokens{turn} does not fit the model's context of {shape.max_context:,}"
             yield ("prompts", "lengths", index), problem
     yield from _tiers(scenario, shape.kv_bytes_per_token / emulator.scale.bytes)
+    if emulator.write_policy == "back":
+        yield from _write_back(scenario)
+
+
+def _write_back(scenario: Scenario) -> Iterator[Found]:
+    """Give warm tiers that nothing would ever be put into: under write-back blocks come down only by eviction."""
+    for name, treatment in scenario.treatments.items():
+        tiers = scenario.tiers_of(name)
+        present = [tier for tier in ("g1", "g2", "g3", "g4") if getattr(tiers, tier)]
+        if treatment.warm_tier in present[1:]:
+            problem = f"{treatment.warm_tier} fills only when {present[0]} evicts, under write_policy: back"
+            yield ("treatments", name), problem
 
 
 def _tiers(scenario: Scenario, per_token: float) -> Iterator[Found]:
@@ -127,6 +139,8 @@ def _tiers(scenario: Scenario, per_token: float) -> Iterator[Found]:
             if tier.capacity < longest:
                 have, need = units.format_size(tier.capacity), units.format_size(longest)
                 yield (*where, name, "capacity"), f"capacity {have} is below one prompt, which takes {need}"
+        if tiers.g3 is not None and tiers.g4 is not None and tiers.g3.path.absolute() == tiers.g4.path.absolute():
+            yield (*where, "g4", "path"), "g3 and g4 are the same directory; give each one of its own"
     tokens = sum(prompts.lengths) * prompts.per_length + _CANARIES * min(prompts.lengths)
     need_bytes = round(tokens * per_token)
     for treatment in warm:

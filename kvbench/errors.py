@@ -6,6 +6,7 @@
     ├── ServerError         a server that we started: did not start, died, would not stop
     ├── StorageError        a tier path or the result folder: full, read-only, tmpfs, not ours
     ├── DriverError         the load driver itself
+    ├── HostError           a side client: unreachable, not trusted, lost, or its target or generator cannot be used
     ├── ResultError         a result folder that is missing, unreadable or of another schema version
     └── Interrupted         exit code 130: Ctrl-C; what was measured is kept
 
@@ -57,6 +58,10 @@ class StorageError(KvbenchError):
 
 class DriverError(KvbenchError):
     """The load driver itself failed."""
+
+
+class HostError(KvbenchError):
+    """A side client cannot be reached or trusted, or what it should run cannot run there."""
 
 
 class ResultError(KvbenchError):

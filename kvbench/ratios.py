@@ -1,4 +1,4 @@
-"""How much faster one arm is than another: ratios paired by round, equivalence, many treatments, and how many rounds.
+"""How much faster one arm is than another: ratios by round, equivalence, many treatments, and how many rounds.
 
 A ratio always reads "above 1 is faster". Rounds are what is independent: within a round all treatments see the same
 drift, so the log ratio of a round is free of it, and the interval is over rounds. `bench/coverage.py` holds the
@@ -48,6 +48,25 @@ class RatioFigure:
     sd_log: float | None
     logs: tuple[float, ...]
     left_out: tuple[int, ...]
+    refusal: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFigure:
+    """The ratio of two arms whose rounds are not pairs: of their geometric means over rounds, above 1 is faster.
+
+    `rounds` are those of the baseline and of the treatment, `error` the standard error of the log ratio and `freedom`
+    its degrees of freedom. With fewer than three rounds on a side there is no interval; `refusal` says so.
+    """
+
+    rounds: tuple[int, int]
+    ratio: float | None
+    low: float | None
+    high: float | None
+    confidence: float
+    p_value: float | None
+    error: float | None
+    freedom: float | None
     refusal: str | None
 
 
@@ -115,6 +134,44 @@ def figure_of(
     )
 
 
+def ratio_of_samples(
+    baseline: Mapping[int, Sequence[float]],
+    treatment: Mapping[int, Sequence[float]],
+    *,
+    centre: Centre = "median",
+    kind: Kind = "time",
+    confidence: float = 0.95,
+) -> SampleFigure:
+    """Return how much faster the treatment is than the baseline where their rounds were not made side by side.
+
+    Formula: with a and b the logs of the rounds' centres, d = mean a - mean b for times, its negative for rates; the
+    ratio is exp(d), the interval d +- t(f) se with se^2 = var a / m + var b / n and f by Welch and Satterthwaite. What
+    drifted between the two is in d: nothing but the noise floor speaks of it.
+    Source: Welch, Biometrika 34 (1947) 28.
+    """
+    logs = [np.array([_log_centre(arm[n], centre) for n in sorted(arm) if arm[n]]) for arm in (baseline, treatment)]
+    sizes = (len(logs[0]), len(logs[1]))
+    if not all(sizes):
+        return SampleFigure(sizes, None, None, None, confidence, None, None, None, "n/a (no round)")
+    middle = (1.0 if kind == "time" else -1.0) * float(logs[0].mean() - logs[1].mean())
+    if min(sizes) < FEWEST_ROUNDS:
+        refusal = f"n/a (rounds={min(sizes)} < {FEWEST_ROUNDS})"
+        return SampleFigure(sizes, math.exp(middle), None, None, confidence, None, None, None, refusal)
+    parts = [float(log.var(ddof=1)) / len(log) for log in logs]
+    error = math.sqrt(sum(parts))
+    freedom = _welch_freedom(parts, sizes)
+    reach = t_quantile(freedom, confidence) * error
+    p_value = 2 * _tail(middle, error, freedom)
+    ends = (math.exp(middle - reach), math.exp(middle + reach))
+    return SampleFigure(sizes, math.exp(middle), *ends, confidence, p_value, error, freedom, None)
+
+
+def _welch_freedom(parts: Sequence[float], sizes: tuple[int, int]) -> float:
+    """Return the degrees of freedom of a sum of two variances; without any spread those of the pooled one."""
+    weight = sum(part**2 / (size - 1) for part, size in zip(parts, sizes, strict=True))
+    return sum(parts) ** 2 / weight if weight > 0 else float(sum(sizes) - 2)
+
+
 def log_interval(logs: Sequence[float], confidence: float = 0.95, seed: int = 0) -> tuple[float, float, Method]:
     """Return the ends of the interval for the mean of at least three log ratios, and its method.
 
@@ -140,7 +197,7 @@ def log_interval(logs: Sequence[float], confidence: float = 0.95, seed: int = 0)
     return mean - reach, mean + reach, "t"
 
 
-def equivalent(figure: RatioFigure, margin: float = 0.05, seed: int = 0) -> Equivalence:
+def equivalent(figure: RatioFigure | SampleFigure, margin: float = 0.05, seed: int = 0) -> Equivalence:
     """Return whether two arms are equivalent within a margin: two one-sided tests at 5 %.
 
     Formula: shown if the 90 % interval of the log ratio lies inside [-log(1 + margin), log(1 + margin)], so that
@@ -149,13 +206,18 @@ def equivalent(figure: RatioFigure, margin: float = 0.05, seed: int = 0) -> Equi
     """
     if margin <= 0:
         raise ValueError(f"a margin is above 0, not {margin:g}")
-    if figure.rounds < FEWEST_ROUNDS:
+    if figure.ratio is None or figure.low is None:
         return Equivalence(margin, None, None, None, shown=False)
-    edge = math.log1p(margin)
-    low, high, _ = log_interval(figure.logs, 0.9, seed)
-    mean = float(np.mean(figure.logs))
-    inside = -edge < mean < edge
-    p_value = max(_t_tail(figure.logs, -edge), _t_tail(figure.logs, edge)) if inside else 1.0
+    edge, mean = math.log1p(margin), math.log(figure.ratio)
+    if isinstance(figure, RatioFigure):
+        low, high, _ = log_interval(figure.logs, 0.9, seed)
+        tails = [_t_tail(figure.logs, end) for end in (-edge, edge)]
+    else:
+        error, freedom = figure.error or 0.0, figure.freedom or 1.0
+        reach = t_quantile(freedom, 0.9) * error
+        low, high = mean - reach, mean + reach
+        tails = [_tail(mean - end, error, freedom) for end in (-edge, edge)]
+    p_value = max(tails) if -edge < mean < edge else 1.0
     return Equivalence(margin, math.exp(low), math.exp(high), p_value, shown=-edge < low and high < edge)
 
 
@@ -174,7 +236,7 @@ def noise_floor(same: RatioFigure) -> float:
 
 
 def compare_ratio(
-    figure: RatioFigure, margin: float | None = 0.05, floor: float = 1.0, adjusted_p: float | None = None
+    figure: RatioFigure | SampleFigure, margin: float | None = 0.05, floor: float = 1.0, adjusted_p: float | None = None
 ) -> Comparison:
     """Return what a ratio permits to say.
 
@@ -185,7 +247,8 @@ def compare_ratio(
     """
     nothing, words = "no difference shown", f"{100 * figure.confidence:g} % interval"
     if figure.ratio is None or figure.low is None or figure.high is None:
-        return Comparison(nothing, f"no interval below {FEWEST_ROUNDS} rounds (n={figure.rounds})")
+        rounds = figure.rounds if isinstance(figure, RatioFigure) else min(figure.rounds)
+        return Comparison(nothing, f"no interval below {FEWEST_ROUNDS} rounds (n={rounds})")
     differs = figure.low > 1 or figure.high < 1
     if margin is not None and floor <= 1 + margin and equivalent(figure, margin).shown:
         also = f"; the {words} excludes 1, but inside the margin" if differs else ""
@@ -291,9 +354,14 @@ def _log_centre(values: Sequence[float], centre: Centre) -> float:
 
 def _t_tail(logs: Sequence[float], hypothesis: float) -> float:
     """Return the one-sided p-value of a t test of the mean against a value, on the side on which the mean lies."""
+    away, sd = float(np.mean(logs)) - hypothesis, float(np.std(logs, ddof=1))
+    return _tail(away, sd / math.sqrt(len(logs)), len(logs) - 1)
+
+
+def _tail(away: float, error: float, freedom: float) -> float:
+    """Return the one-sided p-value of a distance with this standard error."""
     from scipy.special import stdtr  # noqa: PLC0415
 
-    away, sd = abs(float(np.mean(logs)) - hypothesis), float(np.std(logs, ddof=1))
-    if sd == 0:
+    if error == 0:
         return 0.5 if away == 0 else 0.0
-    return float(stdtr(len(logs) - 1, -away / (sd / math.sqrt(len(logs)))))
+    return float(stdtr(freedom, -abs(away) / error))

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from kvbench import cache
+from kvbench import cache, facts
 from kvbench.errors import EndpointError
 from kvbench.lane import Lane
+from kvbench.load.round_trip import network_floor_s
 from kvbench.plan import WARMUP, Draw, Plan
 from kvbench.proof import Blocks, Ledger, Manifest, Served, close_ledger, file_bytes, judge, judge_by_ledger
 from kvbench.servers.endpoint import Counters
@@ -22,6 +23,7 @@ from kvbench.store import settle_answers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from kvbench.lane import Watch
     from kvbench.records import Response, Tier
@@ -68,7 +70,7 @@ class RunRecord:
 
 def make_run(lane: Lane, treatment: Treatment, folder: RunFolder, result: ResultFolder) -> RunRecord:
     """Make one run on a server that is up."""
-    started = datetime.now(UTC)
+    started, host = datetime.now(UTC), facts.HostObservation(paths_of(lane, folder))
     blocks = blocks_of(lane.scenario, lane.spec.treatment, lane.endpoint)
     bench = cache.Bench(lane.endpoint, lane.send, blocks)
     lane.watch.step("warmup")
@@ -82,10 +84,13 @@ def make_run(lane: Lane, treatment: Treatment, folder: RunFolder, result: Result
     proof = cache.prepare(bench, treatment, lane.plan, read_manifest(result))
     if proof.manifest is not None:
         result.write_json("manifest.json", {"manifest": asdict(proof.manifest)})
+    floor_s = network_floor_s(lane.endpoint.url)
     lane.watch.step("measure")
+    host.begin()
     health_before, before = lane.measuring.health(), lane.endpoint.scrape()
     served = measure(lane, bench)
     after, health = lane.endpoint.scrape(), lane.measuring.health()
+    host.end()
     delta = without(after.since(before), lane.measuring.own_requests)
     folder.keep_text("metrics/before.prom", before.text)
     folder.keep_text("metrics/after.prom", after.text)
@@ -95,16 +100,29 @@ def make_run(lane: Lane, treatment: Treatment, folder: RunFolder, result: Result
         facts={
             "run": {"run_id": lane.spec.run_id, "treatment": lane.spec.treatment, "repeat": lane.spec.repeat},
             "started": started.isoformat(),
+            "sent_one_by_one": lane.sends_one_by_one,
             "load_s": load_window_s([one.response for _, one in served]),
             "cache": {"state": proof.state, "steps": [asdict(step) for step in proof.steps]},
             "ledger": asdict(ledger),
             "blocks": asdict(blocks),
             "driver": {"name": lane.measuring.name, **measured_health(health_before, health)},
             "server": {"url": lane.endpoint.url, "model": lane.endpoint.model, "info": lane.endpoint.info},
+            "network_floor_s": floor_s,
+            "world": host.to_json(),
             "load_1min": round(os.getloadavg()[0], 2),
         },
         tiers=tier_verdicts(blocks, lane, served, Books(ledger, delta, proof.manifest)),
     )
+
+
+def paths_of(lane: Lane, folder: RunFolder) -> dict[str, Path]:
+    """Return the folders whose file systems decide a run, by role."""
+    tiers = lane.scenario.tiers_of(lane.spec.treatment).directories
+    seen: dict[str, Path] = {"results": folder.path}
+    seen |= {name: tier.path for name, tier in tiers.items()}
+    if lane.endpoint.tier_path is not None and len(seen) == 1:
+        seen["tier"] = lane.endpoint.tier_path
+    return seen
 
 
 def measured_health(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:

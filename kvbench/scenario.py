@@ -25,6 +25,7 @@ from kvbench.contradictions import Contradiction, contradictions
 
 Count = Annotated[int, BeforeValidator(units.parse_count), Field(gt=0)]
 Size = Annotated[int, BeforeValidator(units.parse_size), Field(ge=0)]
+Rate = Annotated[float, BeforeValidator(units.parse_rate), Field(gt=0)]
 Duration = Annotated[float, BeforeValidator(units.parse_duration), Field(gt=0)]
 CacheTier = Literal["g1", "g2", "g3", "g4"]
 DrawKind = Literal["with_replacement", "without_replacement", "zipf", "round_robin"]
@@ -50,7 +51,11 @@ class EmulatorSpec(Strict):
     scale: Scale = Scale()
     instances: Annotated[int, Field(gt=0)] = 1
     io_threads: Annotated[int, Field(gt=0)] = 8
+    write_policy: Literal["through", "back"] = "through"
+    admit_after_hits: Annotated[int, Field(gt=0)] = 1
+    write_delay: Annotated[float, BeforeValidator(units.parse_duration), Field(ge=0)] = 0.0
     faults: tuple[str, ...] = ()
+    fault_every: Annotated[int, Field(gt=0)] = 1
 
     @property
     def model(self) -> str:
@@ -146,10 +151,11 @@ class ServerSpec(Strict):
 
 
 class PathTier(Strict):
-    """A tier that is a directory: where it is and how many bytes it may hold."""
+    """A tier that is a directory: where it is, how many bytes it may hold, and what it can deliver at most."""
 
     path: Path
     capacity: Size
+    bandwidth: Rate | None = None
 
 
 class Tiers(Strict):

@@ -311,7 +311,7 @@ def _index_units(values: Sequence[float], units: Sequence[Hashable]) -> tuple[ND
     return index, len(known)
 
 
-def t_quantile(freedom: int, confidence: float) -> float:
+def t_quantile(freedom: float, confidence: float) -> float:
     """Return how many standard errors a two-sided t interval reaches to each side."""
     from scipy.special import stdtrit  # noqa: PLC0415
 

@@ -9,11 +9,24 @@ from pathlib import Path
 ROOT = Path("kvbench")
 # The parts of docs/design.md in order; a module may import from its own part and from earlier ones.
 PARTS: list[tuple[str, ...]] = [
-    ("errors", "units", "shapes", "scenario", "scenario_file", "prompts", "plan", "records", "redact"),
-    ("store", "calibration"),
-    ("facts", "servers"),
+    (
+        "errors",
+        "units",
+        "shapes",
+        "contradictions",
+        "scenario",
+        "scenario_file",
+        "prompts",
+        "plan",
+        "records",
+        "redact",
+        "neighbor_spec",
+    ),
+    ("store", "calibration", "likeness"),
+    ("facts", "servers", "hosts"),
+    ("neighbors",),
     ("load",),
-    ("testbed",),
+    ("testbed", "lab"),
     ("proof", "cache", "lane", "run", "calibrate"),
     (
         "printed",
@@ -24,12 +37,18 @@ PARTS: list[tuple[str, ...]] = [
         "stats",
         "ratios",
         "ranks",
+        "sealed",
+        "metrics",
+        "touches",
+        "speed_ups",
         "summary",
+        "gates",
+        "compare",
         "importers",
         "audit",
     ),
     ("report",),
-    ("cli",),
+    ("cli_compare", "cli"),
 ]
 EMULATOR_MAY_IMPORT = {"errors", "units", "shapes", "emulator"}
 LONGEST_CHAIN = 13
@@ -81,7 +100,20 @@ def test_nobody_imports_from_a_later_part() -> None:
 
 
 def test_meaning_and_showing_never_touch_the_world() -> None:
-    world = {"facts", "servers", "testbed", "load", "proof", "cache", "lane", "run", "calibrate"}
+    world = {
+        "facts",
+        "servers",
+        "hosts",
+        "neighbors",
+        "testbed",
+        "lab",
+        "load",
+        "proof",
+        "cache",
+        "lane",
+        "run",
+        "calibrate",
+    }
     meaning = {
         "printed",
         "claims",
@@ -92,7 +124,13 @@ def test_meaning_and_showing_never_touch_the_world() -> None:
         "stats",
         "ratios",
         "ranks",
+        "sealed",
+        "metrics",
+        "touches",
+        "speed_ups",
         "summary",
+        "gates",
+        "compare",
         "importers",
         "report",
     }

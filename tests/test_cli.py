@@ -463,7 +463,7 @@ def test_a_plan_is_shown_and_a_dry_run_makes_nothing(scenario: Path, tmp_path: P
     assert not (tmp_path / "tier").exists()
 
 
-@pytest.mark.parametrize("name", ["run", "check", "plan", "show", "report", "import", "serve", "clean"])
+@pytest.mark.parametrize("name", ["run", "check", "plan", "show", "report", "compare", "import", "serve", "clean"])
 def test_every_command_has_help_and_is_documented(name: str) -> None:
     done = kvbench(name, "--help")
     assert done.returncode == 0

@@ -234,3 +234,65 @@ def test_the_detectable_effect_is_just_detected(sd_log: float, rounds: int) -> N
     assert needed <= rounds
     assert ratios.detectable_effect(sd_log, 2) is None
     assert ratios.detectable_effect(0.0, 3) == 0
+
+
+def test_two_samples_by_hand() -> None:
+    """Welch's interval of the logs, as scipy gives it for unequal variances."""
+    base, other = (
+        {n: [value, value, 90.0] for n, value in enumerate((1.0, 1.1, 0.9, 1.05), 1)},
+        {n: [value] for n, value in enumerate((1.5, 1.7, 1.4), 5)},
+    )
+    found = ratios.ratio_of_samples(base, other)
+    logs = [np.log([1.0, 1.1, 0.9, 1.05]), np.log([1.5, 1.7, 1.4])]
+    expected = reference.ttest_ind(logs[0], logs[1], equal_var=False)
+    ends = expected.confidence_interval(0.95)
+    assert found.ratio == pytest.approx(math.exp(logs[0].mean() - logs[1].mean()))
+    assert [found.low, found.high] == pytest.approx([math.exp(ends.low), math.exp(ends.high)])
+    assert found.p_value == pytest.approx(expected.pvalue)
+    assert (found.rounds, found.refusal) == ((4, 3), None)
+    rate = ratios.ratio_of_samples(base, other, kind="rate")
+    assert rate.ratio == pytest.approx(1 / (found.ratio or 0))
+    assert ratios.compare_ratio(found).word == "slower"
+    assert ratios.compare_ratio(rate).word == "faster"
+
+
+@pytest.mark.parametrize(
+    ("rounds", "refusal"), [((2, 5), "n/a (rounds=2 < 3)"), ((5, 1), "n/a (rounds=1 < 3)"), ((0, 5), "n/a (no round)")]
+)
+def test_two_samples_with_too_few_rounds_have_no_interval(rounds: tuple[int, int], refusal: str) -> None:
+    arms = [{n: [1.0 + 0.1 * n] for n in range(count)} for count in rounds]
+    found = ratios.ratio_of_samples(arms[0], arms[1])
+    assert (found.low, found.high, found.refusal) == (None, None, refusal)
+    assert (found.ratio is None) == (0 in rounds)
+    assert ratios.compare_ratio(found).word == "no difference shown"
+    assert not ratios.equivalent(found).shown
+
+
+def test_two_samples_without_spread() -> None:
+    same = ratios.ratio_of_samples({n: [2.0] for n in range(3)}, {n: [2.0] for n in range(4)})
+    assert (same.ratio, same.low, same.high, same.p_value) == (1.0, 1.0, 1.0, 1.0)
+    apart = ratios.ratio_of_samples({n: [2.0] for n in range(3)}, {n: [1.0] for n in range(3)})
+    assert [apart.ratio, apart.low, apart.p_value] == pytest.approx([2.0, 2.0, 0.0])
+
+
+@given(LOGS, LOGS)
+def test_swapping_two_samples_inverts_the_figure(one: list[float], other: list[float]) -> None:
+    arms = [{n: [math.exp(log)] for n, log in enumerate(logs)} for logs in (one, other)]
+    there, back = ratios.ratio_of_samples(arms[0], arms[1]), ratios.ratio_of_samples(arms[1], arms[0])
+    assert there.low is not None
+    assert there.high is not None
+    assert [back.low, back.high] == pytest.approx([1 / there.high, 1 / there.low])
+    assert there.p_value == pytest.approx(back.p_value)
+    assert ratios.equivalent(there).shown == ratios.equivalent(back).shown
+
+
+def test_equivalence_of_two_samples_is_two_tests() -> None:
+    base, other = [0.0, 0.01, -0.01, 0.005], [0.02, 0.01, 0.015]
+    arms = [{n: [math.exp(log)] for n, log in enumerate(logs)} for logs in (base, other)]
+    found = ratios.equivalent(ratios.ratio_of_samples(arms[0], arms[1]), 0.05)
+    edge = math.log(1.05)
+    below = reference.ttest_ind([one - edge for one in base], other, equal_var=False, alternative="less")
+    above = reference.ttest_ind([one + edge for one in base], other, equal_var=False, alternative="greater")
+    tails = [float(below.pvalue), float(above.pvalue)]
+    assert found.p_value == pytest.approx(max(tails))
+    assert found.shown

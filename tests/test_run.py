@@ -123,6 +123,14 @@ def test_every_request_of_every_phase_has_a_row_and_a_tier_if_measured(tmp_path:
     assert [row.tier for row in recompute if row.phase == "measure"] == ["recompute"] * 2
 
 
+def test_a_run_keeps_the_host_and_the_networks_floor(tmp_path: Path) -> None:
+    result = execute(make_scenario(repeats=1), FakeTestbed(tmp_path / "tier"), tmp_path)
+    record = store.read_json(result.path / "runs" / "r01-g4" / "run.json")
+    assert set(record["world"]) == {"before", "after", "changed", "pressure"}
+    assert set(record["world"]["before"]["paths"]) == {"results", "g4"}
+    assert record["network_floor_s"] is None  # nobody listens at the made-up server's port
+
+
 def test_the_second_round_does_not_prime_again(tmp_path: Path) -> None:
     bed = FakeTestbed(tmp_path / "tier")
     execute(make_scenario(repeats=3), bed, tmp_path)

@@ -61,12 +61,25 @@ FAULTS = [
     ("capacity: 20GB", "capacity: 20MB", 4, "g4 cannot be warm: its capacity", ""),
     ("bytes: 512", "bytes: 7", 3, "does not divide the model's 73,728", ""),
     ("[10k, 130k]", "[16]", 6, "no block that a cache could hold", ""),
+    ("g1: 0", "g3: {path: kvcache, capacity: 20GB}", 4, "g3 and g4 are the same directory", ""),
+    ("g1: 0", "g3: {path: local, capacity: 1MB}", 4, "below one prompt", ""),
+    ("scale: {time: 8, bytes: 512}}", "write_policy: sideways}", 3, "write_policy", ""),
+    ("scale: {time: 8, bytes: 512}}", "write_delay: -1s}", 3, "write_delay", ""),
     ("gpt-oss-120b_rtx-pro-6000", "gpt-9_abacus", 3, "known are", ""),
     ("concurrency: 1", "concurrency: 0", 8, "load.concurrency", ""),
     ("concurrency: 1", "driver: locust", 8, "load.driver", ""),
     ("server: {emulator", "server: {external: {url: 'http://h/v1'}, emulator", 3, "exactly one server", ""),
     ("prompts:", "prompts: [", None, "not YAML", "syntax"),
 ]
+
+
+def test_under_write_back_only_the_fastest_tier_can_be_primed(tmp_path: Path) -> None:
+    path, back = write(tmp_path, GOOD), "server.emulator.write_policy=back"
+    assert scenario_file.load(path, (back,)).server.emulator is not None
+    for faster in ("tiers.g1=1GB", "tiers.g2=1GB"):
+        with pytest.raises(ScenarioError, match=r"g4 fills only when g[12] evicts"):
+            scenario_file.load(path, (back, faster))
+        assert scenario_file.load(path, (faster,)).treatments["g4"].warm_tier == "g4"
 
 
 def test_answers_of_cold_runs_have_nothing_to_be_compared_with(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -56,13 +57,65 @@ def test_median_and_spread_with_their_n(result: store.ResultFolder) -> None:
     assert long["g4"]["median_s"] == 0.1
 
 
-def test_speed_up_is_paired_by_round(result: store.ResultFolder) -> None:
+def test_speed_up_is_paired_by_round_with_an_interval_over_rounds(result: store.ResultFolder) -> None:
+    """Rounds 4.0 / 0.1, 5.0 / 0.1, 6.0 / 0.2: mean of logs 3.6674, sd 0.25609, t(2) = 4.302653."""
     _, long = cells(result)
-    assert long["g4"]["speed_up"] == pytest.approx(40)  # of 4.0 / 0.1, 5.0 / 0.1 and 6.0 / 0.2 the middle one
-    assert long["g4"]["speed_up_low"] == pytest.approx(30)  # 6.0 / 0.2, third round
-    assert long["g4"]["speed_up_high"] == pytest.approx(50)  # 5.0 / 0.1, second round
+    assert long["g4"]["speed_up"] == pytest.approx((40 * 50 * 30) ** (1 / 3))
+    reach = math.exp(4.302653 * 0.25609 / math.sqrt(3))
+    assert long["g4"]["speed_up_low"] == pytest.approx(long["g4"]["speed_up"] / reach, rel=1e-3)
+    assert long["g4"]["speed_up_high"] == pytest.approx(long["g4"]["speed_up"] * reach, rel=1e-3)
     assert long["g4"]["speed_up_rounds"] == 3
+    found = long["g4"]["comparison"]
+    assert (found["least"], found["most"]) == (pytest.approx(30), pytest.approx(50))
+    assert found["word"] == "faster"
     assert long["recompute"]["speed_up"] is None
+    assert long["recompute"]["comparison"] is None
+
+
+def test_holm_counts_every_length_against_the_baseline(result: store.ResultFolder) -> None:
+    found = [cell["g4"]["comparison"] for cell in cells(result)]
+    plain = sorted(one["p_value"] for one in found)
+    assert sorted(one["p_holm"] for one in found) == pytest.approx([2 * plain[0], max(2 * plain[0], plain[1])])
+
+
+def test_two_rounds_give_a_ratio_and_no_interval(tmp_path: Path) -> None:
+    made = execute(make_scenario(repeats=2), FakeTestbed(tmp_path / "tier"), tmp_path)
+    for repeat in (1, 2):
+        rewrite(made, f"r{repeat:02d}-recompute", [1.0, 4.0])
+        rewrite(made, f"r{repeat:02d}-g4", [0.5, 0.1])
+    _, long = cells(made)
+    assert (long["g4"]["speed_up"], long["g4"]["speed_up_low"]) == (pytest.approx(40), None)
+    assert long["g4"]["comparison"]["refusal"] == "n/a (rounds=2 < 3)"
+    assert long["g4"]["comparison"]["rounds_needed"] is None
+    assert long["g4"]["rank"]["sentence"].startswith("all 2 of g4 are below all 2 of recompute; so few values cannot")
+
+
+def test_a_cell_refuses_what_its_n_cannot_support(result: store.ResultFolder) -> None:
+    short, _ = cells(result)
+    figures = short["recompute"]["ttft"]
+    assert (figures["p50"]["value"], figures["p50"]["refusal"]) == (1.1, "n/a (n=3 < 5)")
+    assert (figures["p95"]["value"], figures["p95"]["refusal"]) == (None, "n/a (n=3 < 59)")
+    assert (figures["p99"]["value"], figures["p99"]["refusal"]) == (None, "n/a (n=3 < 299)")
+
+
+def test_two_treatments_of_one_definition_are_the_noise_floor(tmp_path: Path) -> None:
+    treatments = {"recompute": {"cache": "off"}, "again": {"cache": "off"}, "g4": {"cache": {"warm": "g4"}}}
+    scenario = make_scenario(treatments=treatments, repeats=3)
+    made = execute(scenario, FakeTestbed(tmp_path / "tier"), tmp_path)
+    for repeat, again in enumerate([1.0, 1.3, 0.9], 1):
+        rewrite(made, f"r{repeat:02d}-recompute", [1.0, 1.0])
+        rewrite(made, f"r{repeat:02d}-again", [again, again])
+        rewrite(made, f"r{repeat:02d}-g4", [0.90 + 0.001 * repeat, 0.2])
+    summed = summary.summarise(made.path)
+    short, long = (row["cells"] for row in summed["lengths"])
+    assert summed["same_pairs"] == [("recompute", "again")]
+    floor = short["g4"]["comparison"]["noise_floor"]
+    assert floor > 1.3  # the farther end of the A/A interval
+    assert short["g4"]["comparison"]["low"] > 1
+    assert short["g4"]["comparison"]["word"] == "no difference shown"  # 1.11x is within the floor
+    assert "differs from itself" in short["g4"]["comparison"]["reason"]
+    assert long["g4"]["comparison"]["word"] == "faster"
+    assert long["again"]["comparison"]["word"] == "no difference shown"
 
 
 def test_slo_attainment_counts_a_scale_models_times_at_full_scale(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ class FakeServer:
     indexed: set[str] = field(default_factory=set)
     pending: list[tuple[int, Path, bytes]] = field(default_factory=list)
     device_read: int = 0
+    free_ns: list[int] = field(default_factory=lambda: [2_000_000])
 
     def __post_init__(self) -> None:
         if self.tier_path is not None:
@@ -141,13 +142,18 @@ class FakeServer:
         if self.keeps_blocks:
             self.g2_texts.add(key)
         self.counts["computed"] += tokens - cached
+        free_ns = min(self.free_ns)  # a slot sends as soon as its last answer is over
+        sent_ns = free_ns + 5_000
+        first_ns = sent_ns + (1_000_000 if cached else tokens * 10_000)
+        last_ns = first_ns + 7_000_000
+        self.free_ns[self.free_ns.index(free_ns)] = last_ns
         return Response(
             request_id="",
             status="ok",
-            scheduled_ns=1_995,
-            sent_ns=2_000,
-            first_token_ns=2_000 + tokens * 1000 if not cached else 3_000,
-            last_token_ns=2_000 + tokens * 2000,
+            scheduled_ns=free_ns,
+            sent_ns=sent_ns,
+            first_token_ns=first_ns,
+            last_token_ns=last_ns,
             ttft_bound="exact",
             receive_lag_s=1e-5,
             isl=tokens,
@@ -176,7 +182,7 @@ class FakeDriver:
     def drive(
         self, requests: Iterable[Request], concurrency: int, on_response: Callable[[Response], None]
     ) -> list[Response]:
-        assert concurrency >= 1
+        self.open_slots(concurrency)
         done = []
         for request in requests:
             prompt = json.loads(request.body)["prompt"]
@@ -191,15 +197,25 @@ class FakeDriver:
         self, conversations: Iterable[Conversation], concurrency: int, on_response: Callable[[Response], None]
     ) -> list[Response]:
         done: list[Response] = []
+        slots = [max(self.server.free_ns)] * concurrency
         for conversation in conversations:
+            slot = slots.index(min(slots))
+            self.server.free_ns = [slots[slot]]
             request: Request | None = next(conversation)
             while request is not None:
-                done += self.drive([request], concurrency, on_response)
+                done += self.drive([request], 1, on_response)
                 try:
                     request = conversation.send(done[-1]) if done[-1].status == "ok" else None
                 except StopIteration:
                     request = None
+            slots[slot] = max(self.server.free_ns)
+        self.server.free_ns = [max(slots)]
         return done
+
+    def open_slots(self, concurrency: int) -> None:
+        """Let so many requests be out at once from now on; none is, yet."""
+        assert concurrency >= 1
+        self.server.free_ns = [max(self.server.free_ns)] * concurrency
 
     def health(self) -> dict[str, Any]:
         return {"stamps": "kernel", "client_cpu_s": 0.1, "wall_s": 1.0, "clock_step_s": 0.0}

@@ -17,6 +17,7 @@ class Timing:
 
     `overrun_s` is how much later than modelled the first chunk with a token was sent. `path_s` is the modelled
     transfer with its wait for the path, `storage_s` the measured reads; TTFT contains the longer of the two.
+    `tier_tokens` are the cached tokens by tier, `tier_read_bytes` those of files.
     """
 
     arrived_ns: int
@@ -26,6 +27,7 @@ class Timing:
     storage_s: float
     path_s: float
     tier_read_bytes: int
+    tier_tokens: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +68,17 @@ class Writing:
     def _event(self, rest: str) -> bytes:
         return self._prefix + rest.encode() + b"}\n\n"
 
-    def role(self) -> bytes:
-        """Return the chunk that opens a chat stream and holds no token."""
-        delta = '{"role": "assistant", "content": ""}'
+    def role(self, *, alone: bool = False) -> bytes:
+        """Return the chunk that opens a chat stream and holds no token; `alone` leaves the content out altogether."""
+        delta = '{"role": "assistant"}' if alone else '{"role": "assistant", "content": ""}'
         return self._event(f'"choices": [{{"index": 0, "delta": {delta}, "logprobs": null, "finish_reason": null}}]')
 
-    def word(self, text: str, finish_reason: str | None = None) -> bytes:
-        """Return the chunk of one token; `text` needs no escaping."""
+    def word(self, text: str, finish_reason: str | None = None, token_id: int | None = None) -> bytes:
+        """Return the chunk of one token; `text` needs no escaping, and `token_id` is there only if it was asked for."""
         end = "null" if finish_reason is None else f'"{finish_reason}"'
         body = f'"delta": {{"content": "{text}"}}' if self._chat else f'"text": "{text}"'
-        return self._event(f'"choices": [{{"index": 0, {body}, "logprobs": null, "finish_reason": {end}}}]')
+        ids = "" if token_id is None else f', "token_ids": [{token_id}]'
+        return self._event(f'"choices": [{{"index": 0, {body}, "logprobs": null, "finish_reason": {end}{ids}}}]')
 
     def usage(self, usage: Usage, timing: Timing) -> bytes:
         """Return the chunk without choices that closes a stream."""
@@ -83,10 +86,12 @@ class Writing:
             f'"choices": [], "usage": {json.dumps(usage.to_json())}, "kvbench": {json.dumps(asdict(timing))}'
         )
 
-    def whole(self, text: str, finish_reason: str) -> dict[str, Any]:
+    def whole(self, text: str, finish_reason: str, ids: list[int] | None = None) -> dict[str, Any]:
         """Return the body of an answer that is not streamed, without usage."""
         content = {"message": {"role": "assistant", "content": text}} if self._chat else {"text": text}
-        choice = {"index": 0, **content, "logprobs": None, "finish_reason": finish_reason}
+        choice: dict[str, Any] = {"index": 0, **content, "logprobs": None, "finish_reason": finish_reason}
+        if ids is not None:
+            choice["token_ids"] = ids
         return {**self._head("chat.completion" if self._chat else "text_completion"), "choices": [choice]}
 
 

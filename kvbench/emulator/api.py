@@ -25,7 +25,7 @@ from kvbench.emulator.blocks import token_ids
 from kvbench.emulator.bodies import ApiError, read_json, read_messages, read_prompt
 from kvbench.emulator.generate import check_model, generate, hash_politely
 from kvbench.emulator.machine import Machine, assemble
-from kvbench.emulator.metrics import render
+from kvbench.emulator.metrics import another_worker, render
 from kvbench.errors import KvbenchError, ServerError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Api:
     """The routes of one machine."""
 
     def __init__(self, machine: Machine, api_key: str | None) -> None:
-        """Remember the counters as they are now, for the fault that shows nothing else."""
+        """Remember the counters as they are now, for the faults that show nothing else."""
         self._machine = machine
         self._api_key = api_key
         self._started_s = int(time.time())
@@ -109,8 +109,13 @@ class Api:
         return web.Response()
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        frozen = "counters_frozen" in self._machine.faults
-        text = self._first_metrics if frozen else render(self._machine.engine, self._machine.model)
+        machine = self._machine
+        if "counters_frozen" in machine.faults:
+            text = self._first_metrics
+        elif "counters_other_worker" in machine.faults:
+            text = another_worker(self._first_metrics, time.time() - self._started_s)
+        else:
+            text = render(machine.engine, machine.model, lookups_as_hits="lookups_as_hits" in machine.faults)
         return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _info(self, _request: web.Request) -> web.Response:
@@ -208,8 +213,7 @@ async def _finish(machine: Machine) -> None:
     if not await machine.drain():
         LOGGER.warning("some tier files were not written in time")
         os._exit(0)  # a thread that hangs in the disk would keep the interpreter from ending
-    if machine.directory:
-        machine.directory.io.close()
+    machine.close()
 
 
 def _say(event: dict[str, Any]) -> None:

@@ -33,11 +33,18 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt as the engine sees it: its length, the hashes of its full blocks, and a digest of the whole."""
+    """A prompt as the engine sees it: its length, the hashes of its full blocks, and a digest of the whole.
+
+    `parent` and `rest` are what the next block is hashed from: the hash before it, and the tokens after the last full
+    block. `ids` tells token ids from text.
+    """
 
     tokens: int
     chain: bytes
     digest: bytes
+    parent: bytes = b""
+    rest: bytes = b""
+    ids: bool = False
 
     @property
     def blocks(self) -> int:
@@ -78,7 +85,9 @@ def hash_steps(source: str | Sequence[int], root: bytes) -> Generator[None, None
             parent = xxh3_128_digest(parent + raw[start:end])
             hashes.append(parent)
             start = end
-    return Prompt(tokens, b"".join(hashes), xxh3_128_digest(parent + raw[start:]))
+    rest = raw[start:]
+    digest = xxh3_128_digest(parent + rest)
+    return Prompt(tokens, b"".join(hashes), digest, parent, rest, ids=not isinstance(source, str))
 
 
 def hash_prompt(source: str | Sequence[int], root: bytes) -> Prompt:
@@ -90,6 +99,24 @@ def hash_prompt(source: str | Sequence[int], root: bytes) -> Prompt:
         except StopIteration as end:
             prompt: Prompt = end.value
             return prompt
+
+
+def extend_chain(prompt: Prompt, words: Sequence[str]) -> bytes:
+    """Return the chain of a prompt that is followed by these words of its answer.
+
+    It is the chain of the longer prompt that repeats both: the words stand in the text after a space, or their
+    `token_ids` in the list of ids.
+    """
+    hashes: list[bytes] = []
+    parent, block, tokens = prompt.parent, prompt.rest, prompt.tokens % BLOCK_TOKENS
+    for word in words:
+        block += array("q", token_ids(word)).tobytes() if prompt.ids else f"{word} ".encode()
+        tokens += 1
+        if tokens == BLOCK_TOKENS:
+            parent = xxh3_128_digest(parent + block)
+            hashes.append(parent)
+            block, tokens = b"", 0
+    return prompt.chain + b"".join(hashes)
 
 
 def count_only(source: str | Sequence[int]) -> Prompt:
@@ -134,7 +161,7 @@ def render_chat(messages: Sequence[tuple[str, str]]) -> str:
 
 
 def token_ids(source: str | Sequence[int]) -> list[int]:
-    """Return an id for each token; of text it is a hash of the word, good to look at and not to be sent back."""
+    """Return an id for each token; of text it is a hash of the word, which no text can be made from."""
     if not isinstance(source, str):
         return list(source)
     return [xxh3_64_intdigest(word.encode("utf-8", "surrogatepass")) % VOCABULARY for word in source.split()]

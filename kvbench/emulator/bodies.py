@@ -46,6 +46,7 @@ class Ask:
     stream: bool = False
     include_usage: bool = False
     output_tokens: int | None = None
+    with_ids: bool = False
 
     @property
     def answer_tokens(self) -> int:
@@ -93,6 +94,7 @@ def read_ask(value: dict[str, Any], *, chat: bool) -> Ask:
         stream=bool(value.get("stream")),
         include_usage=bool(options.get("include_usage")),
         output_tokens=_output_tokens(value),
+        with_ids=bool(value.get("return_token_ids")),
     )
 
 

@@ -16,7 +16,8 @@ E2E_BOUNDS_S = (
 OVERRUN_BOUNDS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 FINISH_REASONS = ("stop", "length", "abort", "error")
 BAD_FILE_REASONS = ("missing", "truncated", "magic", "header", "hashes", "checksum", "io_error")
-WRITE_ERROR_REASONS = ("no_space", "capacity", "io_error")
+WRITE_ERROR_REASONS = ("no_space", "capacity", "io_error", "bad_source")
+LOWER_TIERS = ("g2", "g3", "g4")
 
 
 @dataclass(slots=True)
@@ -48,7 +49,7 @@ class InstanceCounts:
     prompt_tokens: int = 0
     computed_tokens: int = 0
     local_tokens: int = 0
-    external_tokens: int = 0
+    tier_tokens: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LOWER_TIERS, 0))
     generation_tokens: int = 0
     load_bytes: int = 0
     finished: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FINISH_REASONS, 0))
@@ -59,7 +60,11 @@ class InstanceCounts:
 
 @dataclass(slots=True)
 class TierCounts:
-    """One tier of files. Bytes are those of the files, with header and padding; `kv_*` are those of the blocks."""
+    """One tier of files. Bytes are those of the files, with header and padding; `kv_*` are those of the blocks.
+
+    `moved_bytes` were read to bring evicted files to the tier below; `skipped_files` found no room in a tier that has a
+    slower one beside it.
+    """
 
     read_bytes: int = 0
     read_files: int = 0
@@ -68,5 +73,7 @@ class TierCounts:
     kv_write_bytes: int = 0
     scan_bytes: int = 0
     evicted_files: int = 0
+    moved_bytes: int = 0
+    skipped_files: int = 0
     bad_files: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BAD_FILE_REASONS, 0))
     write_errors: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WRITE_ERROR_REASONS, 0))

@@ -11,6 +11,8 @@ import ctypes
 import errno
 import mmap
 import os
+import secrets
+import threading
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -21,6 +23,7 @@ HUGE_PAGE_BYTES = 2 * 1024 * 1024
 RAM_FILESYSTEMS = ("tmpfs", "ramfs")
 DirectStatus = Literal["enforced", "accepted-not-enforced", "refused"]
 
+_WRITER = secrets.token_hex(4)
 _STATX_DIOALIGN = 0x2000
 _AT_FDCWD = -100
 _FILESYSTEMS = {
@@ -173,11 +176,13 @@ def read_into(path: str, view: memoryview, access: Access) -> int:
 def write_from(path: str, view: memoryview, access: Access) -> None:
     """Write `view` to a new file under a temporary name, then give it its name: a reader sees all of it or nothing.
 
+    The temporary name is this thread's own, because servers that share a directory may write the same file.
+
     Raises:
         OSError: it cannot be written; no part of it is left behind.
 
     """
-    temporary = f"{path}.tmp"
+    temporary = f"{path}.{_WRITER}-{threading.get_ident():x}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(temporary, flags | os.O_DIRECT if access is Access.DIRECT else flags, 0o600)
     try:

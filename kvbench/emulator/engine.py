@@ -1,9 +1,10 @@
-"""The core: GPU instances over one file tier. It takes its clock and its I/O as arguments and never waits.
+"""The core: GPU instances over the tiers that they share. It takes its clock and its I/O as arguments and never waits.
 
-    engine = Engine(clock, gpu, g4, EngineLimits(instances=4, g1_bytes=0))
+    engine = Engine(clock, gpu, Hierarchy(clock, tiers), EngineLimits(instances=4, g1_bytes=0))
     engine.submit(Generation(prompt, output_tokens, arrived_s=clock.time(), on_token=...))
 
-A request goes to the instance with the fewest unfinished requests. G1 belongs to an instance, G4 to all of them.
+A request goes to the instance with the fewest unfinished requests. G1 belongs to an instance, the tiers below
+to all of them.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kvbench.emulator.instance import Clock, Generation, Instance
-from kvbench.emulator.tiers import MemoryTier
+from kvbench.emulator.memory import MemoryTier
 
 if TYPE_CHECKING:
     from kvbench.emulator.gpu import Gpu
-    from kvbench.emulator.tiers import FileTier
+    from kvbench.emulator.hierarchy import Hierarchy
 
 __all__ = ["Clock", "Engine", "EngineLimits", "Generation"]
 
@@ -35,17 +36,18 @@ class EngineLimits:
 class Engine:
     """All instances, as one server shows them."""
 
-    def __init__(self, clock: Clock, gpu: Gpu, g4: FileTier | None, limits: EngineLimits) -> None:
+    def __init__(self, clock: Clock, gpu: Gpu, below: Hierarchy, limits: EngineLimits) -> None:
         """Start idle and empty."""
         self.limits = limits
-        self.g4 = g4
+        self.below = below
+        evicted = below.evicted if below.writes_back and below.tiers else None
         self.instances = [
             Instance(
                 clock,
                 gpu,
                 limits.max_batched_tokens,
-                MemoryTier("g1", limits.g1_bytes, limits.block_bytes) if limits.cache else None,
-                g4 if limits.cache else None,
+                MemoryTier("g1", limits.g1_bytes, limits.block_bytes, evicted) if limits.cache else None,
+                below if limits.cache else None,
             )
             for _ in range(limits.instances)
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import stat
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from kvbench.emulator.direct_io import RAM_FILESYSTEMS, Access, Probe, aligned_buffer, probe, read_into, write_from
 from kvbench.emulator.files import SUFFIX, check, encode, read_header
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 MARKER = ".kvbench-tier.json"
 WRITE_THREADS = 2
+STALE_S = 60.0  # a temporary file this old belongs to nobody any more
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,29 @@ def mark(directory: Path) -> None:
 
 
 @dataclass
+class Damage:
+    """What is wrong with a disk on purpose, for each `every`-th file that is written.
+
+    `corrupt` flips bytes of the KV behind the checksum, `full` has no space left. `unverified` reads without a look at
+    the checksum, so that what is corrupt is served.
+    """
+
+    corrupt: bool = False
+    full: bool = False
+    unverified: bool = False
+    every: int = 1
+    _written: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    def next_is_hit(self) -> bool:
+        """Count a file and tell whether it is one of those that go wrong."""
+        return next(self._written) % self.every == 0
+
+
+def _refuse_space() -> NoReturn:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@dataclass
 class _Gather:
     """Collects the reads of one load; whoever brings the last one calls `done`."""
 
@@ -108,8 +133,11 @@ class ThreadedFiles:
         access: Access,
         post: Callable[..., object],
         read_threads: int = 8,
+        *,
+        damage: Damage | None = None,
     ) -> None:
         """Start no thread yet: pools do so with the first file."""
+        self._damage = damage or Damage()
         self._directory = str(directory)
         self._path = directory
         self._geometry = geometry
@@ -138,15 +166,31 @@ class ThreadedFiles:
             bad: str | None = "missing" if error.errno == errno.ENOENT else "io_error"
         else:
             bad = "truncated" if count < file.size_bytes else check(view, file.hashes, self._geometry)
-        gather.add(index, FileRead(file, bad, count, gather.started_s, time.monotonic()))
+        wrong = bad == "checksum" and self._damage.unverified
+        ended_s = time.monotonic()
+        if bad is None:
+            self._mark_used(file)
+        gather.add(index, FileRead(file, None if wrong else bad, count, gather.started_s, ended_s, wrong))
+
+    def _mark_used(self, file: TierFile) -> None:
+        """Leave a trace of a read for other servers, where there are any."""
 
     def write(self, file: TierFile, done: Callable[[TierFile, str | None], None]) -> None:
         """Queue a file for the next free writer."""
         self._writers.submit(self._write_one, file, done)
 
     def _write_one(self, file: TierFile, done: Callable[[TierFile, str | None], None]) -> None:
-        view = encode(self._buffer(), file.hashes, self._geometry)
+        content = self._moved(file)
+        if isinstance(content, str):
+            self._post(done, file, "bad_source")
+            return
+        view = encode(self._buffer(), file.hashes, self._geometry, content)
+        hit = self._damage.next_is_hit()
+        if self._damage.corrupt and hit:
+            view[self._geometry.header_bytes(file.blocks)] ^= 0xFF
         try:
+            if self._damage.full and hit:
+                _refuse_space()
             try:
                 write_from(self.path_of(file), view, self._write_access)
             except FileNotFoundError:  # somebody wiped the directory with its marker
@@ -157,6 +201,30 @@ class ThreadedFiles:
             self._post(done, file, "no_space" if full else "io_error")
         else:
             self._post(done, file, None)
+
+    def _moved(self, file: TierFile) -> memoryview | str | None:
+        """Return the KV of a file that comes from the tier above, or why it cannot be had; None without a move."""
+        if file.move is None:
+            return None
+        content = file.move.io.content(file.move.file)
+        if isinstance(content, str):
+            return content
+        at = (file.start - file.move.file.start) * self._geometry.block_bytes
+        return content[at : at + file.blocks * self._geometry.block_bytes]
+
+    def content(self, file: TierFile) -> memoryview | str:
+        """Read a whole file for the tier below, into memory that the calling thread keeps for that."""
+        if not hasattr(self._memory, "source"):
+            self._memory.source = aligned_buffer(self._geometry.max_file_bytes)
+        view = self._memory.source[: file.size_bytes]
+        try:
+            count = read_into(self.path_of(file), view, self._access)
+        except OSError as error:
+            return "missing" if error.errno == errno.ENOENT else "io_error"
+        bad = "truncated" if count < file.size_bytes else check(view, file.hashes, self._geometry)
+        start = self._geometry.header_bytes(file.blocks)
+        body: memoryview = view[start : start + file.blocks * self._geometry.block_bytes]
+        return bad or body
 
     def _buffer(self) -> memoryview:
         """Return this thread's own aligned memory."""
@@ -194,7 +262,7 @@ class ThreadedFiles:
                 continue
             bad.append(found)
             if found != "header":  # a header of another model or scale is good, only not ours to judge
-                Path(path).unlink()
+                Path(path).unlink(missing_ok=True)
         return Scan(files, bad, read_bytes)
 
     def _examine(self, view: memoryview, path: str, size_bytes: int) -> TierFile | str:
@@ -210,11 +278,15 @@ class ThreadedFiles:
         """Yield time, path and size of the regular files that are named as ours; links are never followed."""
         with os.scandir(self._directory) as entries:
             for entry in entries:
-                about = entry.stat(follow_symlinks=False)
+                try:
+                    about = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # another server deleted it
                 if not stat.S_ISREG(about.st_mode):
                     continue
-                if entry.name.endswith(f"{SUFFIX}.tmp"):
-                    Path(entry.path).unlink()
+                if SUFFIX in entry.name and entry.name.endswith(".tmp"):
+                    if time.time() - about.st_mtime > STALE_S:  # a younger one may be another server's
+                        Path(entry.path).unlink(missing_ok=True)
                 elif entry.name.endswith(SUFFIX):
                     yield about.st_mtime_ns, entry.path, about.st_size
 

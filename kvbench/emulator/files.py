@@ -43,10 +43,14 @@ def _padded(size_bytes: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How many blocks go into a file, and how large that makes it; a block is a multiple of 16 bytes."""
+    """How many blocks go into a file, and how large that makes it; a block is a multiple of 16 bytes.
+
+    A `bare` file is KV alone, without header and padding: a buffer in host memory.
+    """
 
     block_bytes: int
     blocks_per_file: int
+    bare: bool = False
 
     @classmethod
     def for_payload(cls, block_bytes: int, payload_bytes: int) -> Geometry:
@@ -55,10 +59,14 @@ class Geometry:
 
     def header_bytes(self, blocks: int) -> int:
         """Bytes of the header of a file of `blocks` blocks."""
+        if self.bare:
+            return 0
         return _padded(FIXED_HEADER_BYTES + blocks * HASH_BYTES)
 
     def file_bytes(self, blocks: int) -> int:
         """Bytes of a whole file, with header and padding."""
+        if self.bare:
+            return blocks * self.block_bytes
         return self.header_bytes(blocks) + _padded(blocks * self.block_bytes)
 
     @property
@@ -73,7 +81,7 @@ def _noise() -> np.ndarray:
     return np.frombuffer(hashlib.shake_128(b"kvbench").digest(_NOISE_BYTES), "<u8")
 
 
-def _payload(hashes: bytes, block_bytes: int) -> bytes:
+def payload(hashes: bytes, block_bytes: int) -> bytes:
     """Return the KV of these blocks: for each a piece of the noise, from where its hash says, mixed with its hash."""
     keys = np.frombuffer(hashes, "<u8").reshape(-1, 2)
     starts = (keys[:, :1] % (_NOISE_BYTES // 8)).astype(np.int64)
@@ -82,17 +90,20 @@ def _payload(hashes: bytes, block_bytes: int) -> bytes:
     return mixed
 
 
-def encode(view: memoryview, hashes: bytes, geometry: Geometry) -> memoryview:
-    """Fill `view` with the file of these blocks and return the part of it that is the file."""
+def encode(view: memoryview, hashes: bytes, geometry: Geometry, content: memoryview | None = None) -> memoryview:
+    """Fill `view` with the file of these blocks and return the part of it that is the file.
+
+    `content` is their KV where it comes from another tier; without it the GPU has just made it.
+    """
     blocks = len(hashes) // HASH_BYTES
     header_bytes, payload_bytes = geometry.header_bytes(blocks), blocks * geometry.block_bytes
     size_bytes = geometry.file_bytes(blocks)
-    payload = view[header_bytes : header_bytes + payload_bytes]
-    payload[:] = _payload(hashes, geometry.block_bytes)
+    body = view[header_bytes : header_bytes + payload_bytes]
+    body[:] = payload(hashes, geometry.block_bytes) if content is None else content
     view[header_bytes + payload_bytes : size_bytes] = bytes(size_bytes - header_bytes - payload_bytes)
     view[:header_bytes] = bytes(header_bytes)
     fields = (MAGIC, header_bytes, blocks, geometry.block_bytes, BLOCK_TOKENS, payload_bytes)
-    _FIELDS.pack_into(view, 0, *fields, xxh3_64_intdigest(payload), xxh3_64_intdigest(hashes))
+    _FIELDS.pack_into(view, 0, *fields, xxh3_64_intdigest(body), xxh3_64_intdigest(hashes))
     view[FIXED_HEADER_BYTES : FIXED_HEADER_BYTES + len(hashes)] = hashes
     return view[:size_bytes]
 
@@ -106,8 +117,8 @@ def check(view: memoryview, hashes: bytes, geometry: Geometry) -> str | None:
         return "hashes"
     blocks = len(hashes) // HASH_BYTES
     start, checksum = geometry.header_bytes(blocks), _FIELDS.unpack_from(view)[6]
-    payload = view[start : start + blocks * geometry.block_bytes]
-    return None if xxh3_64_intdigest(payload) == checksum else "checksum"
+    body = view[start : start + blocks * geometry.block_bytes]
+    return None if xxh3_64_intdigest(body) == checksum else "checksum"
 
 
 def read_header(view: memoryview, geometry: Geometry) -> bytes | str:

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from kvbench.emulator.answers import DONE, Timing, Usage, Writing, error_event
-from kvbench.emulator.blocks import Prompt, answer_word, count_only, hash_steps
+from kvbench.emulator.blocks import BLOCK_TOKENS, Prompt, count_only, hash_steps, token_ids
 from kvbench.emulator.bodies import ApiError, Ask, read_ask, read_json
 from kvbench.emulator.instance import Generation
 
 if TYPE_CHECKING:
     from kvbench.emulator.counts import InstanceCounts
     from kvbench.emulator.machine import Machine
+
+
+OTHER_MODEL = "another-model"
 
 
 class TokenFeed:
@@ -51,13 +54,15 @@ class Answer:
     feed: TokenFeed
     faults: frozenset[str]
     arrived_ns: int
+    claimed_tokens: int
     writing: Writing = field(init=False)
     first_sent_ns: int = 0
     overrun_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Give the answer its id."""
-        self.writing = Writing(self.machine.model, chat=self.ask.chat)
+        model = OTHER_MODEL if self.generation.other_model else self.machine.model
+        self.writing = Writing(model, chat=self.ask.chat)
 
     @property
     def _counts(self) -> InstanceCounts:
@@ -82,11 +87,15 @@ class Answer:
     def _usage(self) -> Usage:
         generation = self.generation
         cached: int | None = generation.cached_tokens
+        if "cached_tokens_high" in self.faults:
+            cached = generation.prompt.blocks * BLOCK_TOKENS
+        if "cached_tokens_low" in self.faults:
+            cached = generation.cached_tokens // 2
         if "cached_tokens_zero" in self.faults:
             cached = 0
         if "cached_tokens_missing" in self.faults:
             cached = None
-        return Usage(generation.prompt.tokens, generation.generated_tokens, cached)
+        return Usage(self.claimed_tokens, generation.generated_tokens, cached)
 
     def _timing(self) -> Timing:
         generation = self.generation
@@ -98,6 +107,10 @@ class Answer:
             storage_s=generation.storage_s,
             path_s=generation.path_s,
             tier_read_bytes=generation.read_bytes,
+            tier_tokens={
+                **({"g1": generation.local_tokens} if generation.local_tokens else {}),
+                **generation.tier_tokens,
+            },
         )
 
     async def stream(self) -> web.StreamResponse:
@@ -112,6 +125,8 @@ class Answer:
             await asyncio.Event().wait()
         if "first_chunk_empty" in self.faults:
             await response.write(self.writing.word(""))
+        if self._role_first:
+            await response.write(self.writing.role(alone=True))
         sent, second_s = 0, 0.0
         while sent < self.generation.output_tokens:
             due = await self.feed.take()
@@ -132,14 +147,24 @@ class Answer:
         await response.write_eof()
         return response
 
+    @property
+    def _role_first(self) -> bool:
+        return self.ask.chat and "role_only_first_chunk" in self.faults
+
     def _words(self, sent: int, due: int) -> bytes:
         """Return the chunks of the next `due` tokens; vLLM sends the role in one write with the first."""
         last = self.generation.output_tokens - 1
-        events = [self.writing.role()] if self.ask.chat and not sent else []
+        events = [self.writing.role()] if self.ask.chat and not sent and not self._role_first else []
         for index in range(sent, sent + due):
-            text = f"{' ' if index else ''}{answer_word(self.generation.prompt.digest, index)}"
-            events.append(self.writing.word(text, self.generation.finish_reason if index == last else None))
+            text = self._text(index)
+            token_id = token_ids(text)[0] if self.ask.with_ids else None
+            finish_reason = self.generation.finish_reason if index == last else None
+            events.append(self.writing.word(text, finish_reason, token_id))
         return b"".join(events)
+
+    def _text(self, index: int) -> str:
+        """Return a token's text; a completion goes on after a space, so that prompt and answer join as they are."""
+        return f"{' ' if index or not self.ask.chat else ''}{self.generation.word(index)}"
 
     def _ending(self) -> bytes:
         wanted = self.ask.include_usage and "no_usage" not in self.faults
@@ -164,9 +189,9 @@ class Answer:
             if not self.first_sent_ns:
                 self._stamp_first()
         self._stamp_last()
-        digest = self.generation.prompt.digest
-        text = " ".join(answer_word(digest, index) for index in range(self.generation.output_tokens))
-        body = self.writing.whole(text, self.generation.finish_reason)
+        text = "".join(self._text(index) for index in range(self.generation.output_tokens))
+        ids = token_ids(text) if self.ask.with_ids else None
+        body = self.writing.whole(text, self.generation.finish_reason, ids)
         if "no_usage" not in self.faults:
             self.first_sent_ns = time.time_ns()
             body |= {"usage": self._usage().to_json(), "kvbench": asdict(self._timing())}
@@ -190,11 +215,13 @@ async def generate(machine: Machine, request: web.Request, *, chat: bool) -> web
     for status in (500, 429):
         if f"http_{status}" in faults:
             raise ApiError(status, f"answered with {status}, as it was told to")
-    prompt = await hash_politely(machine, ask.source)
+    truncated = not faults.isdisjoint(("truncated_prompt", "truncated_prompt_hidden"))
+    prompt = await hash_politely(machine, _first_half(ask.source) if truncated else ask.source)
     _check_length(machine, ask, prompt)
     feed = TokenFeed()
-    generation = Generation(prompt, ask.answer_tokens, arrived_s, feed.put, ask.finish_reason)
-    answer = Answer(machine, request, ask, generation, feed, faults, arrived_ns)
+    generation = Generation(prompt, ask.answer_tokens, arrived_s, feed.put, ask.finish_reason, "other_model" in faults)
+    claimed = len(token_ids(ask.source)) if "truncated_prompt_hidden" in faults else prompt.tokens
+    answer = Answer(machine, request, ask, generation, feed, faults, arrived_ns, claimed)
     machine.scheduler.submit(generation)
     try:
         return await (answer.stream() if ask.stream and "no_streaming" not in faults else answer.whole())
@@ -232,6 +259,13 @@ async def hash_politely(machine: Machine, source: str | list[int]) -> Prompt:
             await asyncio.sleep(0)
     except (TypeError, OverflowError):
         raise ApiError(400, "a token id is not an integer of 64 bits", "prompt") from None
+
+
+def _first_half(source: str | list[int]) -> str | list[int]:
+    """Return the first half of a prompt's tokens, at least one."""
+    words = source.split() if isinstance(source, str) else source
+    kept = words[: max(1, len(words) // 2)]
+    return " ".join(map(str, kept)) if isinstance(source, str) else [token for token in kept if isinstance(token, int)]
 
 
 def _not_empty(prompt: Prompt) -> Prompt:

@@ -6,6 +6,9 @@ Formulas, at full scale and in seconds; everything is divided by the `time` scal
     decode step                base + per_sequence x sequences in the batch
     onboarding                 fixed + max(bytes / path bandwidth, measured storage time)
 
+Blocks from host memory (G2) have a fixed time and a path of their own; those from files (G3 and G4) share the path that
+was published. A prompt from both pays the longer fixed time once and both transfers, one after the other.
+
 The storage time is no part of this module: it is measured. The path bandwidth already contains the storage of the
 published system, which is why the two meet in a `max` and never in a sum.
 """
@@ -17,7 +20,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class GpuFigures:
-    """The parameters of one published or assumed system, at full scale."""
+    """The parameters of one published or assumed system, at full scale; what is None for the host is as for files."""
 
     prefill_s_per_token: float
     prefill_s_per_token2: float
@@ -25,6 +28,8 @@ class GpuFigures:
     path_bytes_per_s: float
     decode_base_s: float
     decode_per_sequence_s: float
+    host_fixed_s: float | None = None
+    host_path_bytes_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +53,16 @@ class Gpu:
             return 0.0
         return (self.figures.decode_base_s + self.figures.decode_per_sequence_s * sequences) / self.time_scale
 
-    @property
-    def onboard_fixed_s(self) -> float:
+    def onboard_fixed_s(self, tier: str = "g4") -> float:
         """Seconds that onboarding takes whatever its size."""
-        return self.figures.onboard_fixed_s / self.time_scale
+        fixed_s = self.figures.host_fixed_s if tier == "g2" else None
+        return (self.figures.onboard_fixed_s if fixed_s is None else fixed_s) / self.time_scale
 
-    def path_s(self, tokens: int) -> float:
+    def path_s(self, tokens: int, tier: str = "g4") -> float:
         """Seconds that the KV of `tokens` tokens needs on the modelled path, which is alone on it."""
-        return tokens * self.kv_bytes_per_token / self.figures.path_bytes_per_s / self.time_scale
+        host = self.figures.host_path_bytes_per_s if tier == "g2" else None
+        bytes_per_s = self.figures.path_bytes_per_s if host is None else host
+        return tokens * self.kv_bytes_per_token / bytes_per_s / self.time_scale
 
     def recompute_ttft_s(self, tokens: int) -> float:
         """TTFT of a single request of which nothing is cached."""
@@ -64,5 +71,5 @@ class Gpu:
     def warm_ttft_s(self, tokens: int, block_tokens: int, storage_s: float = 0.0) -> float:
         """TTFT of a single request whose blocks are all in G4; the last one is computed again."""
         cached = (tokens - 1) // block_tokens * block_tokens
-        onboard_s = self.onboard_fixed_s + max(self.path_s(cached), storage_s)
+        onboard_s = self.onboard_fixed_s() + max(self.path_s(cached), storage_s)
         return onboard_s + self.prefill_s(cached, tokens)

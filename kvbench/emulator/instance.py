@@ -8,19 +8,20 @@ come first served. Onboardings share the modelled path serially: one transfer at
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kvbench.emulator.blocks import BLOCK_TOKENS
+from kvbench.emulator.blocks import BLOCK_TOKENS, answer_word, extend_chain
 from kvbench.emulator.counts import InstanceCounts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from kvbench.emulator.blocks import Prompt
     from kvbench.emulator.gpu import Gpu
-    from kvbench.emulator.tiers import FileTier, Loaded, MemoryTier
+    from kvbench.emulator.hierarchy import Hierarchy, Hit, Onboarded
+    from kvbench.emulator.memory import MemoryTier
 
 
 class Clock(Protocol):
@@ -42,9 +43,10 @@ class Generation:
     arrived_s: float
     on_token: Callable[[Generation, float], None]
     finish_reason: str = "length"
+    other_model: bool = False
     instance: int = 0
     local_tokens: int = 0
-    external_tokens: int = 0
+    tier_tokens: dict[str, int] = field(default_factory=dict)
     computed_tokens: int = 0
     generated_tokens: int = 0
     ready_s: float = 0.0
@@ -52,8 +54,14 @@ class Generation:
     path_s: float = 0.0
     storage_s: float = 0.0
     read_bytes: int = 0
+    wrong_kv: bool = False
     scheduled: bool = False
     aborted: bool = False
+
+    @property
+    def external_tokens(self) -> int:
+        """Prompt tokens from the tiers below G1."""
+        return sum(self.tier_tokens.values())
 
     @property
     def cached_tokens(self) -> int:
@@ -65,18 +73,30 @@ class Generation:
         """Whether the last token is out."""
         return self.generated_tokens >= self.output_tokens
 
+    def word(self, index: int) -> str:
+        """Return the `index`-th token of the answer; KV that is not the prompt's makes other words."""
+        digest = self.prompt.digest[::-1] if self.wrong_kv or self.other_model else self.prompt.digest
+        return answer_word(digest, index)
+
+    def sequence(self) -> bytes:
+        """Return the chain of the prompt and the answer; the last token is never computed, so it has no KV."""
+        words = [self.word(index) for index in range(self.generated_tokens - 1)]
+        return extend_chain(self.prompt, words)
+
 
 class Instance:
-    """One GPU with a memory tier of its own and a share of the file tier.
+    """One GPU with a memory tier of its own and a share of the tiers below.
 
-    `g4` and `g1` are None where the cache is off: then nothing is looked up and nothing kept.
+    `g1` and `below` are None where the cache is off: then nothing is looked up and nothing kept.
     """
 
-    def __init__(self, clock: Clock, gpu: Gpu, budget_tokens: int, g1: MemoryTier | None, g4: FileTier | None) -> None:
+    def __init__(
+        self, clock: Clock, gpu: Gpu, budget_tokens: int, g1: MemoryTier | None, below: Hierarchy | None
+    ) -> None:
         """Start idle."""
         self.counts = InstanceCounts()
         self.g1 = g1
-        self.g4 = g4
+        self.below = below
         self.unfinished: set[Generation] = set()
         self._clock = clock
         self._gpu = gpu
@@ -105,33 +125,43 @@ class Instance:
         local = self.g1.covered(prompt.chain, 0, prompt.reusable_blocks) if self.g1 else 0
         generation.local_tokens = generation.computed_tokens = local * BLOCK_TOKENS
         counts.local_hits += generation.local_tokens
-        reach = local
-        if self.g4:
+        if self.below and self.below.tiers:
+            self.below.ask(prompt.chain)
             counts.external_queries += prompt.tokens - generation.local_tokens
-            done = partial(self._loaded, generation)
-            reach = self.g4.load(prompt.chain, local, prompt.reusable_blocks, done)
-        if reach == local:
+            self.below.find(prompt.chain, local, prompt.reusable_blocks, partial(self._found, generation))
+        else:
+            self._ready_at(generation, generation.arrived_s)
+
+    def _found(self, generation: Generation, hits: list[Hit], looked_s: float) -> None:
+        """Put what was found on the path and begin to load it; what is not there has cost no modelled time."""
+        if not hits or generation.aborted or not self.below:
             self._ready_at(generation, generation.arrived_s)
             return
-        begin_s = max(generation.arrived_s + self._gpu.onboard_fixed_s, self._path_free_s)
-        self._path_free_s = begin_s + self._gpu.path_s((reach - local) * BLOCK_TOKENS)
-        generation.path_s = self._path_free_s - generation.arrived_s - self._gpu.onboard_fixed_s
+        generation.storage_s = looked_s
+        fixed_s = self._fixed_s([hit.tier.name for hit in hits])
+        transfer_s = sum(self._gpu.path_s((hit.stop - hit.start) * BLOCK_TOKENS, hit.tier.name) for hit in hits)
+        self._path_free_s = max(generation.arrived_s + fixed_s, self._path_free_s) + transfer_s
+        generation.path_s = self._path_free_s - generation.arrived_s - fixed_s
+        self.below.load(generation.prompt.chain, hits, partial(self._loaded, generation))
 
-    def _loaded(self, generation: Generation, loaded: Loaded) -> None:
+    def _fixed_s(self, tiers: Iterable[str]) -> float:
+        return max(self._gpu.onboard_fixed_s(tier) for tier in tiers)
+
+    def _loaded(self, generation: Generation, onboarded: Onboarded) -> None:
         """Take what storage brought: ready = arrival + fixed + max(path, storage)."""
-        generation.external_tokens = loaded.stop * BLOCK_TOKENS - generation.local_tokens
+        generation.tier_tokens = {tier: blocks * BLOCK_TOKENS for tier, blocks in onboarded.blocks.items() if blocks}
         generation.computed_tokens = generation.cached_tokens
-        generation.read_bytes, generation.storage_s = loaded.read_bytes, loaded.storage_s
+        generation.read_bytes, generation.wrong_kv = onboarded.read_bytes, onboarded.wrong
+        generation.storage_s += onboarded.storage_s
         self.counts.external_hits += generation.external_tokens
         self.counts.load_bytes += self._kv_bytes(generation.external_tokens)
-        if generation.external_tokens:
-            onboard_s = self._gpu.onboard_fixed_s + max(generation.path_s, loaded.storage_s)
-        else:
-            onboard_s = loaded.storage_s
+        onboard_s = generation.storage_s
+        if generation.tier_tokens:
+            onboard_s = self._fixed_s(generation.tier_tokens) + max(generation.path_s, generation.storage_s)
         self._ready_at(generation, generation.arrived_s + onboard_s)
 
     def _kv_bytes(self, tokens: int) -> int:
-        return tokens // BLOCK_TOKENS * self.g4.block_bytes if self.g4 else 0
+        return tokens // BLOCK_TOKENS * self.below.tiers[0].block_bytes if self.below and tokens else 0
 
     def _ready_at(self, generation: Generation, ready_s: float) -> None:
         generation.ready_s = ready_s
@@ -187,10 +217,11 @@ class Instance:
         counts.prompt_tokens += prompt.tokens
         counts.computed_tokens += prompt.tokens - generation.cached_tokens
         counts.local_tokens += generation.local_tokens
-        counts.external_tokens += generation.external_tokens
+        for tier, tokens in generation.tier_tokens.items():
+            counts.tier_tokens[tier] += tokens
         self._give_token(generation, end_s)
-        if self.g4:  # in a turn of its own: finding the new blocks must not delay the token
-            self._clock.call_at(end_s, self.g4.keep, prompt.chain)
+        if self.below:  # in a turn of its own: finding the new blocks must not delay the token
+            self._clock.call_at(end_s, self.below.store, prompt.chain)
 
     def _give_token(self, generation: Generation, due_s: float) -> None:
         if generation.aborted:
@@ -206,7 +237,16 @@ class Instance:
         self.unfinished.discard(generation)
         self.counts.finished[reason] += 1
         if self.g1 and generation.first_token_s is not None:
-            self._clock.call_at(self._step_end_s, self.g1.keep, generation.prompt.chain)
+            self._clock.call_at(self._step_end_s, self._keep_sequence, generation)
+
+    def _keep_sequence(self, generation: Generation) -> None:
+        """Keep the prompt and the full blocks of its answer, which the next turn of a conversation repeats."""
+        chain, prompt = generation.sequence(), generation.prompt
+        if self.below and len(chain) > len(prompt.chain):
+            self.below.ask(chain, prompt.blocks)
+            self.below.store(chain)
+        if self.g1:
+            self.g1.keep(chain)
 
     def abort(self, generation: Generation) -> None:
         """Drop a request whose client is gone; one that has finished stays finished."""

@@ -1,4 +1,4 @@
-"""Settings made into parts that fit together: profile, GPU, tier directory, engine, faults."""
+"""Settings made into parts that fit together: profile, GPU, tiers, engine, faults."""
 
 from __future__ import annotations
 
@@ -9,37 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench import __version__
 from kvbench.emulator import blocks
-from kvbench.emulator.direct_io import ALIGN_BYTES, Access
+from kvbench.emulator.direct_io import ALIGN_BYTES
+from kvbench.emulator.directories import open_directories, open_host_memory
 from kvbench.emulator.engine import Engine, EngineLimits
-from kvbench.emulator.faults import Faults
-from kvbench.emulator.file_io import ThreadedFiles, claim, mark
+from kvbench.emulator.faults import Faults, store_rules
 from kvbench.emulator.files import Geometry
 from kvbench.emulator.gpu import Gpu
+from kvbench.emulator.hierarchy import Hierarchy, StoreRules
 from kvbench.emulator.pace import FixedPace
 from kvbench.emulator.settings import load_profile
-from kvbench.emulator.tiers import FileTier
-from kvbench.errors import ServerError, StorageError
+from kvbench.errors import ServerError
 from kvbench.shapes import shape_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from kvbench.emulator.direct_io import Probe
-    from kvbench.emulator.file_io import Scan
+    from kvbench.emulator.directories import HostMemory, TierDirectory
     from kvbench.emulator.settings import EmulatorSettings, Profile
 
 DRAIN_S = 5.0
-
-
-@dataclass(frozen=True)
-class TierDirectory:
-    """The file tier with the directory that it lives in."""
-
-    path: Path
-    probe: Probe
-    access: Access
-    io: ThreadedFiles
-    tier: FileTier
 
 
 @dataclass(frozen=True)
@@ -55,7 +41,8 @@ class Machine:
     geometry: Geometry
     engine: Engine
     scheduler: Engine | FixedPace
-    directory: TierDirectory | None
+    host: HostMemory | None
+    directories: list[TierDirectory]
     faults: Faults
     root: bytes
 
@@ -69,27 +56,37 @@ class Machine:
         """Wait until all tier writes are done; False if that takes longer than `DRAIN_S`."""
         loop = asyncio.get_running_loop()
         end_s = loop.time() + DRAIN_S
-        while self.directory and self.directory.tier.pending_writes:
+        while self.engine.below.pending_writes:
             if loop.time() > end_s:
                 return False
             await asyncio.sleep(0.005)
         return True
 
     async def reset(self, *, external: bool) -> bool:
-        """Drop G1, and with `external` build the index of G4 again from its directory, as vLLM does.
+        """Drop G1; with `external` G2 too, and build the index of G3 and G4 again from their directories, as vLLM does.
 
-        Files stay: whoever wants an empty G4 empties the directory first. False while requests hold blocks.
+        Files stay: whoever wants an empty directory empties it first. False while requests hold blocks.
         """
         if "reset_keeps_blocks" in self.faults:
             return True
         if not self.engine.drop_memory():
             return False
-        if external and self.directory:
-            if not await self.drain():
-                return False
-            mark(self.directory.path)
-            _adopt(self.directory.tier, await asyncio.to_thread(self.directory.io.scan))
+        if not external or "reset_keeps_offload" in self.faults:
+            return True
+        if not await self.drain():
+            return False
+        if self.host:
+            self.host.tier.drop()
+        for directory in self.directories:
+            directory.adopt(await asyncio.to_thread(directory.scan))
         return True
+
+    def close(self) -> None:
+        """Wait for what the tiers' threads still do, and end them."""
+        if self.host:
+            self.host.io.close()
+        for directory in self.directories:
+            directory.io.close()
 
     def info(self) -> dict[str, Any]:
         """Describe this emulator for `GET /kvbench/info`."""
@@ -122,12 +119,15 @@ class Machine:
                 "b": figures.prefill_s_per_token2,
                 "fixed_s": figures.onboard_fixed_s,
                 "path_bandwidth": figures.path_bytes_per_s,
+                "host_fixed_s": figures.host_fixed_s,
+                "host_path_bandwidth": figures.host_path_bytes_per_s,
                 "decode_base_s": figures.decode_base_s,
                 "decode_per_sequence_s": figures.decode_per_sequence_s,
             },
             "fixed_latency_s": self.settings.fixed_latency_s,
             "token_gap_s": self.settings.token_gap_s,
             "tiers": self._tiers(),
+            "store": asdict(self.engine.below.rules),
             "faults": sorted(self.faults.names),
             "fault_every": self.faults.every,
         }
@@ -135,19 +135,10 @@ class Machine:
     def _tiers(self) -> dict[str, Any]:
         capacity_bytes = self.settings.g1_bytes * self.settings.instances
         tiers: dict[str, Any] = {"g1": {"capacity_bytes": capacity_bytes, "used_bytes": self.engine.g1_used_bytes}}
-        if self.directory:
-            tier, found = self.directory.tier, asdict(self.directory.probe)
-            tiers["g4"] = {
-                "path": str(self.directory.path),
-                "capacity_bytes": tier.capacity_bytes,
-                "used_bytes": tier.used_bytes,
-                "files": tier.file_count,
-                "pending_writes": tier.pending_writes,
-                "direct": found.pop("status"),
-                **found,
-                "access": self.directory.access.value,
-                "io_threads": self.settings.io_threads,
-            }
+        if self.host:
+            tiers["g2"] = self.host.info()
+        for directory in self.directories:
+            tiers[directory.tier.name] = {**directory.info(), "io_threads": self.settings.io_threads}
         return tiers
 
 
@@ -166,16 +157,13 @@ def assemble(settings: EmulatorSettings, loop: asyncio.AbstractEventLoop) -> Mac
         shape = shape_of(model)
     except KeyError as error:
         raise ServerError(str(error.args[0]), "name a model whose KV shape is known with --model") from None
-    kv_bytes, rest = divmod(shape.kv_bytes_per_token, settings.byte_scale)
-    if rest or not kv_bytes:
-        raise ServerError(
-            f"--bytes {settings.byte_scale} does not divide the {shape.kv_bytes_per_token} KV bytes of a token",
-            "use a power of two, e.g. 512",
-        )
+    kv_bytes = _scaled_bytes(shape.kv_bytes_per_token, settings.byte_scale)
     gpu = Gpu(profile.figures, shape.kv_bytes_per_token, settings.time_scale)
     geometry = Geometry.for_payload(kv_bytes * blocks.BLOCK_TOKENS, settings.g4_payload_bytes)
     faults = Faults(frozenset(settings.faults), settings.fault_every)
-    directory = _open_directory(settings, geometry, faults, loop)
+    host, directories = open_host_memory(settings, geometry, loop), open_directories(settings, geometry, faults, loop)
+    tiers = ([host.tier] if host else []) + [directory.tier for directory in directories]
+    rules = StoreRules(settings.write_policy, settings.admit_after_hits, settings.write_delay_s)
     limits = EngineLimits(
         block_bytes=geometry.block_bytes,
         instances=settings.instances,
@@ -183,7 +171,7 @@ def assemble(settings: EmulatorSettings, loop: asyncio.AbstractEventLoop) -> Mac
         g1_bytes=settings.g1_bytes,
         cache=settings.cache,
     )
-    engine = Engine(loop, gpu, directory.tier if directory else None, limits)
+    engine = Engine(loop, gpu, Hierarchy(loop, tiers, store_rules(rules, faults)), limits)
     scheduler: Engine | FixedPace = engine
     if settings.fixed_latency_s is not None:
         scheduler = FixedPace(loop, engine.instances[0], settings.fixed_latency_s, settings.token_gap_s)
@@ -197,39 +185,18 @@ def assemble(settings: EmulatorSettings, loop: asyncio.AbstractEventLoop) -> Mac
         geometry=geometry,
         engine=engine,
         scheduler=scheduler,
-        directory=directory,
+        host=host,
+        directories=directories,
         faults=faults,
         root=blocks.chain_root(model, kv_bytes),
     )
 
 
-def _open_directory(
-    settings: EmulatorSettings, geometry: Geometry, faults: Faults, loop: asyncio.AbstractEventLoop
-) -> TierDirectory | None:
-    if settings.g4_path is None or settings.g4_capacity_bytes is None:
-        return None
-    found = claim(settings.g4_path, allow_tmpfs=settings.allow_tmpfs)
-    path = settings.g4_path.resolve()
-    access = Access.DROPPED if found.status == "refused" else Access.DIRECT
-    if "page_cache" in faults:
-        access = Access.CACHED
-    io = ThreadedFiles(path, geometry, access, loop.call_soon_threadsafe, settings.io_threads)
-    tier = FileTier(io, geometry, settings.g4_capacity_bytes)
-    try:
-        scan = io.scan()
-    except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error.strerror}", "check its owner and mode") from error
-    if "header" in scan.bad:
-        raise StorageError(
-            f"{path} holds files of another model, scale or file size",
-            "start with the same --model, --bytes and --g4-payload, or empty the directory",
+def _scaled_bytes(kv_bytes_per_token: int, scale: int) -> int:
+    kv_bytes, rest = divmod(kv_bytes_per_token, scale)
+    if rest or not kv_bytes:
+        raise ServerError(
+            f"--bytes {scale} does not divide the {kv_bytes_per_token} KV bytes of a token",
+            "use a power of two, e.g. 512",
         )
-    _adopt(tier, scan)
-    return TierDirectory(path, found, access, io, tier)
-
-
-def _adopt(tier: FileTier, scan: Scan) -> None:
-    tier.adopt(scan.files)
-    tier.counts.scan_bytes += scan.read_bytes
-    for reason in scan.bad:
-        tier.counts.bad_files[reason] += 1
+    return kv_bytes

@@ -19,6 +19,8 @@ from kvbench.units import parse_size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kvbench.emulator.hierarchy import WritePolicy
+
 PROFILES = Path(__file__).parent / "profiles"
 DEFAULT_PROFILE = "gpt-oss-120b_rtx-pro-6000"
 
@@ -43,11 +45,16 @@ class EmulatorSettings:
     cache: bool = True
     g1_bytes: int = 0
     g2_bytes: int = 0
-    g3_bytes: int = 0
+    g3_path: Path | None = None
+    g3_capacity_bytes: int | None = None
     g4_path: Path | None = None
     g4_capacity_bytes: int | None = None
+    g4_shared: bool = False
     g4_payload_bytes: int = 1024 * 1024
     io_threads: int = 8
+    write_policy: WritePolicy = "through"
+    admit_after_hits: int = 1
+    write_delay_s: float = 0.0
     allow_tmpfs: bool = False
     faults: tuple[str, ...] = ()
     fault_every: int = 1
@@ -63,18 +70,33 @@ class EmulatorSettings:
             ServerError: with the one setting to change.
 
         """
-        if self.g2_bytes or self.g3_bytes:
-            raise ServerError("the emulator has no G2 and no G3 yet", "leave --g2 and --g3 at 0")
-        if self.g4_path and not self.g4_capacity_bytes:
-            raise ServerError("G4 has a path and no capacity", "add --g4-capacity, e.g. 20GB")
+        self._check_directories()
+        if self.write_delay_s < 0:
+            raise ServerError("a write delay cannot be negative", "use --write-delay-ms 0 or more")
         if self.g4_payload_bytes < MIN_PAYLOAD_BYTES:
             raise ServerError("tier files would be too small to measure storage", "use at least 64KiB a file")
         if self.time_scale <= 0 or self.byte_scale < 1:
             raise ServerError("a scale must be positive", "use e.g. --time 8 --bytes 512, or 1 for full scale")
-        if min(self.instances, self.max_batched_tokens, self.io_threads, self.fault_every) < 1:
-            raise ServerError("instances, batched tokens, I/O threads and fault-every must be at least 1", "raise it")
+        counts = (self.instances, self.max_batched_tokens, self.io_threads, self.fault_every, self.admit_after_hits)
+        if min(counts) < 1:
+            named = "instances, batched tokens, I/O threads, admit-after-hits and fault-every"
+            raise ServerError(f"{named} must be at least 1", "raise it")
         if unknown := sorted(set(self.faults) - set(FAULTS)):
             raise ServerError(f"{unknown[0]} is not a fault that the emulator knows", f"use one of {', '.join(FAULTS)}")
+
+    def _check_directories(self) -> None:
+        for name, path, capacity_bytes in (
+            ("g3", self.g3_path, self.g3_capacity_bytes),
+            ("g4", self.g4_path, self.g4_capacity_bytes),
+        ):
+            if path and not capacity_bytes:
+                raise ServerError(f"{name.upper()} has a path and no capacity", f"add --{name}-capacity, e.g. 20GB")
+            if capacity_bytes and not path:
+                raise ServerError(f"{name.upper()} has a capacity and no path", f"add --{name}-path, a directory")
+        if self.g3_path and self.g4_path and self.g3_path.resolve() == self.g4_path.resolve():
+            raise ServerError("G3 and G4 are the same directory", "give each tier a directory of its own")
+        if self.g4_shared and not self.g4_path:
+            raise ServerError("there is no G4 to share", "add --g4-path, or leave out --g4-shared")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +137,7 @@ def parse_arguments(arguments: Sequence[str], program: str = "kvbench.emulator")
     fixed_ms = given.pop("fixed_latency_ms")
     given["fixed_latency_s"] = None if fixed_ms is None else fixed_ms / 1000
     given["token_gap_s"] = given.pop("token_gap_ms") / 1000
+    given["write_delay_s"] = given.pop("write_delay_ms") / 1000
     return EmulatorSettings(**given)
 
 
@@ -165,17 +188,34 @@ def _parser(program: str) -> argparse.ArgumentParser:
 
 def _add_tiers(parser: argparse.ArgumentParser, default: EmulatorSettings) -> None:
     add = parser.add_argument
-    for tier, meaning in (("g1", "GPU memory of each instance"), ("g2", "host memory"), ("g3", "local disk")):
+    for tier, meaning in (("g1", "GPU memory of each instance"), ("g2", "host memory, really taken")):
         add(f"--{tier}", dest=f"{tier}_bytes", type=_size, default=0, metavar="SIZE", help=meaning)
-    add("--g4-path", type=Path, metavar="DIR", help="directory of the tier files; new, empty or ours")
-    add("--g4-capacity", dest="g4_capacity_bytes", type=_size, metavar="SIZE", help="G4 evicts above this")
+    for tier, meaning in (("g3", "local disk"), ("g4", "shared or remote storage")):
+        add(f"--{tier}-path", type=Path, metavar="DIR", help=f"{meaning}: directory of tier files; new, empty or ours")
+        capacity = f"{tier}_capacity_bytes"
+        add(f"--{tier}-capacity", dest=capacity, type=_size, metavar="SIZE", help=f"{tier.upper()} evicts above this")
+    add("--g4-shared", action="store_true", help="other servers use the directory of G4 too, each with this option")
     add(
         "--g4-payload",
         dest="g4_payload_bytes",
         type=_size,
         default=default.g4_payload_bytes,
         metavar="SIZE",
-        help="KV in a file",
+        help="KV in a file of any tier",
     )
     add("--io-threads", type=int, default=default.io_threads, help="tier files that are read at a time")
+    add(
+        "--write-policy",
+        choices=("through", "back"),
+        default=default.write_policy,
+        help="through: new blocks go to all tiers at once; back: down one tier when a faster one evicts them",
+    )
+    add(
+        "--admit-after-hits",
+        type=int,
+        default=default.admit_after_hits,
+        metavar="K",
+        help="blocks enter the tiers below G1 with the K-th request that asks for them",
+    )
+    add("--write-delay-ms", type=float, default=0.0, metavar="MS", help="tier writes begin so much later")
     add("--allow-tmpfs", action="store_true", help="let a tier be in memory, for tests")

@@ -1,13 +1,13 @@
-"""The levels of the cache: what each holds, and what it drops first.
+"""The levels of the cache below G1: what each holds, and what it drops or moves down first.
 
-A tier answers one question, how far a chain is covered, and takes one order, keep this chain. `MemoryTier` (G1) is
-pure accounting. `FileTier` (G4) decides which files exist and leaves every touch of a disk to a `FileIo`; with a
-modelled `FileIo` the same code runs in a simulation.
+A tier answers one question, how far a chain is covered, and takes one order, keep this chain. `FileTier` decides which
+files exist and leaves every touch of memory or a disk to a `FileIo`: G2's files are buffers in host memory, those of G3
+and G4 lie in directories, and in a simulation they are only a formula.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -21,72 +21,27 @@ if TYPE_CHECKING:
     from kvbench.emulator.files import Geometry
 
 
-class Tier(Protocol):
-    """One level of the cache; `chain` is the hashes of a prompt's full blocks."""
-
-    name: str
-    capacity_bytes: int
-
-    @property
-    def used_bytes(self) -> int:
-        """Bytes held now."""
-
-    def covered(self, chain: bytes, start: int, stop: int) -> int:
-        """Return the first block from `start` on that is not held, at most `stop`."""
-
-    def keep(self, chain: bytes) -> None:
-        """Take the blocks of a chain that are not held yet; those used longest ago make room."""
-
-
-class MemoryTier:
-    """Blocks in memory, least recently used dropped first; capacity 0 keeps nothing.
-
-    Blocks enter when their request ends and of one request the tail is dropped before the head, as vLLM does.
-    """
-
-    def __init__(self, name: str, capacity_bytes: int, block_bytes: int) -> None:
-        """Start empty."""
-        self.name = name
-        self.capacity_bytes = capacity_bytes
-        self._block_bytes = block_bytes
-        self._blocks: OrderedDict[bytes, None] = OrderedDict()
-
-    @property
-    def used_bytes(self) -> int:
-        """Bytes of all blocks held."""
-        return len(self._blocks) * self._block_bytes
-
-    def covered(self, chain: bytes, start: int, stop: int) -> int:
-        """Return the first block from `start` on that is not held, at most `stop`."""
-        block = start
-        while block < stop and chain[block * HASH_BYTES : (block + 1) * HASH_BYTES] in self._blocks:
-            block += 1
-        return block
-
-    def keep(self, chain: bytes) -> None:
-        """Make these blocks the most recently used, the head of the chain last."""
-        if not self.capacity_bytes:
-            return
-        for at in range(len(chain) - HASH_BYTES, -1, -HASH_BYTES):
-            block = chain[at : at + HASH_BYTES]
-            self._blocks[block] = None
-            self._blocks.move_to_end(block)
-        while self.used_bytes > self.capacity_bytes:
-            self._blocks.popitem(last=False)
-
-    def drop(self) -> None:
-        """Forget everything."""
-        self._blocks.clear()
-
-
 @dataclass(slots=True, eq=False)
 class TierFile:
-    """A file of consecutive blocks of one chain; its name is the hash of its first block."""
+    """A file of consecutive blocks of one chain; its name is the hash of its first block.
+
+    `chain` and `start` say where in which chain it stands; of a file found by a scan only its own blocks are known.
+    `known` is False for a file of another server of which only the name was seen.
+    """
 
     hashes: bytes
     size_bytes: int
     stored: bool = False
     pins: int = 0
+    chain: bytes = b""
+    start: int = 0
+    leaving: bool = False
+    known: bool = True
+    move: Move | None = None
+
+    def __post_init__(self) -> None:
+        """Let a file without a chain stand for itself."""
+        self.chain = self.chain or self.hashes
 
     @property
     def key(self) -> bytes:
@@ -99,14 +54,35 @@ class TierFile:
         return len(self.hashes) // HASH_BYTES
 
 
+@dataclass(slots=True, eq=False)
+class Move:
+    """A file on its way to the tier below, in one part or several; `left` is called when the last part has arrived."""
+
+    io: FileIo
+    file: TierFile
+    counts: TierCounts
+    left: Callable[[TierFile], object]
+    parts: int = 0
+
+    def arrived(self) -> None:
+        """Count a part that is written, or that cannot be."""
+        self.parts -= 1
+        if not self.parts:
+            self.left(self.file)
+
+
 class FileRead(NamedTuple):
-    """How reading one file went: `bad` is a reason of `counts.BAD_FILE_REASONS`, None if the file is good."""
+    """How reading one file went: `bad` is a reason of `counts.BAD_FILE_REASONS`, None if the file is taken as good.
+
+    `wrong` marks content that is not what was written and is served all the same, because nobody looked.
+    """
 
     file: TierFile
     bad: str | None
     read_bytes: int
     started_s: float
     ended_s: float
+    wrong: bool = False
 
 
 class FileIo(Protocol):
@@ -116,10 +92,13 @@ class FileIo(Protocol):
         """Read and check whole files, several at a time; report all of them together and in order."""
 
     def write(self, file: TierFile, done: Callable[[TierFile, str | None], None]) -> None:
-        """Write a file; report a reason of `counts.WRITE_ERROR_REASONS`, or None if it is stored."""
+        """Write a file, from `file.move` if it has one; report one of `counts.WRITE_ERROR_REASONS`, None if stored."""
 
     def remove(self, file: TierFile) -> None:
         """Delete a file that is no longer indexed."""
+
+    def content(self, file: TierFile) -> memoryview | str:
+        """Return the KV of a file for the tier below, or why it is bad; the one call that waits, from a writer."""
 
 
 class Loaded(NamedTuple):
@@ -128,6 +107,7 @@ class Loaded(NamedTuple):
     stop: int
     read_bytes: int
     storage_s: float
+    wrong: bool = False
 
 
 class _Run(NamedTuple):
@@ -137,23 +117,34 @@ class _Run(NamedTuple):
 
 
 class FileTier:
-    """G4: blocks in files, least recently used files deleted first.
+    """Blocks in files, least recently used files first to go: to the tier `below` if there is one, else deleted.
 
     The index maps the first hash of each file to the file. That is enough to find every block: hashes are chained, so
     whoever holds block k of a file holds all blocks before it, and a chain is walked from its beginning.
+
+    A `patient` tier lets new files wait until others have moved down; one that is not refuses what finds no room.
+    `slowest` marks the last tier, where a refusal is an error; elsewhere the block is simply not kept at that level.
     """
 
-    name = "g4"
-
-    def __init__(self, io: FileIo, geometry: Geometry, capacity_bytes: int) -> None:
+    def __init__(
+        self, name: str, io: FileIo, geometry: Geometry, capacity_bytes: int, *, in_memory: bool = False
+    ) -> None:
         """Start empty; `adopt` takes what a scan of the directory found."""
+        self.name = name
+        self.in_memory = in_memory
         self.capacity_bytes = capacity_bytes
         self.counts = TierCounts()
-        self.pending_writes = 0
+        self.below: FileTier | None = None
+        self.patient = False
+        self.slowest = True
         self._io = io
         self._geometry = geometry
         self._files: OrderedDict[bytes, TierFile] = OrderedDict()  # the order is that of last use
         self._used_bytes = 0
+        self._leaving_bytes = 0
+        self._writing = 0
+        self._incoming: deque[TierFile] = deque()
+        self._admitting = False
 
     @property
     def block_bytes(self) -> int:
@@ -162,13 +153,18 @@ class FileTier:
 
     @property
     def used_bytes(self) -> int:
-        """Bytes of all files, also of those still being written."""
+        """Bytes of all files, also of those still being written or moved away."""
         return self._used_bytes
 
     @property
     def file_count(self) -> int:
         """Files that are stored."""
         return sum(file.stored for file in self._files.values())
+
+    @property
+    def pending_writes(self) -> int:
+        """Files that are being written, or wait for room."""
+        return self._writing + len(self._incoming)
 
     def covered(self, chain: bytes, start: int, stop: int) -> int:
         """Return the first block from `start` on that is in no stored file, at most `stop`."""
@@ -203,65 +199,138 @@ class FileTier:
             intact = intact and read.bad is None
             reach = run.stop if intact else reach
         storage_s = max(read.ended_s for read in reads) - min(read.started_s for read in reads)
-        done(Loaded(reach, sum(read.read_bytes for read in reads), storage_s))
+        self._admit_waiting()
+        wrong = any(read.wrong for read in reads)
+        done(Loaded(reach, sum(read.read_bytes for read in reads), storage_s, wrong))
 
-    def keep(self, chain: bytes) -> None:
-        """Write the blocks of a chain that no file holds or is about to hold."""
-        blocks = len(chain) // HASH_BYTES
-        held = list(self._runs(chain, blocks, gap_from=blocks, pending=True))
+    def keep(self, chain: bytes, start: int = 0, stop: int | None = None, move: Move | None = None) -> None:
+        """Write the blocks of a chain, or of a part of it, that no file holds or is about to hold.
+
+        The KV comes from `move`, whose `left` is then called when all is written; without one it comes from the GPU.
+        """
+        stop = len(chain) // HASH_BYTES if stop is None else stop
+        held = [run for run in self._runs(chain, stop, gap_from=stop, pending=True) if run.stop > start]
         for run in held:  # what this chain already has must not make room for the rest of it
             self._files.move_to_end(run.file.key)
-        fresh = [pair for gap in _gaps(held, blocks) for pair in self._new_files(chain, gap)]
-        kept = [(start, file) for start, file in fresh if self._admit(file)]
-        for _, file in sorted([*kept, *((run.start, run.file) for run in held)], key=_start_of, reverse=True):
-            if file.key in self._files:  # the head of a chain is used last, and so is dropped last
-                self._files.move_to_end(file.key)
-        for _, file in kept:
-            self.pending_writes += 1
-            self._io.write(file, self._written)
+        fresh = [file for gap in _gaps(held, start, stop) for file in self._new_files(chain, gap, move)]
+        if move:
+            move.parts += len(fresh) + 1
+        self._incoming.extend(fresh)
+        self._admit_waiting()
+        for _, key in sorted([(f.start, f.key) for f in fresh] + [(run.start, run.file.key) for run in held])[::-1]:
+            if key in self._files:  # the head of a chain is used last, and so is dropped last
+                self._files.move_to_end(key)
+        if move:
+            move.arrived()
 
-    def _new_files(self, chain: bytes, gap: range) -> Iterator[tuple[int, TierFile]]:
+    def _new_files(self, chain: bytes, gap: range, move: Move | None) -> Iterator[TierFile]:
         for start in gap[:: self._geometry.blocks_per_file]:
             stop = min(gap.stop, start + self._geometry.blocks_per_file)
-            yield (
-                start,
-                TierFile(chain[start * HASH_BYTES : stop * HASH_BYTES], self._geometry.file_bytes(stop - start)),
-            )
+            hashes = chain[start * HASH_BYTES : stop * HASH_BYTES]
+            size_bytes = self._geometry.file_bytes(stop - start)
+            yield TierFile(hashes, size_bytes, chain=chain, start=start, move=move)
 
-    def _admit(self, file: TierFile) -> bool:
-        """Index a file that is to be written, if enough others can go."""
-        while self._used_bytes + file.size_bytes > self.capacity_bytes:
-            oldest = next((f for f in self._files.values() if f.stored and not f.pins), None)
-            if oldest is None or file.size_bytes > self.capacity_bytes:
-                self.counts.write_errors["capacity"] += 1
+    def _admit_waiting(self) -> None:
+        """Write what waits, in order, as far as there is room or room can be made."""
+        if self._admitting:  # making room may bring us here again
+            return
+        self._admitting = True
+        while self._incoming:
+            file = self._incoming[0]
+            room = file.size_bytes <= self.capacity_bytes and self._make_room(file.size_bytes)
+            if not room and self.patient and file.size_bytes <= self.capacity_bytes:
+                break
+            self._incoming.popleft()
+            if room:
+                self._admit(file)
+            else:
+                self._refuse(file)
+        self._admitting = False
+
+    def _make_room(self, size_bytes: int) -> bool:
+        """Evict until so many bytes fit; False if they do not fit now."""
+        while self._used_bytes - self._leaving_bytes + size_bytes > self.capacity_bytes:
+            movable = (f for f in self._files.values() if f.stored and not f.pins and not f.leaving)
+            oldest = next(movable, None)
+            if oldest is None:
                 return False
-            self.counts.evicted_files += 1
-            self._discard(oldest)
+            self._evict(oldest)
+        return self._used_bytes + size_bytes <= self.capacity_bytes
+
+    def _admit(self, file: TierFile) -> None:
+        held = self._files.get(file.key)
+        if held and held.known and held.blocks >= file.blocks:  # it came in another way while this one waited
+            if file.move:
+                file.move.arrived()
+            return
+        self._forget(held)
         self._files[file.key] = file
         self._used_bytes += file.size_bytes
-        return True
+        self._writing += 1
+        self._io.write(file, self._written)
+
+    def _refuse(self, file: TierFile) -> None:
+        """Give up a file that finds no room here; where files move down, the tier below takes it at once."""
+        if self.below is not None:
+            self.below.keep(file.chain, file.start, file.start + file.blocks, file.move)
+        elif self.slowest:
+            self.counts.write_errors["capacity"] += 1
+        else:
+            self.counts.skipped_files += 1
+        if file.move:
+            file.move.arrived()
+
+    def _evict(self, file: TierFile) -> None:
+        self.counts.evicted_files += 1
+        if self.below is None:
+            self._discard(file)
+            return
+        file.leaving = True
+        self._leaving_bytes += file.size_bytes
+        move = Move(self._io, file, self.counts, self._left)
+        self.below.keep(file.chain, file.start, file.start + file.blocks, move)
+
+    def _left(self, file: TierFile) -> None:
+        """The tier below has it: delete it here, unless somebody is reading it again."""
+        file.leaving = False
+        self._leaving_bytes -= file.size_bytes
+        if not file.pins:
+            self._discard(file)
+        self._admit_waiting()
 
     def _written(self, file: TierFile, error: str | None) -> None:
-        self.pending_writes -= 1
+        self._writing -= 1
         if error is not None:
             self.counts.write_errors[error] += 1
             self._forget(file)
-            return
-        file.stored = True
-        self.counts.write_files += 1
-        self.counts.write_bytes += file.size_bytes
-        self.counts.kv_write_bytes += file.blocks * self._geometry.block_bytes
+        elif self._files.get(file.key) is file:
+            file.stored = True
+            self.counts.write_files += 1
+            self.counts.write_bytes += file.size_bytes
+            self.counts.kv_write_bytes += file.blocks * self._geometry.block_bytes
+        elif file.key not in self._files:  # dropped while it was written
+            self._io.remove(file)
+        move, file.move = file.move, None
+        if move:
+            move.counts.moved_bytes += move.file.size_bytes
+            move.arrived()
+        self._admit_waiting()
 
     def _discard(self, file: TierFile) -> None:
         if self._forget(file):
             self._io.remove(file)
 
-    def _forget(self, file: TierFile) -> bool:
-        if self._files.get(file.key) is not file:
+    def _forget(self, file: TierFile | None) -> bool:
+        if file is None or self._files.get(file.key) is not file:
             return False
         del self._files[file.key]
         self._used_bytes -= file.size_bytes
         return True
+
+    def drop(self) -> None:
+        """Forget and delete everything on purpose; nothing moves down."""
+        for file in list(self._files.values()):
+            self._discard(file)
 
     def adopt(self, files: Iterable[TierFile]) -> None:
         """Forget the index and take these files, oldest first, deleting what is above the capacity."""
@@ -287,32 +356,28 @@ class FileTier:
         block = 0
         while block < stop:
             file = self._files.get(chain[block * HASH_BYTES : (block + 1) * HASH_BYTES])
-            if file is None or not (file.stored or pending):
+            if file is None or not file.known or not (file.stored or pending):
                 if block >= gap_from:
                     return
                 block += 1
                 continue
-            shared = _shared_blocks(chain, block, stop, file.hashes)
+            shared = shared_blocks(chain, block, stop, file.hashes)
             yield _Run(file, block, block + shared)
             block += shared
 
 
-def _start_of(pair: tuple[int, TierFile]) -> int:
-    return pair[0]
-
-
-def _gaps(held: list[_Run], blocks: int) -> Iterator[range]:
-    """Yield the ranges of blocks between the runs."""
-    at = 0
+def _gaps(held: list[_Run], start: int, stop: int) -> Iterator[range]:
+    """Yield the ranges of blocks from `start` on between the runs."""
+    at = start
     for run in held:
         if run.start > at:
             yield range(at, run.start)
-        at = run.stop
-    if at < blocks:
-        yield range(at, blocks)
+        at = max(at, run.stop)
+    if at < stop:
+        yield range(at, stop)
 
 
-def _shared_blocks(chain: bytes, start: int, stop: int, hashes: bytes) -> int:
+def shared_blocks(chain: bytes, start: int, stop: int, hashes: bytes) -> int:
     """Count the blocks of a file that a chain goes on with; equal at k means equal before k, so halving finds it."""
     most = min(stop - start, len(hashes) // HASH_BYTES)
     at = start * HASH_BYTES

@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from kvbench.checks import named_tier
-from kvbench.report.grid import percent, ratio
+from kvbench.report.grid import SPACE, percent, ratio
 from kvbench.units import format_count, format_duration
 
 
 def answers(summary: dict[str, Any]) -> list[str]:
     """Give one sentence for each treatment beside the baseline, or for each treatment where there is no baseline."""
-    baseline = summary["baseline"]
-    others = [name for name in summary["treatments"] if name != baseline]
-    if baseline is None or not others:
-        sentences = [_alone(name, summary) for name in summary["treatments"]]
-    else:
-        sentences = [_compared(name, baseline, summary) for name in others]
+    baselines = summary["baselines"]
+    sentences = [_compared(name, base, summary) for name, base in baselines.items() if base is not None]
+    sentences = sentences or [_alone(name, summary) for name in summary["treatments"]]
     sentences += _answers_compared(summary)
     if summary["complete"]:
         return sentences
@@ -42,24 +39,39 @@ def _compared(name: str, baseline: str, summary: dict[str, Any]) -> str:
     if row is None:
         return f"{name} cannot be compared with {baseline}: no round has a usable run of both."
     cell, reference = row["cells"][name], row["cells"][baseline]
-    low, high, factor = cell["speed_up_low"], cell["speed_up_high"], cell["speed_up"]
+    factor = cell["speed_up"]
     counts = f"n = {cell['n']} each" if cell["n"] == reference["n"] else f"n = {cell['n']} and {reference['n']}"
     medians = f"{format_duration(cell['median_s'])} against {format_duration(reference['median_s'])} at the median"
-    start = f"At {format_count(row['isl'])} tokens"
-    rounds = cell["speed_up_rounds"]
-    if rounds > 1 and low <= 1 <= high:
-        text = f"{start} no difference in TTFT is shown between {name} and {baseline} ({medians}, {counts}; "
-        return f"{text}their ratio lies between {low:.4g} and {high:.4g} over {rounds} rounds); {_served(cell)}."
+    start = f"At {format_count(row['isl'])} tokens" if row["isl"] is not None else "Over all prompts"
+    word, ending = cell["comparison"]["word"], f"{_served(cell)}."
+    if cell["speed_up_low"] is not None and word not in ("faster", "slower"):
+        said = _no_difference(name, baseline, cell["comparison"])
+        return f"{start} {said} ({medians}, {counts}; {_interval(cell)}); {ending}"
     here, there = _phrase(name, row, summary), _phrase(baseline, row, summary).replace("when KV", "when it")
-    word, low, high, factor = (
-        ("shorter", low, high, factor) if factor >= 1 else ("longer", 1 / high, 1 / low, 1 / factor)
-    )
-    spread = (
-        "one round, so no spread is known" if rounds == 1 else f"{ratio(low)} to {ratio(high)} over {rounds} rounds"
-    )
-    return (
-        f"{start} TTFT is {ratio(factor)} {word} {here} than {there} ({medians}, {counts}; {spread}); {_served(cell)}."
-    )
+    longer = factor < 1
+    size = f"{ratio(1 / factor if longer else factor)} {'longer' if longer else 'shorter'}"
+    return f"{start} TTFT is {size} {here} than {there} ({medians}, {counts}; {_interval(cell, longer)}); {ending}"
+
+
+def _no_difference(name: str, baseline: str, found: dict[str, Any]) -> str:
+    """Say that a difference is not shown, or that it is shown not to matter."""
+    if found["word"].startswith("equivalent"):
+        return f"TTFT of {name} and {baseline} is {found['word']}"
+    told = f"no difference in TTFT is shown between {name} and {baseline}"
+    return told if "contains 1" in found["reason"] else f"{told}, because {found['reason']}"
+
+
+def _interval(cell: dict[str, Any], inverse: bool = False) -> str:  # noqa: FBT001, FBT002
+    """Write the interval of a ratio; with too few rounds for one, the range that was seen."""
+    found, rounds = cell["comparison"], cell["speed_up_rounds"]
+    if rounds == 1:
+        return "one round, so no spread is known"
+    interval = found["low"] is not None
+    ends = [found["low"], found["high"]] if interval else [found["least"], found["most"]]
+    low, high = sorted(1 / end if inverse else end for end in ends)
+    if interval:
+        return f"95{SPACE}% interval {ratio(low)} to {ratio(high)} over {rounds} rounds"
+    return f"{ratio(low)} to {ratio(high)} over {rounds} rounds, too few for an interval"
 
 
 def _alone(name: str, summary: dict[str, Any]) -> str:

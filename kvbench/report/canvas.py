@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvbench.report.grid import ratio
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from kvbench.report.series import Series
 
 INK = "#222222"
 _RULE = "#d9d9d9"
@@ -35,6 +35,24 @@ STYLE: Any = {
     "axes.unicode_minus": False,
     "text.parse_math": False,
 }
+
+
+@dataclass(frozen=True)
+class Series:
+    """What is drawn of one treatment; an end of an interval that n does not support is None."""
+
+    name: str
+    colour: str
+    marker: str
+    lengths: tuple[int, ...]
+    medians: tuple[float, ...]
+    lows: tuple[float | None, ...]
+    highs: tuple[float | None, ...]
+
+    @property
+    def label(self) -> str:
+        """A name that fits beside the end of a line."""
+        return self.name if len(self.name) <= 15 else f"{self.name[:14]}…"
 
 
 def panels(*, with_lower: bool) -> tuple[Figure, Axes, Axes | None]:
@@ -115,11 +133,16 @@ def _shifted(axes: Axes, points_right: float) -> Any:
 
 
 def draw_series(axes: Axes, one: Series, shift: float) -> None:
-    """Draw a line through medians with whiskers from the least to the most."""
+    """Draw a line through medians with whiskers of their intervals, on the sides that have an end."""
     where = _shifted(axes, shift)
-    axes.vlines(one.lengths, one.lows, one.highs, color=one.colour, linewidth=1.1, transform=where)
     for ends in (one.lows, one.highs):
-        axes.plot(one.lengths, ends, "_", color=one.colour, markersize=5, transform=where)
+        known = [
+            (at, value, end) for at, value, end in zip(one.lengths, one.medians, ends, strict=True) if end is not None
+        ]
+        if known:
+            lengths, values, reached = zip(*known, strict=True)
+            axes.vlines(lengths, values, reached, color=one.colour, linewidth=1.1, transform=where)
+            axes.plot(lengths, reached, "_", color=one.colour, markersize=5, transform=where)
     axes.plot(
         one.lengths, one.medians, color=one.colour, marker=one.marker, markersize=4.5, linewidth=1.3, transform=where
     )
@@ -138,7 +161,13 @@ def write_values(axes: Axes, one: Series) -> None:
         if length not in axes.get_xticks():
             continue
         axes.annotate(
-            ratio(value), (length, high), (0, 9), textcoords="offset points", ha="center", color=one.colour, fontsize=8
+            ratio(value),
+            (length, high or value),
+            (0, 9),
+            textcoords="offset points",
+            ha="center",
+            color=one.colour,
+            fontsize=8,
         )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
+from kvbench.checks.treatment import gather_reasons
 from kvbench.report.figures import served_cell
-from kvbench.report.grid import NOTHING, SPACE, Cell, Column, Grid, Line, difference, line, percent, shown
+from kvbench.report.grid import NOTHING, SPACE, Cell, Column, Grid, Line, difference, line, moment, percent, shown
 from kvbench.units import format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
@@ -16,20 +17,11 @@ if TYPE_CHECKING:
     from kvbench.report.material import Material
 
 _FINE = ("proven", "done")
-_LEVELS = ("invalid", "suspect", "note")
 
 
 def reasons(material: Material) -> list[dict[str, Any]]:
-    """Give each distinct reason once, worst first, with the runs that it holds for."""
-    seen: dict[tuple[str, str, str], list[str]] = {}
-    for run in material.summary["runs"]:
-        for reason in run["reasons"]:
-            seen.setdefault((reason["level"], reason["text"], reason["remedy"]), []).append(run["run_id"])
-    ordered = sorted(seen.items(), key=lambda item: _LEVELS.index(item[0][0]))
-    return [
-        {"level": level, "text": text, "remedy": remedy, "runs": ", ".join(runs)}
-        for (level, text, remedy), runs in ordered
-    ]
+    """Give each distinct reason once, worst first, with the runs and treatments that it holds for."""
+    return [{**reason, "runs": ", ".join(where)} for reason, where in gather_reasons(material.summary)]
 
 
 # -- proof ------------------------------------------------------------------------------------------------------------
@@ -181,11 +173,6 @@ def _run_line(run: dict[str, Any] | None, run_id: str) -> Line:
         told,
         mark="struck" if invalid else "",
     )
-
-
-def moment(text: str | None) -> str:
-    """Shorten an ISO moment to whole seconds: "2025-11-21 20:14:05"; imports may lack it."""
-    return "not told" if text is None else text[:19].replace("T", " ")
 
 
 # -- the client -------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kvbench.report.figure_text import bare_refusal, interval_text
 from kvbench.report.grid import (
     NOTHING,
     SPACE,
@@ -35,16 +36,18 @@ def measured_grid(material: Material) -> Grid:
         Column("n"),
         Column("Median TTFT"),
         Column("Min to max"),
+        Column("P95"),
+        Column("P99"),
         Column("Served from", "text"),
         Column("Upper bounds"),
     ]
-    columns += [Column("Speed-up, medians"), Column("Range over rounds"), Column("Rounds")] if compared else []
+    columns += [Column("Speed-up"), Column("What may be said", "text")] if compared else []
     lines = [_measured_line(material, row, name, compared=compared) for row, name in _places(material)]
     return Grid(tuple(columns), tuple(lines))
 
 
 def _has_comparison(summary: dict[str, Any]) -> bool:
-    return summary["baseline"] is not None and len(summary["treatments"]) > 1
+    return any(base is not None for base in summary["baselines"].values())
 
 
 def _places(material: Material) -> Iterator[tuple[dict[str, Any], str]]:
@@ -67,13 +70,14 @@ def _measured_line(material: Material, row: dict[str, Any], name: str, *, compar
     bounds = "not known" if material.summary.get("imported") else f"{upper} of {cell['n']}"
     if cell["median_s"] is None:
         reason = Cell("nothing proven" if cell["unproven"] else _why_empty(material, name), mark="invalid")
-        figures: list[Cell | str] = [reason, NOTHING, NOTHING, NOTHING]
+        figures: list[Cell | str] = [reason, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING]
     else:
         spread = f"{format_duration(cell['min_s'])} to {format_duration(cell['max_s'])}"
-        median = Cell(format_duration(cell["median_s"]), mark="key")
-        figures = [median, spread, served_cell(cell["tiers"]), bounds]
+        median = Cell(format_duration(cell["median_s"]), _interval(cell["ttft"]["p50"]), "key")
+        tails = [_tail_cell(cell["ttft"][name]) for name in ("p95", "p99")]
+        figures = [median, spread, *tails, served_cell(cell["tiers"]), bounds]
     if compared:
-        figures += _speed_up_cells(cell, is_baseline=name == material.summary["baseline"])
+        figures += _speed_up_cells(cell, is_baseline=material.summary["baselines"][name] is None)
     return line(length, name, _count_cell(material, row, name), *figures, mark=mark)
 
 
@@ -101,14 +105,29 @@ def served_cell(tiers: dict[str, int]) -> Cell:
     return Cell(text, below, "suspect" if {"unproven", "mixed"} & set(tiers) else "")
 
 
+def _tail_cell(figure: dict[str, Any]) -> Cell:
+    """Show a percentile with its interval, or why n supports none."""
+    if figure["value"] is None:
+        return Cell(bare_refusal(figure["refusal"] or NOTHING), mark="quiet")
+    return Cell(format_duration(figure["value"]), _interval(figure))
+
+
+def _interval(figure: dict[str, Any]) -> str:
+    return interval_text("s", figure).replace(" ", SPACE)
+
+
 def _speed_up_cells(cell: dict[str, Any], *, is_baseline: bool) -> list[Cell | str]:
     if is_baseline:
-        return [Cell("baseline", mark="quiet"), NOTHING, NOTHING]
-    if cell["speed_up"] is None:
-        return [Cell("no shared round", mark="quiet"), NOTHING, "0"]
-    rounds = cell["speed_up_rounds"]
-    spread = f"{ratio(cell['speed_up_low'])} to {ratio(cell['speed_up_high'])}" if rounds > 1 else NOTHING
-    return [Cell(ratio(cell["speed_up"]), mark="key"), spread, str(rounds)]
+        return [Cell("baseline", mark="quiet"), NOTHING]
+    found, rounds = cell["comparison"], cell["speed_up_rounds"]
+    if found is None:
+        return [Cell("no shared round", mark="quiet"), NOTHING]
+    counted = f"{rounds} round{'s' if rounds > 1 else ''}"
+    if found["low"] is None:
+        seen = f"{ratio(found['least'])} to {ratio(found['most'])} seen".replace(" ", SPACE) if rounds > 1 else ""
+        return [Cell(ratio(found["ratio"]), seen, "key"), Cell("no interval", f"{counted}, fewer than 3", "quiet")]
+    interval = f"{ratio(found['low'])} to {ratio(found['high'])}".replace(" ", SPACE)
+    return [Cell(ratio(found["ratio"]), interval, "key"), Cell(found["word"], counted)]
 
 
 # -- beside the published figures -------------------------------------------------------------------------------------
@@ -150,7 +169,7 @@ def _compared_cells(row: dict[str, Any], name: str, summary: dict[str, Any]) -> 
     cell = row["cells"][name]
     values: list[Cell | str] = [shown(cell["speed_up"], ratio)]
     if summary["published"]:
-        other = name == summary["baseline"] or cell["published_s"] is None
+        other = summary["baselines"][name] is None or cell["published_s"] is None
         printed = None if other else row["published_speed_up"]
         values.append(Cell(shown(printed, "{:g}x".format), mark="published"))
     return [*values, shown(cell["recompute_over_load"], three_digits)]

@@ -64,6 +64,11 @@ def length_text(isl: int | None) -> str:
     return "all" if isl is None else format_count(isl)
 
 
+def moment(text: str | None) -> str:
+    """Shorten an ISO moment to whole seconds: "2025-11-21 20:14:05"; imports may lack it."""
+    return "not told" if text is None else text[:19].replace("T", " ")
+
+
 def ratio(value: float) -> str:
     """Write a ratio with three significant digits: 55.93 to "55.9x", 1234.5 to "1,230x"."""
     return f"{three_digits(value)}x"

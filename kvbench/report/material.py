@@ -53,15 +53,14 @@ class Material:
 
 
 def read(result: Path) -> Material:
-    """Read a result folder; an unfinished one has no `summary.json` yet, so its summary is computed.
+    """Read a result folder; its summary is computed, since an unfinished or older one has not all of it.
 
     Raises:
         ResultError: the folder is not a result, or no run of it is sealed.
 
     """
     plan = store.read_json(result / "plan.json")
-    told = result / "summary.json"
-    figures = store.read_json(told) if told.exists() else summary.summarise(result)
+    figures = summary.summarise(result)
     known = result / "facts.json"
     runs = [run["run_id"] for run in figures["runs"]]
     return Material(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kvbench import published
 from kvbench.report import canvas
-from kvbench.report.series import GREY, Series, requests, speed_up_series, ttft_series
+from kvbench.report.series import GREY, reach, requests, speed_up_series, ttft_series
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from kvbench.published import PublishedCurve
+    from kvbench.report.canvas import Series
     from kvbench.report.material import Material
 
 
@@ -74,19 +75,21 @@ def _published_gains(material: Material) -> list[tuple[int, float]]:
 
 
 def _draw_ttft(axes: Axes, series: Sequence[Series], material: Material) -> None:
-    low, high = min(min(one.lows) for one in series), max(max(one.highs) for one in series)
-    canvas.prepare_seconds(axes, low, high)
-    for place, one in enumerate(series):
+    points = [requests(material, one) for one in series]
+    times = [value for dots in points for _, value in dots]
+    low, high = reach(series)
+    canvas.prepare_seconds(axes, min(low, *times), max(high, *times))
+    for place, (one, dots) in enumerate(zip(series, points, strict=True)):
         shift = 3.0 * (place - (len(series) - 1) / 2)
         canvas.draw_series(axes, one, shift)
-        canvas.draw_points(axes, requests(material, one), one.colour, shift + 3.5)
+        canvas.draw_points(axes, dots, one.colour, shift + 3.5)
     canvas.label_ends(axes, [(one.lengths[-1], one.medians[-1], one.label, one.colour) for one in series])
     axes.set_title("TTFT, measured", loc="left", fontsize=9)
 
 
 def _draw_speed_up(axes: Axes, gains: Sequence[Series], printed: Sequence[tuple[int, float]]) -> None:
-    top = max(*(max(one.highs) for one in gains), *(value for _, value in printed), 1.0)
-    canvas.prepare_ratios(axes, min(min(one.lows) for one in gains), top)
+    low, high = reach(gains)
+    canvas.prepare_ratios(axes, low, max(high, *(value for _, value in printed), 1.0))
     axes.axhline(1, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
     for place, one in enumerate(gains):
         canvas.draw_series(axes, one, 3.0 * (place - (len(gains) - 1) / 2))

@@ -2,56 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from kvbench.report.canvas import Series
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from kvbench.report.material import Material
+
+    Figures = tuple[float | None, float | None, float | None]
 
 GREY = "#4d4d4d"
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#56b4e9", "#e69f00")
 _MARKERS = ("s", "^", "D", "v", "P", "X")
 
 
-@dataclass(frozen=True)
-class Series:
-    """What is drawn of one treatment."""
-
-    name: str
-    colour: str
-    marker: str
-    lengths: tuple[int, ...]
-    medians: tuple[float, ...]
-    lows: tuple[float, ...]
-    highs: tuple[float, ...]
-
-    @property
-    def label(self) -> str:
-        """A name that fits beside the end of a line."""
-        return self.name if len(self.name) <= 15 else f"{self.name[:14]}…"
-
-
 def ttft_series(material: Material) -> list[Series]:
-    """Collect for each treatment with any figure its medians, extremes and single requests."""
-    return _series(material, ("median_s", "min_s", "max_s"))
+    """Collect for each treatment with any figure its medians with their intervals."""
+    return _series(material, lambda cell: (cell["median_s"], cell["ttft"]["p50"]["low"], cell["ttft"]["p50"]["high"]))
 
 
 def speed_up_series(material: Material) -> list[Series]:
-    """Collect for each compared treatment its speed-up, with the extremes over rounds."""
-    return _series(material, ("speed_up", "speed_up_low", "speed_up_high"))
+    """Collect for each compared treatment its speed-up with its interval over rounds."""
+    return _series(material, lambda cell: (cell["speed_up"], cell["speed_up_low"], cell["speed_up_high"]))
 
 
-def _series(material: Material, keys: tuple[str, str, str]) -> list[Series]:
-    """Collect three columns of figures for each treatment that has any."""
+def _series(material: Material, pick: Callable[[dict[str, Any]], Figures]) -> list[Series]:
+    """Collect a figure and the ends of its interval, as far as there are any, for each treatment that has one."""
     found = []
     for name in material.summary["treatments"]:
-        cells = [(row["isl"], row["cells"][name]) for row in material.summary["lengths"]]
-        cells = [(isl, cell) for isl, cell in cells if isl is not None and cell[keys[0]] is not None]
-        if cells:
-            medians, lows, highs = (tuple(cell[key] for _, cell in cells) for key in keys)
-            colour, marker = _look(name, material)
-            found.append(Series(name, colour, marker, tuple(isl for isl, _ in cells), medians, lows, highs))
+        cells = [(row["isl"], pick(row["cells"][name])) for row in material.summary["lengths"]]
+        known = [(isl, value, low, high) for isl, (value, low, high) in cells if isl is not None and value is not None]
+        if known:
+            lengths, medians, lows, highs = zip(*known, strict=True)
+            found.append(Series(name, *_look(name, material), lengths, medians, lows, highs))
     return found
+
+
+def reach(series: Sequence[Series]) -> tuple[float, float]:
+    """Return the least and the largest value that is drawn of any of them."""
+    values = [value for one in series for value in (*one.medians, *one.lows, *one.highs) if value is not None]
+    return min(values), max(values)
 
 
 def _look(name: str, material: Material) -> tuple[str, str]:

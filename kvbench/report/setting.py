@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench.redact import without_secrets
 from kvbench.report import imported
-from kvbench.report.evidence import moment
-from kvbench.report.grid import length_text, percent
+from kvbench.report.grid import length_text, moment, percent
 from kvbench.units import format_size
 
 if TYPE_CHECKING:

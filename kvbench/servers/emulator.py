@@ -44,7 +44,7 @@ def serve(spec: EmulatorSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Ite
             model=spec.model,
             metrics_url=f"{root_of(url)}/metrics",
             pid=process.pid,
-            tier_path=tiers.g4.path if tiers.g4 is not None and cache_on else None,
+            tier_path=_slowest_path(tiers) if cache_on else None,
             info=read_info(url, None),
             ours=True,
         )
@@ -66,13 +66,22 @@ def serve_fixed(log: Path, *, latency_s: float, token_gap_s: float) -> Iterator[
         yield _wait_until_ready(process, log), process.pid
 
 
+def _slowest_path(tiers: Tiers) -> Path | None:
+    """Return the directory of the slowest tier that has one."""
+    return next((tier.path for tier in reversed(tiers.directories.values())), None)
+
+
 def _command(spec: EmulatorSpec, tiers: Tiers, *, cache_on: bool) -> list[str]:
     command = [sys.executable, "-m", "kvbench.emulator", "--profile", spec.profile]
     command += ["--time", str(spec.scale.time), "--bytes", str(spec.scale.bytes)]
     command += ["--instances", str(spec.instances), "--io-threads", str(spec.io_threads)]
     command += ["--g1", str(tiers.g1), "--cache", "on" if cache_on else "off"]
-    if tiers.g4 is not None and cache_on:
-        command += ["--g4-path", str(tiers.g4.path), "--g4-capacity", str(tiers.g4.capacity)]
+    if cache_on:
+        command += ["--g2", str(tiers.g2), "--write-policy", spec.write_policy]
+        command += ["--admit-after-hits", str(spec.admit_after_hits), "--write-delay-ms", f"{spec.write_delay * 1e3:g}"]
+        for name, tier in tiers.directories.items():
+            command += [f"--{name}-path", str(tier.path), f"--{name}-capacity", str(tier.capacity)]
+    command += ["--fault-every", str(spec.fault_every)]
     for fault in spec.faults:
         command += ["--fault", fault]
     return command

@@ -70,7 +70,8 @@ class Server:
 
     def settle(self) -> None:
         """Wait until no tier write is pending."""
-        wait_for(lambda: not self.metrics().get("kvbench:tier_pending_writes{tier=g4}"))
+        names = [f"kvbench:tier_pending_writes{{tier={tier}}}" for tier in ("g2", "g3", "g4")]
+        wait_for(lambda: not any(map(self.metrics().get, names)))
 
     def reset(self, *, external: bool = False) -> bool:
         answer = self.http.post(self.root + "/reset_prefix_cache", params={"reset_external": external})
@@ -99,6 +100,8 @@ def failure(*arguments: str, **options: Any) -> dict[str, Any]:
     """Start an emulator that cannot start, and return what it says."""
     process, line = launch(*arguments, **options)
     with process:
+        if line["event"] == "ready":
+            process.kill()  # else leaving the context waits for ever
         assert process.wait(10) == 1
         assert process.stdout is not None
         assert process.stdout.read() == ""

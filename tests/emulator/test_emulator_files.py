@@ -179,11 +179,13 @@ def test_scan_finds_good_files_oldest_first_and_cleans_up(tmp_path: Path) -> Non
     disk.path_of(files[1]).write_bytes(b"x" * 8192)
     disk.path_of(files[2]).rename(tmp_path / f"{'0' * 32}.kv")
     (tmp_path / "half.kv.tmp").touch()
+    os.utime(tmp_path / "half.kv.tmp", (0, 0))
+    (tmp_path / "other.kv.1f-2e.tmp").touch()  # may be another server at work
     (tmp_path / "notes.txt").touch()
     scan = disk.scan()
     assert [file.hashes for file in scan.files] == [files[4].hashes, files[3].hashes]
     assert sorted(scan.bad) == ["hashes", "magic", "truncated"]
-    assert len(list(tmp_path.iterdir())) == 3  # the two good ones and what is not ours
+    assert len(list(tmp_path.iterdir())) == 4  # the two good ones and what is not ours
 
 
 def test_scan_never_follows_links(tmp_path: Path) -> None:

@@ -201,5 +201,5 @@ def test_chat_turns_extend_each_other(tmp_path: Path) -> None:
         messages = [{"role": "user", "content": words(1000)}]
         answer, _ = turn(messages)
         messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": words(100, "b")}]
-        assert turn(messages)[1] == 992  # of 1,006 tokens 62 blocks were full
+        assert turn(messages)[1] == 1008  # of 1,006 and 7 tokens 63 blocks were full; the last token has no KV
         assert turn(messages)[1] == (1006 + 8 + 2 + 104 + 2 - 1) // 16 * 16

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -56,7 +57,7 @@ def test_each_figure_says_where_it_comes_from() -> None:
         content = YAML(typ="safe").load(path)
         assert content["name"] == path.stem
         for figure in content["gpu"].values():
-            assert figure["basis"] in ("fitted", "assumed")
+            assert figure["basis"] in ("fitted", "derived", "assumed")
             assert figure["from"]
 
 
@@ -64,3 +65,11 @@ def test_unknown_profile_names_the_known() -> None:
     with pytest.raises(ServerError) as caught:
         load_profile("nothing")
     assert DEFAULT_PROFILE in caught.value.remedy
+
+
+def test_host_memory_has_its_own_figures_or_those_of_files() -> None:
+    own = Gpu(ROUND_FIGURES, 1000)
+    assert (own.onboard_fixed_s("g2"), own.path_s(1000, "g2")) == pytest.approx((0.05, 0.1))
+    assert (own.onboard_fixed_s("g3"), own.path_s(1000, "g3")) == pytest.approx((0.5, 1.0))
+    without = Gpu(replace(ROUND_FIGURES, host_fixed_s=None, host_path_bytes_per_s=None), 1000)
+    assert (without.onboard_fixed_s("g2"), without.path_s(1000, "g2")) == pytest.approx((0.5, 1.0))

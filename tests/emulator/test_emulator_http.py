@@ -48,7 +48,7 @@ def test_completion_stream(server: Server) -> None:
     assert last["usage"]["completion_tokens"] == 3
     assert set(last["kvbench"]) == {
         *("arrived_ns", "first_chunk_sent_ns", "modelled_ttft_s", "overrun_s"),
-        *("storage_s", "path_s", "tier_read_bytes"),
+        *("storage_s", "path_s", "tier_read_bytes", "tier_tokens"),
     }
     text = "".join(chunk["choices"][0]["text"] for chunk in chunks)
     assert text == server.complete(words(100), tokens=3)["choices"][0]["text"]
@@ -239,8 +239,13 @@ def test_the_official_client_streams(server: Server) -> None:
     [
         (("--profile", "none"), "no profile"),
         (("--model", "gpt-2"), "not a model whose shape is known"),
-        (("--g2", "1GB"), "no G2 and no G3"),
-        (("--g3", "1GB"), "no G2 and no G3"),
+        (("--g2", "100TB"), "of memory that is available"),
+        (("--g3-path", "x"), "G3 has a path and no capacity"),
+        (("--g4-capacity", "1GB"), "G4 has a capacity and no path"),
+        (("--g4-shared",), "no G4 to share"),
+        (("--g3-path", "x", "--g3-capacity", "1GB", "--g4-path", "x", "--g4-capacity", "1GB"), "the same directory"),
+        (("--admit-after-hits", "0"), "at least 1"),
+        (("--write-delay-ms", "-1"), "cannot be negative"),
         (("--bytes", "1000"), "does not divide"),
         (("--time", "0"), "scale"),
         (("--g4-path", "x"), "no capacity"),

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from kvbench.emulator.blocks import HASH_BYTES, hash_prompt
 from kvbench.emulator.files import Geometry
-from kvbench.emulator.tiers import FileTier, Loaded, MemoryTier, Tier
+from kvbench.emulator.memory import MemoryTier
+from kvbench.emulator.tiers import FileTier, Loaded
 from tests.emulator.virtual_world import BLOCK_BYTES, ModelledFiles, VirtualClock, prompt_of, words
 
 GEOMETRY = Geometry(BLOCK_BYTES, blocks_per_file=4)
@@ -16,7 +17,7 @@ GEOMETRY = Geometry(BLOCK_BYTES, blocks_per_file=4)
 
 def tier_of(capacity_files: float = 1e6) -> tuple[FileTier, ModelledFiles]:
     files = ModelledFiles(VirtualClock())
-    return FileTier(files, GEOMETRY, int(capacity_files * GEOMETRY.max_file_bytes)), files
+    return FileTier("g4", files, GEOMETRY, int(capacity_files * GEOMETRY.max_file_bytes)), files
 
 
 def keep(tier: FileTier, files: ModelledFiles, chain: bytes) -> None:
@@ -32,9 +33,8 @@ def load(tier: FileTier, files: ModelledFiles, chain: bytes, start: int = 0) -> 
 
 
 def test_memory_and_files_answer_the_same_questions() -> None:
-    """A further tier (host memory, local disk) fits where these two stand if it answers the same."""
     files_tier, files = tier_of()
-    tiers: list[Tier] = [MemoryTier("g1", 10**6, BLOCK_BYTES), files_tier]
+    tiers: list[MemoryTier | FileTier] = [MemoryTier("g1", 10**6, BLOCK_BYTES), files_tier]
     chain = prompt_of(160).chain
     for tier in tiers:
         assert (tier.used_bytes, tier.covered(chain, 0, 10)) == (0, 0)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from kvbench.emulator.blocks import Prompt, hash_prompt
+from kvbench.emulator.blocks import HASH_BYTES, Prompt, hash_prompt
 from kvbench.emulator.engine import Engine, EngineLimits, Generation
 from kvbench.emulator.files import Geometry
 from kvbench.emulator.gpu import Gpu, GpuFigures
+from kvbench.emulator.hierarchy import Hierarchy, StoreRules
 from kvbench.emulator.tiers import FileRead, FileTier, TierFile
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ ROUND_FIGURES = GpuFigures(
     path_bytes_per_s=1_000_000.0,  # with 1,000 bytes a token, 1 ms a token
     decode_base_s=0.1,
     decode_per_sequence_s=0.01,
+    host_fixed_s=0.05,
+    host_path_bytes_per_s=10_000_000.0,  # 0.1 ms a token
 )
 
 
@@ -48,34 +52,66 @@ class VirtualClock:
 
 
 class ModelledFiles:
-    """Storage of one rate for reads, one file after another; `bad` files fail for the reason given."""
+    """Storage of one rate for reads, one file after another; `bad` files fail for the reason given.
 
-    def __init__(self, clock: VirtualClock, bytes_per_s: float = 1e12) -> None:
+    It holds what was written and says where somebody reads or moves what was not.
+    """
+
+    def __init__(self, clock: VirtualClock, bytes_per_s: float = 1e12, write_s: float = 0.0) -> None:
         self.clock = clock
         self.bytes_per_s = bytes_per_s
+        self.write_s = write_s
         self.on_disk: dict[bytes, TierFile] = {}
         self.removed: list[TierFile] = []
         self.bad: dict[bytes, str] = {}
         self.read_files: list[TierFile] = []
         self.write_error: str | None = None
+        self.never_written: list[TierFile] = []
+        self.most_bytes = 0
+
+    @property
+    def used_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.on_disk.values())
 
     def read(self, files: Sequence[TierFile], done: Callable[[Sequence[FileRead]], None]) -> None:
         start_s = at_s = self.clock.time()
         reads = []
         for file in files:
             at_s += file.size_bytes / self.bytes_per_s
+            self._must_hold(file)
             self.read_files.append(file)
             reads.append(FileRead(file, self.bad.get(file.key), file.size_bytes, start_s, at_s))
         self.clock.call_at(at_s, done, reads)
 
+    def _must_hold(self, file: TierFile) -> None:
+        held = self.on_disk.get(file.key)
+        if held is None or held.hashes != file.hashes:
+            self.never_written.append(file)
+
     def write(self, file: TierFile, done: Callable[[TierFile, str | None], None]) -> None:
-        if self.write_error is None:
+        error = self.write_error
+        if file.move:
+            content = file.move.io.content(file.move.file)
+            at = (file.start - file.move.file.start) * HASH_BYTES
+            if isinstance(content, str):
+                error = content
+            else:
+                assert bytes(content[at : at + len(file.hashes)]) == file.hashes
+        self.clock.call_at(self.clock.time() + self.write_s, self._written, file, error, done)
+
+    def _written(self, file: TierFile, error: str | None, done: Callable[[TierFile, str | None], None]) -> None:
+        if error is None:
             self.on_disk[file.key] = file
-        self.clock.call_at(self.clock.time(), done, file, self.write_error)
+            self.most_bytes = max(self.most_bytes, self.used_bytes)
+        done(file, error)
 
     def remove(self, file: TierFile) -> None:
         self.removed.append(file)
         self.on_disk.pop(file.key, None)
+
+    def content(self, file: TierFile) -> memoryview | str:
+        self._must_hold(file)
+        return memoryview(file.hashes) if file.key in self.on_disk else "missing"
 
 
 class World:
@@ -88,13 +124,24 @@ class World:
         storage_bytes_per_s: float = 1e12,
         capacity_bytes: int = 10**12,
         block_bytes: int = BLOCK_BYTES,
+        faster: dict[str, int] | None = None,
+        rules: StoreRules | None = None,
+        write_s: float = 0.0,
         **limits: Any,
     ) -> None:
+        """`faster` gives the bytes of g2 and g3, as far as they are there; G4 always is."""
         self.clock = VirtualClock()
-        self.files = ModelledFiles(self.clock, storage_bytes_per_s)
-        self.g4 = FileTier(self.files, Geometry(block_bytes, blocks_per_file=4), capacity_bytes)
+        geometry = Geometry(block_bytes, blocks_per_file=4)
+        self.io, self.tiers = {}, {}
+        for name, size_bytes in {**(faster or {}), "g4": capacity_bytes}.items():
+            in_memory = name == "g2"
+            shape = replace(geometry, bare=in_memory)
+            self.io[name] = ModelledFiles(self.clock, storage_bytes_per_s, write_s)
+            self.tiers[name] = FileTier(name, self.io[name], shape, size_bytes, in_memory=in_memory)
+        self.files, self.g4 = self.io["g4"], self.tiers["g4"]
         gpu = Gpu(figures, block_bytes // 16)
-        self.engine = Engine(self.clock, gpu, self.g4, EngineLimits(block_bytes=block_bytes, **limits))
+        self.below = Hierarchy(self.clock, list(self.tiers.values()), rules)
+        self.engine = Engine(self.clock, gpu, self.below, EngineLimits(block_bytes=block_bytes, **limits))
         self.tokens: dict[Generation, list[float]] = {}
 
     def send(self, prompt: Prompt, output_tokens: int = 1, at_s: float = 0.0) -> Generation:

@@ -68,6 +68,10 @@ class Case:
     failing: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     slower: dict[str, float] = field(default_factory=dict)
+    shift: int = 0  # another result's requests spread in another order
+    jitter: float = 0.004
+    folder: str = "20251121T200000Z"
+    facts: dict[str, Any] = field(default_factory=lambda: FACTS)
 
     def scenario(self) -> Scenario:
         """Make the scenario of this case."""
@@ -94,13 +98,13 @@ def build(case: Case, results: Path) -> Path:
     """Write a whole result folder and return its path."""
     scenario = case.scenario()
     plan_ = plan.expand(scenario)
-    folder = store.ResultFolder(results / case.name / "20251121T200000Z", resumed=False)
+    folder = store.ResultFolder(results / case.name / case.folder, resumed=False)
     folder.path.mkdir(parents=True)
     text = io.StringIO()
     YAML().dump(case.mapping(), text)
     (folder.path / "scenario.yaml").write_text(text.getvalue())
     folder.write_json("plan.json", plan_.to_json())
-    folder.write_json("facts.json", FACTS)
+    folder.write_json("facts.json", case.facts)
     for number, spec in enumerate(plan_.runs):
         if spec.run_id not in case.missing:
             _seal_run(case, scenario, plan_, folder, number)
@@ -131,11 +135,11 @@ def make_row(case: Case, spec: RunSpec, number: int, place: int, warm: str | Non
     draw = spec.draws[place]
     n = draw.isl_target
     warm_s = {"g1": 0.05 + 1e-7 * n, "g4": 0.1616 + 3.1417e-6 * n}.get(warm or "", 4.136e-5 * n + 1.5836e-9 * n * n)
-    jitter = 1 + 0.004 * (((number * 7 + place * 3) % 11) - 5) / 5
+    jitter = 1 + case.jitter * (((number * 7 + place * 3 + case.shift) % 11) - 5) / 5
     time_scale = case.scale["time"] if case.scale else 1
     ttft = warm_s * jitter * case.slower.get(spec.treatment, 1.0) / time_scale
     failed = spec.run_id in case.failing and place == 0
-    sent = STARTED_NS + number * 60_000_000_000 + place * 5_000_000_000
+    sent = STARTED_NS + number * 600_000_000_000 + place * (5_000_000_000 if case.scale else 50_000_000_000)
     cached = (n - 1) // 16 * 16 if warm else 0
     status: Status = "cut" if failed else "ok"
     return Row(
@@ -197,7 +201,7 @@ def _record(case: Case, spec: RunSpec, rows: list[Row], blocks: Blocks, warm: st
     return {
         "run": {"run_id": spec.run_id, "treatment": spec.treatment, "repeat": spec.repeat},
         "started": f"2025-11-21T20:{spec.repeat:02d}:07.123456+00:00",
-        "load_s": sum(row.ttft_s or 0 for row in rows),
+        "load_s": (max(row.last_token_ns or 0 for row in rows) - min(row.sent_ns or 0 for row in rows)) / 1e9,
         "cache": {
             "state": f"warm({warm})" if warm else "off",
             "steps": _steps(warm, unproven=spec.run_id in case.unproven),

@@ -12,8 +12,10 @@ import pytest
 
 from kvbench import store, summary
 from kvbench.errors import ResultError, StorageError
+from kvbench.metrics import METRICS
 from kvbench.redact import without_secrets
 from kvbench.report import document
+from kvbench.report.figure_text import SHOWN, bare_refusal, value_text
 from kvbench.report.grid import three_digits
 from kvbench.units import format_duration, format_size
 from tests.report.synthetic import Case, build
@@ -140,9 +142,17 @@ def _figures(figures: dict[str, Any]) -> list[str]:
                 for key in ("speed_up", "published_ratio", "recompute_over_load")
                 if cell[key] is not None
             ]
-            if cell["speed_up_rounds"] > 1:
+            if cell["speed_up_low"] is not None:
                 wanted.append(f"{three_digits(cell['speed_up_low'])}x to {three_digits(cell['speed_up_high'])}x")
+                wanted.append(cell["comparison"]["word"])
+            wanted += [
+                bare_refusal(figure["refusal"]) for figure in cell["ttft"].values() if figure["refusal"] and figure["n"]
+            ]
     for item in figures["treatments"].values():
+        metrics = {name: item["metrics"][name] for name in SHOWN if name != "latency_from_schedule_p50"}
+        wanted += [
+            value_text(METRICS[name].unit, one["value"]) for name, one in metrics.items() if one["value"] is not None
+        ]
         if item["runs_used"]:
             wanted += [format_size(item["read_bytes"]), f"{item['runs_used']} / {item['runs']}"]
             wanted += [f"{item['hit_efficiency']:.4f}"] if item["hit_efficiency"] is not None else []
@@ -156,8 +166,8 @@ def test_is_the_same_each_time_and_in_each_place(shelf: Shelf, tmp_path: Path) -
 
 def test_answers_with_figures_and_proof(shelf: Shelf) -> None:
     text = shelf.text("full")
-    assert "At 130k tokens TTFT is 56.4x shorter when KV is read back from G4 than when it is recomputed" in text
-    assert "n = 3 each" in text
+    assert "At 130k tokens TTFT is 56.5x shorter when KV is read back from G4 than when it is recomputed" in text
+    assert "n = 3 each; 95 % interval 55.9x to 57.0x over 3 rounds" in text
     assert "100 % of those requests were proven to be served from G4." in text
 
 
@@ -168,11 +178,28 @@ def test_does_not_claim_a_tier_that_was_not_proven(shelf: Shelf) -> None:
     assert "prove off" in text.split("neither proven nor done")[1]
 
 
-def test_says_that_no_difference_is_shown(tmp_path: Path) -> None:
+def _again(**changes: Any) -> Case:
     treatments = {"recompute": {"cache": "off"}, "again": {"cache": "off"}}
-    case = Case(name="equal", treatments=treatments, scale=None, published=None, lengths=["10k"])
-    text = text_of(document.render_html(build(case, tmp_path)))
+    return Case(name="equal", treatments=treatments, scale=None, published=None, lengths=["10k"], **changes)
+
+
+def test_says_that_no_difference_is_shown(tmp_path: Path) -> None:
+    text = text_of(document.render_html(build(_again(jitter=0.2), tmp_path)))
     assert "no difference in TTFT is shown between again and recompute" in text
+    assert re.search(
+        r"noise floor \(A/A, again against recompute\): 1\.[34]\d\dx; no smaller difference is claimed", text
+    )
+
+
+def test_says_that_treatments_are_equivalent(tmp_path: Path) -> None:
+    text = text_of(document.render_html(build(_again(), tmp_path)))
+    assert "At 10k tokens TTFT of again and recompute is equivalent within 5 %" in text
+
+
+def test_two_rounds_have_a_range_and_no_interval(shelf: Shelf) -> None:
+    text = shelf.text("one-invalid")
+    assert "56.1x to 56.7x over 2 rounds, too few for an interval" in text
+    assert "no interval 2 rounds, fewer than 3" in text
 
 
 def test_says_when_a_treatment_is_slower(tmp_path: Path) -> None:

@@ -1,0 +1,345 @@
+"""The metrics: what is read off a request, off a run, and off all runs of a treatment, with n and what n supports.
+
+Figures of requests (`ttft`, `tpot`, ...) become percentiles over requests; figures of a run (`requests_per_s`, ...)
+become means over rounds. Failed requests are in no time. A request whose tier was not proven gives no time, and a run
+that holds one gives no figure of the run, because both would be told as figures of a cache state that nobody has shown.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from kvbench.ratios import FEWEST_ROUNDS
+from kvbench.stats import mean_by_unit, median_by_unit, needed_n, percentile_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from kvbench.ratios import Kind
+    from kvbench.records import Row
+    from kvbench.sealed import SealedRun
+
+Unit = Literal["s", "1/s", "tokens/s", "bytes/s", "share"]
+Statistic = Literal["p50", "p95", "p99", "max", "run"]
+_PERCENTILES: dict[str, float] = {"p50": 50, "p95": 95, "p99": 99}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The SLOs, and the factor by which a scale model's times are multiplied before they are held against them."""
+
+    ttft_s: float | None = None
+    time_scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of a treatment: its value and interval, from how much, and what n does not support.
+
+    `n` counts requests, or rounds for figures of a run; `units` what of it is independent. `refusal` stands in place of
+    the value where there is none, else in place of the interval. With `bound` "upper" only `high` is given.
+    """
+
+    n: int
+    units: int
+    rounds: int
+    value: float | None
+    low: float | None
+    high: float | None
+    bound: str
+    needed_n: int | None
+    refusal: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figure as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure by its name: what it is read off, over what, and whether less of it is better."""
+
+    name: str
+    label: str
+    unit: Unit
+    kind: Kind
+    statistic: Statistic
+    of_request: Callable[[Row], float | None] | None = None
+    of_run: Callable[[SealedRun, Limits], float | None] | None = None
+
+
+# -- one request -------------------------------------------------------------------------------------------------------
+
+
+def ttft_s(row: Row) -> float | None:
+    """Return the time to the first token on any channel.
+
+    Formula: first_token_ns - sent_ns.
+    """
+    return row.ttft_s
+
+
+def ttft_content_s(row: Row) -> float | None:
+    """Return the time to the first token of the answer itself, reasoning left out.
+
+    Formula: first_content_ns - sent_ns.
+    """
+    return row.ttft_content_s
+
+
+def tpot_s(row: Row) -> float | None:
+    """Return the time per output token after the first, which AIPerf calls ITL.
+
+    Formula: (latency - TTFT) / (OSL - 1); none below two output tokens.
+    """
+    return row.tpot_s
+
+
+def latency_s(row: Row) -> float | None:
+    """Return the time to the last token.
+
+    Formula: last_token_ns - sent_ns.
+    """
+    return row.latency_s
+
+
+def latency_from_schedule_s(row: Row) -> float | None:
+    """Return the latency from the moment for which the request was scheduled: waiting for a free connection is in it.
+
+    Formula: last_token_ns - scheduled_ns, of requests that were answered whole.
+    """
+    if row.latency_s is None or row.last_token_ns is None or row.scheduled_ns is None:
+        return None
+    return (row.last_token_ns - row.scheduled_ns) / 1e9
+
+
+# -- one run -----------------------------------------------------------------------------------------------------------
+
+
+def total_time_s(run: SealedRun, _limits: Limits | None = None) -> float | None:
+    """Return how long the load took.
+
+    Formula: last token of the run - first send; the sum of latencies where requests were sent one by one, because
+    between them kvbench reads counters and the server waits.
+    """
+    if not run.answered or _is_unproven(run):
+        return None
+    if run.record.get("sent_one_by_one"):
+        return sum(row.latency_s for row in run.answered if row.latency_s is not None) or None
+    return float(run.record["load_s"] or 0.0) or None
+
+
+def requests_per_s(run: SealedRun, _limits: Limits | None = None) -> float | None:
+    """Return the request rate that was achieved.
+
+    Formula: answered requests / total time.
+    """
+    return _per_second(run, len(run.answered))
+
+
+def output_tokens_per_s(run: SealedRun, _limits: Limits | None = None) -> float | None:
+    """Return the rate of output tokens, prefill included.
+
+    Formula: sum of OSL / total time.
+    """
+    return _per_second(run, _sum_of_all([row.osl for row in run.answered]))
+
+
+def prompt_tokens_per_s(run: SealedRun, _limits: Limits | None = None) -> float | None:
+    """Return the rate of prompt tokens, whether they were computed or cached.
+
+    Formula: sum of ISL / total time.
+    """
+    return _per_second(run, _sum_of_all([row.isl for row in run.answered]))
+
+
+def hit_rate(run: SealedRun, _limits: Limits | None = None) -> float | None:
+    """Return the share of prompt tokens that came from a cache.
+
+    Formula: sum of cached tokens / sum of ISL.
+    """
+    cached = _sum_of_all([row.cached_tokens for row in run.answered])
+    prompt = _sum_of_all([row.isl for row in run.answered])
+    return cached / prompt if cached is not None and prompt and not _is_unproven(run) else None
+
+
+def kv_bytes_per_s(run: SealedRun, _limits: Limits | None = None) -> float | None:
+    """Return the rate at which caches delivered KV.
+
+    Formula: sum of cached tokens x KV bytes per token / total time; none where the bytes per token are not known.
+    """
+    per_token = (run.record.get("blocks") or {}).get("kv_bytes_per_token")
+    cached = _sum_of_all([row.cached_tokens for row in run.answered])
+    return _per_second(run, cached * per_token if cached is not None and per_token else None)
+
+
+def slo_attainment(run: SealedRun, limits: Limits) -> float | None:
+    """Return the share of requests that met every SLO; failed ones did not.
+
+    Formula: requests with TTFT x time scale <= limit / requests sent; none without an SLO.
+    """
+    met = _met(run, limits)
+    return met / len(run.measured) if met is not None and run.measured else None
+
+
+def goodput_per_s(run: SealedRun, limits: Limits) -> float | None:
+    """Return the rate of requests that met every SLO.
+
+    Formula: requests with TTFT x time scale <= limit / total time; none without an SLO.
+    """
+    return _per_second(run, _met(run, limits))
+
+
+def _met(run: SealedRun, limits: Limits) -> int | None:
+    if limits.ttft_s is None or _is_unproven(run):
+        return None
+    times = [row.ttft_s * limits.time_scale for row in run.answered if row.ttft_s is not None]
+    return sum(time <= limits.ttft_s for time in times)
+
+
+def _per_second(run: SealedRun, amount: float | None) -> float | None:
+    window = total_time_s(run)
+    return amount / window if amount is not None and window else None
+
+
+def _sum_of_all(values: Sequence[int | None]) -> int | None:
+    """Return the sum, or None where one value is missing: a sum of some would pass for the sum of all."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known and len(known) == len(values) else None
+
+
+def _is_unproven(run: SealedRun) -> bool:
+    return any(row.tier == "unproven" for row in run.answered)
+
+
+# -- all of them by name -----------------------------------------------------------------------------------------------
+
+
+def _of_requests(name: str, label: str, of_request: Callable[[Row], float | None]) -> list[Metric]:
+    words: dict[Statistic, str] = {"p50": "P50", "p95": "P95", "p99": "P99", "max": "maximum"}
+    return [
+        Metric(f"{name}_{key}", f"{label} {word}", "s", "time", key, of_request=of_request)
+        for key, word in words.items()
+    ]
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        *_of_requests("ttft", "TTFT", ttft_s),
+        *_of_requests("ttft_content", "TTFT of content", ttft_content_s),
+        *_of_requests("tpot", "TPOT", tpot_s),
+        *_of_requests("latency", "latency", latency_s),
+        *_of_requests("latency_from_schedule", "latency from schedule", latency_from_schedule_s),
+        Metric("total_time", "total time", "s", "time", "run", of_run=total_time_s),
+        Metric("requests_per_s", "requests/s", "1/s", "rate", "run", of_run=requests_per_s),
+        Metric("output_tokens_per_s", "output tokens/s", "tokens/s", "rate", "run", of_run=output_tokens_per_s),
+        Metric("prompt_tokens_per_s", "prompt tokens/s", "tokens/s", "rate", "run", of_run=prompt_tokens_per_s),
+        Metric("hit_rate", "hit rate", "share", "rate", "run", of_run=hit_rate),
+        Metric("kv_bytes_per_s", "KV delivered", "bytes/s", "rate", "run", of_run=kv_bytes_per_s),
+        Metric("slo_attainment", "SLO attainment", "share", "rate", "run", of_run=slo_attainment),
+        Metric("goodput_per_s", "goodput", "1/s", "rate", "run", of_run=goodput_per_s),
+    )
+}
+
+
+def limits_of(asked: dict[str, Any]) -> Limits:
+    """Return the SLOs that a result is held against; a scale model's times count at full scale."""
+    return Limits(asked["slo"].get("ttft"), asked["scale"]["time"] if asked["scale"] else 1.0)
+
+
+def rows_of(run: SealedRun, length: int | None) -> list[Row]:
+    """Return the requests of one prompt length, or of all, that give figures of requests."""
+    return [row for row in run.proven if length in (None, row.length)]
+
+
+def of_run(metric: Metric, run: SealedRun, limits: Limits, length: int | None = None) -> float | None:
+    """Return the metric of one run, which is what two arms are compared by; None where the run cannot support it."""
+    if metric.of_run is not None:
+        return metric.of_run(run, limits) if length is None else None
+    assert metric.of_request is not None  # noqa: S101 - a metric has one of the two
+    found = [metric.of_request(row) for row in rows_of(run, length)]
+    values = [value for value in found if value is not None]
+    if not values:
+        return None
+    if metric.statistic == "p50":
+        return statistics.median(values)
+    if metric.statistic == "max":
+        return max(values)
+    return percentile_interval(values, _PERCENTILES[metric.statistic]).value
+
+
+def of_treatment(metric: Metric, runs: Sequence[SealedRun], limits: Limits, length: int | None = None) -> Figure:
+    """Return the metric over all given runs of one treatment."""
+    if metric.of_run is not None:
+        return over_rounds([metric.of_run(run, limits) for run in runs], share=metric.unit == "share")
+    values, units = values_of(metric, runs, length)
+    rounds = len({run.repeat for run in runs})
+    if metric.statistic == "max":
+        return Figure(len(values), len(set(units)), rounds, max(values, default=None), None, None, "none", None, None)
+    return over_requests(values, units, _PERCENTILES[metric.statistic], rounds)
+
+
+def values_of(
+    metric: Metric, runs: Sequence[SealedRun], length: int | None = None
+) -> tuple[list[float], list[Hashable]]:
+    """Return the value of each request, and for each the conversation or the prompt of its run that it belongs to."""
+    assert metric.of_request is not None  # noqa: S101
+    values: list[float] = []
+    units: list[Hashable] = []
+    for run in runs:
+        for row in rows_of(run, length):
+            if (value := metric.of_request(row)) is not None:
+                values.append(value)
+                units.append((run.run_id, row.conversation_id or row.prompt_id))
+    return values, units
+
+
+def over_requests(values: Sequence[float], units: Sequence[Hashable], percentile: float, rounds: int) -> Figure:
+    """Return a percentile over requests, with an interval as far as independent units support one.
+
+    Where requests outnumber their prompts or conversations, these are the units: the median's interval counts them, and
+    a percentile beyond the median has a value, if there are units enough for it, but no interval.
+    The median of few requests is given as their middle, with the refusal of its interval beside it.
+    """
+    n, count, needed = len(values), len(set(units)), needed_n(percentile)
+    least = needed_n(percentile, two_sided=False)
+    if n == count:
+        plain = percentile_interval(values, percentile)
+        middle = statistics.median(values) if percentile == 50 and values else plain.value
+        return Figure(n, n, rounds, middle, plain.low, plain.high, plain.bound, needed, plain.note)
+    if percentile == 50:
+        found = median_by_unit(values, units)
+        bound = "none" if found.low is None else "two-sided"
+        return Figure(n, count, rounds, found.value, found.low, found.high, bound, needed, found.refusal)
+    if count < least:
+        return Figure(n, count, rounds, None, None, None, "none", needed, f"n/a ({count} prompts < {least})")
+    value = percentile_interval(values, percentile).value
+    return Figure(n, count, rounds, value, None, None, "none", needed, f"no interval: {n} requests, {count} prompts")
+
+
+def over_rounds(values: Sequence[float | None], *, share: bool = False) -> Figure:
+    """Return the mean of a figure over rounds, with a t interval from three rounds on, cut at what is possible."""
+    known = [value for value in values if value is not None]
+    rounds, value = len(known), statistics.fmean(known) if known else None
+    if rounds < FEWEST_ROUNDS:
+        lacking = f"n/a ({len(values) - rounds} of {len(values)} runs without it)" if rounds < len(values) else None
+        refusal = lacking or f"n/a (rounds={rounds} < {FEWEST_ROUNDS})"
+        return Figure(rounds, rounds, rounds, value, None, None, "none", FEWEST_ROUNDS, refusal)
+    found = mean_by_unit(known, range(rounds))
+    low, high = max(0.0, found.low or 0.0), found.high
+    high = min(1.0, high) if share and high is not None else high
+    return Figure(rounds, rounds, rounds, value, low, high, "two-sided", FEWEST_ROUNDS, None)
+
+
+def of_all(runs: Sequence[SealedRun], limits: Limits) -> dict[str, dict[str, Any]]:
+    """Return every metric of a treatment by its name, over all its prompt lengths."""
+    return {name: of_treatment(metric, runs, limits).to_json() for name, metric in METRICS.items()}
+
+
+def failures(runs: Sequence[SealedRun]) -> dict[str, int]:
+    """Count failed requests by cause, of invalid runs too: they are in no figure, and they are never hidden."""
+    return dict(Counter(row.status for run in runs for row in run.measured if row.status != "ok"))

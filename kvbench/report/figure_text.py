@@ -1,0 +1,103 @@
+"""Figures of metrics as words: a value in its unit, its interval, or what stands in its place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kvbench.metrics import METRICS
+from kvbench.report.grid import NOTHING, percent, three_digits
+from kvbench.units import format_duration, format_rate
+
+if TYPE_CHECKING:
+    from kvbench.metrics import Unit
+
+# What tables show of all metrics, in this order; JSON has every one.
+SHOWN = (
+    "ttft_p50",
+    "ttft_p95",
+    "ttft_p99",
+    "ttft_max",
+    "tpot_p50",
+    "latency_p50",
+    "latency_p95",
+    "latency_p99",
+    "latency_from_schedule_p50",
+    "total_time",
+    "requests_per_s",
+    "output_tokens_per_s",
+    "prompt_tokens_per_s",
+    "hit_rate",
+    "kv_bytes_per_s",
+    "slo_attainment",
+    "goodput_per_s",
+)
+
+
+def value_text(unit: Unit, value: float | None) -> str:
+    """Write a value in its unit: 0.0242 s to "24.2 ms", a share to "62.5 %", a rate to three digits."""
+    if value is None:
+        return NOTHING
+    if unit == "share":
+        return percent(float(f"{value:.3g}")).replace("\u00a0", " ")
+    if unit == "s":
+        return format_duration(value)
+    if unit == "bytes/s":
+        return format_rate(value)
+    for size, prefix in ((1e6, "M"), (1e4, "k")):
+        if value >= size:
+            return f"{three_digits(value / (1e3 if prefix == 'k' else size))}{prefix}"
+    return three_digits(value) if value else "0"
+
+
+def value_with_interval(unit: Unit, figure: dict[str, Any]) -> str:
+    """Write value and interval in one line, the unit once where they share it: "72.4 ms (72.0\N{EN DASH}73.1)"."""
+    if figure["value"] is None:
+        return figure["refusal"] or NOTHING
+    value, interval = value_text(unit, figure["value"]), interval_text(unit, figure)
+    name = value.partition(" ")[2]
+    if name and interval.count(name) == 1 and interval.endswith(f" {name}"):
+        low, dash, _ = interval.partition("\N{EN DASH}")
+        if not dash or " " not in low:
+            interval = interval.removesuffix(f" {name}")
+    return f"{value} ({interval})" if interval else value
+
+
+def interval_text(unit: Unit, figure: dict[str, Any]) -> str:
+    """Write a figure's interval, its upper bound alone, or why a value has none: "n=4 < 5"."""
+    if figure["high"] is None:
+        return bare_refusal(figure["refusal"] or "")
+    high = value_text(unit, figure["high"])
+    if figure["low"] is None:
+        return f"\u2264 {high}"
+    if figure["low"] == figure["high"]:
+        return "no spread"
+    number, _, name = value_text(unit, figure["low"]).partition(" ")
+    return f"{number if not name or high.endswith(f' {name}') else f'{number} {name}'}\N{EN DASH}{high}"
+
+
+def bare_refusal(refusal: str) -> str:
+    """Take the brackets off a refusal, for a place that is in brackets or small print itself."""
+    return refusal.removeprefix("n/a (").removesuffix(")") if refusal.startswith("n/a (") else refusal
+
+
+def worth_showing(name: str, all_metrics: list[dict[str, Any]]) -> bool:
+    """Tell whether a metric says anything of any treatment: a value, or a refusal that names its n.
+
+    Latency from the schedule does where it differs from latency: nothing waits in a closed loop.
+    """
+    figures = [metrics[name] for metrics in all_metrics]
+    if name == "latency_from_schedule_p50":
+        pairs = [
+            (figure["value"], one["latency_p50"]["value"]) for figure, one in zip(figures, all_metrics, strict=True)
+        ]
+        return any(value is not None and plain and value > 1.01 * plain for value, plain in pairs)
+    if METRICS[name].of_run is not None:
+        return any(figure["value"] is not None for figure in figures)
+    return any(figure["n"] for figure in figures)
+
+
+def short_word(word: str) -> str:
+    """Shorten what may be said for a narrow column: "within 5 %", and "none shown" for no difference."""
+    if word.startswith("equivalent "):
+        return word.removeprefix("equivalent ")
+    return "none shown" if word == "no difference shown" else word

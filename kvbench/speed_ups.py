@@ -1,0 +1,150 @@
+"""What the treatments of one result are worth against its baseline: ratios by round, the noise floor, and the word.
+
+Two treatments of one definition are an A/A pair: their ratio shows how far the set-up differs from itself, and no
+difference below that is claimed in the result.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from kvbench import metrics
+from kvbench.ranks import rank_test
+from kvbench.ratios import (
+    compare_ratio,
+    detectable_effect,
+    holm,
+    noise_floor,
+    ratio_by_round,
+    rounds_needed,
+)
+from kvbench.stats import by_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import TypeVar
+
+    from kvbench.metrics import Limits, Metric
+    from kvbench.ratios import RatioFigure
+    from kvbench.sealed import SealedResult, SealedRun
+
+    _Key = TypeVar("_Key")
+
+MARGIN = 0.05
+MOST_RANKED = 50  # values of an arm; with more, the interval is what to read
+EFFECT = 0.05  # the difference for which a result says how many rounds would show it
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One figure of a treatment: its metric and its prompt length, None for all lengths together."""
+
+    metric: Metric
+    length: int | None = None
+
+
+def rounds_of(runs: Sequence[SealedRun], place: Place, limits: Limits) -> dict[int, list[float]]:
+    """Return the figure of each run by its round, without runs that cannot support it.
+
+    Nothing where one of them is zero: it has no ratio, and the rounds without it would tell another story.
+    """
+    found = {run.repeat: metrics.of_run(place.metric, run, limits, place.length) for run in runs}
+    known = {repeat: [value] for repeat, value in found.items() if value is not None}
+    return known if all(value > 0 for values in known.values() for value in values) else {}
+
+
+def ratio_between(result: SealedResult, baseline: str, treatment: str, place: Place) -> RatioFigure:
+    """Return how much faster one treatment is than another, paired by round."""
+    limits = metrics.limits_of(result.asked)
+    arms = [rounds_of(result.of(name), place, limits) for name in (baseline, treatment)]
+    return ratio_by_round(arms[0], arms[1], kind=place.metric.kind)
+
+
+def baselines_of(asked: dict[str, Any]) -> dict[str, str | None]:
+    """Return for each treatment the one that it is compared with; None for a treatment that is its own baseline."""
+    told = asked.get("baselines") or dict.fromkeys(asked["treatments"], asked["baseline"])
+    return {name: told[name] if told[name] != name else None for name in asked["treatments"]}
+
+
+def same_pairs(result: SealedResult) -> list[tuple[str, str]]:
+    """Return the pairs of treatments of one definition; the baseline comes first in its own.
+
+    Results that do not keep definitions have cache states, which were all that a treatment could be then. An import has
+    neither, so it has no pair.
+    """
+    asked = result.asked
+    if asked.get("imported"):
+        return []
+    names = sorted(asked["treatments"], key=lambda name: name != asked["baseline"])
+    told: dict[str, Any] = {name: result.cache_state(name) for name in names}
+    for name, definition in asked.get("definitions", {}).items():
+        told[name] = {key: value for key, value in definition.items() if key != "against"}
+    return [
+        (one, other)
+        for place, one in enumerate(names)
+        for other in names[place + 1 :]
+        if told[one] == told[other] and told[one] is not None
+    ]
+
+
+def floor_of(result: SealedResult, place: Place) -> float | None:
+    """Return the noise floor of a figure from the result's A/A pairs, the widest of them; None without any."""
+    found = [ratio_between(result, one, other, place) for one, other in same_pairs(result)]
+    return max((noise_floor(figure) for figure in found if figure.logs), default=None)
+
+
+def judge(figures: Mapping[_Key, RatioFigure], floors: Mapping[_Key, float | None]) -> dict[_Key, dict[str, Any]]:
+    """Return each ratio as JSON with what may be said of it; all of them together are what Holm's correction counts."""
+    adjusted = adjusted_p(figures)
+    return {key: _to_json(figure, floors.get(key), adjusted.get(key)) for key, figure in figures.items()}
+
+
+def adjusted_p(figures: Mapping[_Key, Any]) -> dict[_Key, float]:
+    """Return Holm's p-value of each figure that has one."""
+    known = {key: figure.p_value for key, figure in figures.items() if figure.p_value is not None}
+    return dict(zip(known, holm(list(known.values())), strict=True))
+
+
+def _to_json(figure: RatioFigure, floor: float | None, adjusted: float | None) -> dict[str, Any]:
+    said = compare_ratio(figure, MARGIN, floor or 1.0, adjusted)
+    seen = [math.exp(log) for log in figure.logs]
+    known = figure.sd_log is not None and figure.refusal is None
+    return {
+        "ratio": figure.ratio,
+        "low": figure.low,
+        "high": figure.high,
+        "rounds": figure.rounds,
+        "method": figure.method,
+        "least": min(seen, default=None),
+        "most": max(seen, default=None),
+        "sd_log": figure.sd_log,
+        "p_value": figure.p_value,
+        "p_holm": adjusted,
+        "noise_floor": floor,
+        "word": said.word,
+        "reason": said.reason,
+        "refusal": figure.refusal,
+        "rounds_needed": rounds_needed(figure.sd_log, EFFECT) if known and figure.sd_log is not None else None,
+        "detectable": detectable_effect(figure.sd_log, figure.rounds) if known and figure.sd_log is not None else None,
+    }
+
+
+def ranks_between(
+    arms: tuple[Sequence[SealedRun], Sequence[SealedRun]], place: Place, names: tuple[str, str]
+) -> dict[str, Any] | None:
+    """Return how the requests of two arms lie by rank, one value for each prompt of a run; None with no or many values.
+
+    It needs no rounds, so it also speaks where there are too few of them; what drifted between rounds is in it.
+    """
+    if place.metric.of_request is None:
+        return None
+    values = []
+    for runs in arms:
+        found, units = metrics.values_of(place.metric, runs, place.length)
+        values.append(by_unit(found, units) if found else [])
+    if not all(values) or max(map(len, values)) > MOST_RANKED:
+        return None
+    figure = asdict(rank_test(values[0], values[1], names=names))
+    return {name: figure[name] for name in ("n_a", "n_b", "superiority", "low", "high", "p_value", "sentence")}

@@ -1,0 +1,52 @@
+"""What an empty start is made of: first and repeat touches, and where in a run the hit rate became another one.
+
+A request whose prompt the run has not sent before cannot be served from a cache that began empty, unless prompts share
+beginnings; one whose prompt was sent before can. They are two populations, so they never stand in one figure here.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from kvbench.stats import change_point
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kvbench.records import Row
+    from kvbench.sealed import SealedRun
+
+
+def history(runs: Sequence[SealedRun]) -> dict[str, Any]:
+    """Return both populations, and for each run that has one the request at which its hit rate changed."""
+    first: list[Row] = []
+    repeat: list[Row] = []
+    changes = []
+    for run in runs:
+        ordered = sorted(run.proven, key=lambda row: row.sent_ns or 0)
+        seen: set[str] = set()
+        for row in ordered:
+            (repeat if row.prompt_id in seen else first).append(row)
+            seen.add(row.prompt_id)
+        found = change_point(shares) if (shares := _hit_shares(ordered)) else None
+        if found is not None:
+            changes.append({"run_id": run.run_id, "requests": len(shares), **asdict(found)})
+    return {"first_touch": _population(first), "repeat_touch": _population(repeat), "changes": changes}
+
+
+def _hit_shares(rows: Sequence[Row]) -> list[float]:
+    """Return the cached share of each prompt in order; nothing where one of them is not known."""
+    shares = [min(1.0, row.cached_tokens / row.isl) for row in rows if row.cached_tokens is not None and row.isl]
+    return shares if len(shares) == len(rows) else []
+
+
+def _population(rows: Sequence[Row]) -> dict[str, Any]:
+    times = [row.ttft_s for row in rows if row.ttft_s is not None]
+    shares = _hit_shares(rows)
+    return {
+        "n": len(rows),
+        "median_s": statistics.median(times) if times else None,
+        "hit_rate": statistics.fmean(shares) if shares else None,
+    }
