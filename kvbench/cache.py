@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kvbench.records import Phase, Response, Tier
-    from kvbench.scenario import CacheTier, Treatment
+    from kvbench.scenario_models import CacheTier, Treatment
     from kvbench.servers.endpoint import Counters
 
 Outcome = Literal["proven", "failed", "not established", "done"]

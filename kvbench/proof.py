@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from kvbench.plan import Draw
     from kvbench.records import Response, Tier
-    from kvbench.scenario import CacheTier
+    from kvbench.scenario_models import CacheTier
     from kvbench.servers.endpoint import Counters
 
 _BYTES_TOLERANCE = 0.01

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from kvbench.lane import Watch
     from kvbench.records import Response, Tier
-    from kvbench.scenario import Scenario, Treatment
+    from kvbench.scenario import Scenario
+    from kvbench.scenario_models import Treatment
     from kvbench.servers.endpoint import Endpoint
     from kvbench.store import ResultFolder, RunFolder
     from kvbench.testbed import Testbed

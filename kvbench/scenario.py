@@ -1,284 +1,46 @@
-"""The scenario: one question, and everything that is needed to put it to a server, as strict models.
+"""The scenario: one question, and everything that is needed to put it to a server.
 
-They reject what they do not know. Sizes and lengths may carry units ("20GB", "130k"). `scenario_file.load` reads them
-from YAML.
-
-Capacities under `tiers` are real bytes on this machine, after the emulator's scale has been applied: `capacity: 20GB`
-never puts more than 20 GB on the disk.
+`scenario_models` has the keys. What single keys cannot see, two values that cannot both be meant, is refused here with
+the key to blame. `scenario_file.load` reads a scenario from YAML.
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import re
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
-from kvbench import units
-from kvbench.contradictions import Contradiction, contradictions
-
-Count = Annotated[int, BeforeValidator(units.parse_count), Field(gt=0)]
-Size = Annotated[int, BeforeValidator(units.parse_size), Field(ge=0)]
-Rate = Annotated[float, BeforeValidator(units.parse_rate), Field(gt=0)]
-Duration = Annotated[float, BeforeValidator(units.parse_duration), Field(gt=0)]
-CacheTier = Literal["g1", "g2", "g3", "g4"]
-DrawKind = Literal["with_replacement", "without_replacement", "zipf", "round_robin"]
-
-
-class Strict(BaseModel):
-    """Unknown keys are errors, and a value does not change once it is read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Scale(Strict):
-    """The emulator as a scale model: GPU time divided by `time`, KV bytes divided by `bytes`."""
-
-    time: Annotated[float, Field(gt=0)] = 1.0
-    bytes: Annotated[int, Field(gt=0)] = 1
-
-
-class EmulatorSpec(Strict):
-    """A server of our own: modelled GPU time, real HTTP and real storage I/O."""
-
-    profile: str = "gpt-oss-120b_rtx-pro-6000"
-    scale: Scale = Scale()
-    instances: Annotated[int, Field(gt=0)] = 1
-    io_threads: Annotated[int, Field(gt=0)] = 8
-    write_policy: Literal["through", "back"] = "through"
-    admit_after_hits: Annotated[int, Field(gt=0)] = 1
-    write_delay: Annotated[float, BeforeValidator(units.parse_duration), Field(ge=0)] = 0.0
-    faults: tuple[str, ...] = ()
-    fault_every: Annotated[int, Field(gt=0)] = 1
-
-    @property
-    def model(self) -> str:
-        """The model that the profile is for: the one in its file; a shipped profile is named `<model>_<gpu>`."""
-        return _read_profile(self.profile)[0] if self.has_profile_file else self.profile.split("_", 1)[0]
-
-    @property
-    def has_profile_file(self) -> bool:
-        """Whether the profile is a YAML file of the user's own."""
-        return self.profile.endswith((".yaml", ".yml"))
-
-    @property
-    def profile_digest(self) -> str | None:
-        """A short hash of the profile's file, None for a shipped profile."""
-        return _read_profile(self.profile)[1] if self.has_profile_file else None
-
-
-@functools.cache
-def _read_profile(path: str) -> tuple[str, str]:
-    """Return the model of a profile file and a short hash of its content.
-
-    Raises:
-        KeyError: it cannot be read, or names no model; its argument is the sentence for the user.
-
-    """
-    try:
-        content = Path(path).read_bytes()
-        model = YAML(typ="safe").load(content)["model"]
-    except OSError as fault:
-        raise KeyError(f"cannot read the profile {path}: {(fault.strerror or str(fault)).lower()}") from None
-    except (YAMLError, KeyError, TypeError):
-        raise KeyError(f"{path} is not a profile: compare it with one that is shipped") from None
-    return str(model), hashlib.sha256(content).hexdigest()[:16]
-
-
-class ExternalSpec(Strict):
-    """A server that somebody else runs; what is missing here is what cannot be proven."""
-
-    url: str
-    model: str | None = None
-    metrics_url: str | None = None
-    pid: int | None = None
-    tier_path: Path | None = None
-    kv_bytes_per_token: Size | None = None
-    api_key_env: str | None = None
-    ca_file: Path | None = None
-
-    @field_validator("url")
-    @classmethod
-    def _plain_base_url(cls, value: str) -> str:
-        if not re.match(r"^https?://[^@/\s]+(/|$)", value):
-            raise ValueError(f"{value!r} is not a URL such as http://host:8000/v1, without user name or password")
-        return value
-
-
-class OffloadingSpec(Strict):
-    """A class of the scenario's own that vLLM loads for its offloading: its name, and the Python file it is in."""
-
-    name: str
-    file: Path
-
-
-class VllmSpec(Strict):
-    """A vLLM that kvbench starts and stops; what it offloads to follows from `tiers`."""
-
-    python: Path
-    model: str
-    served_name: str = "model"
-    args: tuple[str, ...] = ()
-    env: dict[str, str] = {}
-    kv_dtype: str | None = None
-    offloading_spec: OffloadingSpec | None = None
-    start_timeout: Duration = 300.0
-
-
-class ServerSpec(Strict):
-    """Exactly one target."""
-
-    emulator: EmulatorSpec | None = None
-    vllm: VllmSpec | None = None
-    external: ExternalSpec | None = None
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> ServerSpec:
-        if sum(target is not None for target in (self.emulator, self.vllm, self.external)) != 1:
-            raise ValueError("name exactly one server: emulator, vllm or external")
-        return self
-
-    @property
-    def kind(self) -> str:
-        """The name of the target that was given."""
-        return "emulator" if self.emulator is not None else "vllm" if self.vllm is not None else "external"
-
-
-class PathTier(Strict):
-    """A tier that is a directory: where it is, how many bytes it may hold, and what it can deliver at most."""
-
-    path: Path
-    capacity: Size
-    bandwidth: Rate | None = None
-
-
-class Tiers(Strict):
-    """Capacities of the tiers, in the order in which an engine looks them up."""
-
-    g1: Size = 0
-    g2: Size = 0
-    g3: PathTier | None = None
-    g4: PathTier | None = None
-
-    @property
-    def directories(self) -> dict[CacheTier, PathTier]:
-        """The tiers that are directories, by name, the fastest first."""
-        named: tuple[tuple[CacheTier, PathTier | None], ...] = (("g3", self.g3), ("g4", self.g4))
-        return {name: tier for name, tier in named if tier is not None}
-
-    @property
-    def directory(self) -> PathTier | None:
-        """The fastest tier that is a directory: the one that an engine with a single file tier uses."""
-        return next(iter(self.directories.values()), None)
-
-
-class Turns(Strict):
-    """Each prompt begins a conversation: so many turns, the history sent again with every turn.
-
-    A turn after the first adds `new_tokens` of the user's. `recorded` history replays fixed answers, so that every
-    treatment sees the same tokens; `live` appends the server's own.
-    """
-
-    count: Annotated[int, Field(gt=1)]
-    new_tokens: Count
-    history: Literal["recorded", "live"] = "recorded"
-
-
-class Prompts(Strict):
-    """What is sent: `per_length` prompts of each length, of exactly so many tokens.
-
-    With `turns` these are the first turns of as many conversations.
-    """
-
-    lengths: Annotated[tuple[Count, ...], Field(min_length=1)]
-    per_length: Annotated[int, Field(gt=0)] = 1
-    output_tokens: Annotated[int, Field(gt=0)] = 8
-    seed: int = 1
-    form: Literal["text", "token_ids"] = "text"
-    tokenizer: Path | None = None
-    temperature: Annotated[float, Field(ge=0)] = 0.0
-    turns: Turns | None = None
-
-    @property
-    def isl_by_turn(self) -> dict[int, tuple[int, ...]]:
-        """The prompt tokens of every turn, by the length of the first."""
-        more = self.turns.new_tokens + self.output_tokens if self.turns is not None else 0
-        count = self.turns.count if self.turns is not None else 1
-        return {length: tuple(length + turn * more for turn in range(count)) for length in self.lengths}
-
-    @property
-    def longest(self) -> int:
-        """The longest prompt of any turn, in tokens."""
-        return max(turns[-1] for turns in self.isl_by_turn.values())
-
-    @field_validator("lengths")
-    @classmethod
-    def _each_length_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(value)) != len(value):
-            raise ValueError("a length stands twice; use per_length for several prompts of one length")
-        return value
-
-
-class Load(Strict):
-    """How it is sent.
-
-    Without `draw` each prompt is sent once. With it `requests` prompts are drawn: `with_replacement` uniformly,
-    `without_replacement`, `zipf` (the k-th prompt with weight 1/k) or `round_robin`. `request_rate` makes it an open
-    loop: requests are due on a schedule, `concurrency` is then the most that may be out at once.
-    """
-
-    driver: Literal["native", "aiperf"] = "native"
-    api: Literal["completions", "chat"] = "completions"
-    concurrency: Annotated[int, Field(gt=0)] = 1
-    requests: Count | None = None
-    draw: DrawKind | None = None
-    request_rate: Annotated[float, Field(gt=0)] | None = None
-    arrival: Literal["constant", "poisson"] = "poisson"
-    timeout: Duration = 600.0
-
-
-class Warm(Strict):
-    """Blocks are in this tier and in none faster."""
-
-    warm: CacheTier
-
-
-class Treatment(Strict):
-    """One combination of factors; the cache state in which its requests are measured.
-
-    `tiers` and `concurrency` stand in for the scenario's own; `against` names the treatment that this one is compared
-    with, where that is not the scenario's baseline.
-    """
-
-    cache: Literal["off", "cold"] | Warm
-    tiers: Tiers | None = None
-    concurrency: Annotated[int, Field(gt=0)] | None = None
-    against: str | None = None
-
-    @field_validator("cache", mode="before")
-    @classmethod
-    def _known_state(cls, value: Any) -> Any:
-        known = value in ("off", "cold") or (isinstance(value, dict) and value.get("warm") in get_args(CacheTier))
-        if not known and not isinstance(value, Warm):
-            raise ValueError(f"{value!r} is no cache state; write off, cold, or {{warm: g1|g2|g3|g4}}")
-        return value
-
-    @property
-    def warm_tier(self) -> CacheTier | None:
-        """The tier that must serve the requests, None for `off` and `cold`."""
-        return self.cache.warm if isinstance(self.cache, Warm) else None
-
-
-class Slo(Strict):
-    """Limits that a request must meet to count as good."""
-
-    ttft: Duration | None = None
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field, model_validator
+
+from kvbench import shapes, units
+from kvbench.scenario_models import (
+    CacheTier,
+    EmulatorSpec,
+    Load,
+    PathTier,
+    Prompts,
+    ServerSpec,
+    Slo,
+    Strict,
+    Tiers,
+    Treatment,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Found = tuple[tuple[str | int, ...], str]
+_BLOCK_TOKENS = 16  # of the emulator
+_CANARIES = 4  # with the warmup prompt
+
+
+class Contradiction(ValueError):  # noqa: N818 - never seen by a user; `where` is the path of the key to blame
+    """Two values of a scenario that cannot both be meant."""
+
+    def __init__(self, message: str, where: tuple[str | int, ...]) -> None:
+        """Keep the key's path beside the sentence."""
+        super().__init__(message)
+        self.where = where
 
 
 class Scenario(Strict):
@@ -336,3 +98,147 @@ class Scenario(Strict):
         for where, problem in contradictions(self):
             raise Contradiction(problem, where)
         return self
+
+
+def contradictions(scenario: Scenario) -> Iterator[Found]:
+    """Give each contradiction: the path of the key to blame, and what is wrong."""
+    yield from _treatments(scenario)
+    if scenario.check_answers:
+        yield from _answers(scenario)
+    yield from _load(scenario)
+    if scenario.prompts.turns is not None:
+        yield from _conversations(scenario)
+    if scenario.server.emulator is not None:
+        yield from _emulator(scenario, scenario.server.emulator)
+
+
+def _treatments(scenario: Scenario) -> Iterator[Found]:
+    if scenario.baseline is not None and scenario.baseline not in scenario.treatments:
+        yield ("baseline",), f"baseline {scenario.baseline} is not one of the treatments"
+    for name, treatment in scenario.treatments.items():
+        tier, where = treatment.warm_tier, ("treatments", name)
+        if treatment.against is not None and treatment.against not in scenario.treatments:
+            yield where, f"against: {treatment.against} is not one of the treatments"
+        if treatment.tiers is not None and scenario.server.external is not None:
+            yield where, "the tiers of a server that somebody else runs cannot be changed for a treatment"
+        if tier is not None and scenario.server.external is None and not getattr(scenario.tiers_of(name), tier):
+            yield where, f"warm: {tier} asks for a tier that `tiers` does not give any capacity"
+
+
+def _answers(scenario: Scenario) -> Iterator[Found]:
+    caches = {name: treatment.cache for name, treatment in scenario.treatments.items()}
+    if "off" not in caches.values():
+        yield ("check_answers",), "answers are compared with those of a treatment with cache: off; add one"
+    if "cold" in caches.values():
+        problem = "cold runs have texts of their own, so their answers cannot be compared with recomputed ones"
+        yield ("check_answers",), problem
+    if scenario.server.external is not None:
+        problem = "on a server that cannot be switched off, recomputed and warm requests have other texts"
+        yield ("check_answers",), problem
+
+
+def _load(scenario: Scenario) -> Iterator[Found]:
+    load, prompts = scenario.load, len(scenario.prompts.lengths) * scenario.prompts.per_length
+    if (load.requests is None) != (load.draw is None):
+        missing = "draw" if load.draw is None else "requests"
+        yield ("load",), f"a drawn list needs both load.requests and load.draw; load.{missing} is missing"
+    if load.draw == "without_replacement" and load.requests is not None and load.requests > prompts:
+        problem = f"{load.requests} requests cannot be drawn without replacement from {prompts} prompts"
+        yield ("load", "requests"), problem
+    if load.request_rate is not None and load.driver == "aiperf":
+        yield ("load", "request_rate"), "an open loop is driven by the native driver only"
+    if load.api == "chat" and scenario.prompts.form == "token_ids":
+        yield ("prompts", "form"), "token_ids can only be sent with load.api: completions"
+    if load.api == "chat" and scenario.prompts.tokenizer is not None:
+        yield ("prompts", "tokenizer"), "a local tokenizer knows no chat template: use load.api: completions"
+
+
+def _conversations(scenario: Scenario) -> Iterator[Found]:
+    load = scenario.load
+    if load.draw is not None:
+        yield ("load", "draw"), "conversations are sent once each: leave out load.draw and load.requests"
+    if load.request_rate is not None:
+        yield ("load", "request_rate"), "a turn follows the answer to the one before it: leave out load.request_rate"
+    if scenario.prompts.form == "token_ids":
+        yield ("prompts", "form"), "the history of a conversation is text: use prompts.form: text"
+    if scenario.prompts.turns is not None and scenario.prompts.turns.history == "live" and load.driver == "aiperf":
+        problem = "AIPerf gets whole conversations beforehand: use history: recorded, or load.driver: native"
+        yield ("prompts", "turns"), problem
+    for name, treatment in scenario.treatments.items():
+        if treatment.warm_tier is not None:
+            problem = "conversations fill their tiers themselves: use cache: off or cold with prompts.turns"
+            yield ("treatments", name), problem
+
+
+def _emulator(scenario: Scenario, emulator: EmulatorSpec) -> Iterator[Found]:
+    try:
+        shape = shapes.shape_of(emulator.model)
+    except KeyError as unknown:
+        yield ("server", "emulator", "profile"), str(unknown.args[0])
+        return
+    if shape.kv_bytes_per_token % emulator.scale.bytes:
+        problem = f"{emulator.scale.bytes} does not divide the model's {shape.kv_bytes_per_token:,} KV bytes per token"
+        yield ("server", "emulator", "scale"), problem
+    limit = shape.max_context - scenario.prompts.output_tokens
+    for index, length in enumerate(scenario.prompts.lengths):
+        last = scenario.prompts.isl_by_turn[length][-1]
+        if last > limit:
+            turn = " in its last turn" if last > length else ""
+            problem = f"a prompt of {last:,} tokens{turn} does not fit the model's context of {shape.max_context:,}"
+            yield ("prompts", "lengths", index), problem
+    yield from _tiers(scenario, shape.kv_bytes_per_token / emulator.scale.bytes)
+    if emulator.write_policy == "back":
+        yield from _write_back(scenario)
+
+
+def _write_back(scenario: Scenario) -> Iterator[Found]:
+    """Give warm tiers that nothing would ever be put into: under write-back blocks come down only by eviction."""
+    for name, treatment in scenario.treatments.items():
+        tiers = scenario.tiers_of(name)
+        present = [tier for tier in ("g1", "g2", "g3", "g4") if getattr(tiers, tier)]
+        if treatment.warm_tier in present[1:]:
+            problem = f"{treatment.warm_tier} fills only when {present[0]} evicts, under write_policy: back"
+            yield ("treatments", name), problem
+
+
+def _tiers(scenario: Scenario, per_token: float) -> Iterator[Found]:
+    """Give what keeps a tier from ever serving: too small for a prompt, or for all; prompts below one block."""
+    prompts = scenario.prompts
+    warm = [name for name, treatment in scenario.treatments.items() if treatment.warm_tier is not None]
+    if warm and min(prompts.lengths) <= _BLOCK_TOKENS:
+        problem = f"a prompt of at most {_BLOCK_TOKENS} tokens has no block that a cache could hold"
+        yield ("prompts", "lengths"), problem
+    longest = round(prompts.longest * per_token)
+    for where, tiers in _tier_sets(scenario):
+        for name, tier in tiers.directories.items():
+            if tier.capacity < longest:
+                have, need = units.format_size(tier.capacity), units.format_size(longest)
+                yield (*where, name, "capacity"), f"capacity {have} is below one prompt, which takes {need}"
+        if tiers.g3 is not None and tiers.g4 is not None and tiers.g3.path.absolute() == tiers.g4.path.absolute():
+            yield (*where, "g4", "path"), "g3 and g4 are the same directory; give each one of its own"
+    tokens = sum(prompts.lengths) * prompts.per_length + _CANARIES * min(prompts.lengths)
+    need_bytes = round(tokens * per_token)
+    for treatment in warm:
+        tier_name = scenario.treatments[treatment].warm_tier
+        tiers = scenario.tiers_of(treatment)
+        capacity = _capacity(tiers, tier_name) if tier_name is not None else 0
+        if 0 < capacity < need_bytes:
+            have, want = units.format_size(capacity), units.format_size(need_bytes)
+            where = ("tiers",) if scenario.treatments[treatment].tiers is None else ("treatments", treatment, "tiers")
+            problem = (
+                f"{tier_name} cannot be warm: its capacity of {have} is below the {want} of all prompts and canaries"
+            )
+            yield (*where, str(tier_name)), problem
+
+
+def _tier_sets(scenario: Scenario) -> Iterator[tuple[tuple[str, ...], Tiers]]:
+    """Give the scenario's own tiers and each treatment's, with the path of their key."""
+    yield ("tiers",), scenario.tiers
+    for name, treatment in scenario.treatments.items():
+        if treatment.tiers is not None:
+            yield ("treatments", name, "tiers"), treatment.tiers
+
+
+def _capacity(tiers: Tiers, name: CacheTier) -> int:
+    tier = getattr(tiers, name)
+    return tier if isinstance(tier, int) else tier.capacity if tier is not None else 0

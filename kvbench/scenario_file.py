@@ -15,8 +15,8 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 
 from kvbench.errors import ScenarioError
-from kvbench.scenario import (
-    Contradiction,
+from kvbench.scenario import Contradiction, Scenario
+from kvbench.scenario_models import (
     EmulatorSpec,
     ExternalSpec,
     Load,
@@ -24,7 +24,6 @@ from kvbench.scenario import (
     PathTier,
     Prompts,
     Scale,
-    Scenario,
     ServerSpec,
     Slo,
     Tiers,

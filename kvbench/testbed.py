@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kvbench.load.aiperf import AiperfDriver
-    from kvbench.scenario import Scenario, Treatment, VllmSpec
+    from kvbench.scenario import Scenario
+    from kvbench.scenario_models import Treatment, VllmSpec
     from kvbench.servers.endpoint import Endpoint
 
 _SPARE = 1.1  # headers, padding and the canaries

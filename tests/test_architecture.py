@@ -13,7 +13,7 @@ PARTS: list[tuple[str, ...]] = [
         "errors",
         "units",
         "shapes",
-        "contradictions",
+        "scenario_models",
         "scenario",
         "scenario_file",
         "prompts",

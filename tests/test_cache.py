@@ -9,7 +9,7 @@ import pytest
 
 from kvbench import cache, plan
 from kvbench.proof import Blocks
-from kvbench.scenario import Treatment
+from kvbench.scenario_models import Treatment
 from kvbench.servers import tier_directory
 from tests.worlds import BLOCK, HEADER, KV_BYTES, FakeServer, make_scenario
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from kvbench.plan import RunSpec
     from kvbench.records import Row
-    from kvbench.scenario import Scenario, Treatment
+    from kvbench.scenario import Scenario
+    from kvbench.scenario_models import Treatment
 
 
 class FakeTestbed:

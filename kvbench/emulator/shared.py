@@ -79,6 +79,13 @@ class SharedTier(FileTier):
                 self._used_bytes += file.size_bytes
         then()
 
+    def _drop_bad(self, file: TierFile, bad: str) -> None:
+        """Delete what is corrupt; a file of another length or with other blocks is another server's newer one."""
+        if bad in ("hashes", "truncated"):
+            self._forget(file)
+        else:
+            self._discard(file)
+
     def keep(self, chain: bytes, start: int = 0, stop: int | None = None, move: Move | None = None) -> None:
         """Write what nobody has written, after a look at what the directory holds by now."""
         go_on = partial(super().keep, chain, start, stop, move)

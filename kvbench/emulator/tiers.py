@@ -195,7 +195,7 @@ class FileTier:
             self.counts.read_files += read.bad is None
             if read.bad is not None:
                 self.counts.bad_files[read.bad] += 1
-                self._discard(run.file)
+                self._drop_bad(run.file, read.bad)
             intact = intact and read.bad is None
             reach = run.stop if intact else reach
         storage_s = max(read.ended_s for read in reads) - min(read.started_s for read in reads)
@@ -326,6 +326,10 @@ class FileTier:
         del self._files[file.key]
         self._used_bytes -= file.size_bytes
         return True
+
+    def _drop_bad(self, file: TierFile, bad: str) -> None:
+        del bad  # whatever it is: the file is nobody's but ours
+        self._discard(file)
 
     def drop(self) -> None:
         """Forget and delete everything on purpose; nothing moves down."""

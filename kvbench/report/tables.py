@@ -155,7 +155,7 @@ def _print_bounds(plan: Plan, console: Console) -> None:
 
 
 def _print_at_a_time(scenario: Scenario, each_bytes: float, console: Console) -> None:
-    """Say whether the conversations that are held at a time overflow GPU memory: what has ended is asked for no more."""
+    """Say whether the conversations held at a time overflow GPU memory: what has ended is asked for no more."""
     for concurrency in sorted({scenario.concurrency_of(name) for name in scenario.treatments}):
         names = [name for name in scenario.treatments if scenario.concurrency_of(name) == concurrency]
         held = concurrency * each_bytes

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from kvbench.scenario import EmulatorSpec, Tiers
+    from kvbench.scenario_models import EmulatorSpec, Tiers
 
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0

@@ -16,7 +16,7 @@ from kvbench.servers.endpoint import Endpoint, call, plain_url, process_read_byt
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kvbench.scenario import ExternalSpec
+    from kvbench.scenario_models import ExternalSpec
 
 
 def attach(spec: ExternalSpec) -> Endpoint:

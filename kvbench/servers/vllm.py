@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
-    from kvbench.scenario import Tiers, VllmSpec
+    from kvbench.scenario_models import Tiers, VllmSpec
 
 _STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.25

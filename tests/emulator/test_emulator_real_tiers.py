@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kvbench.emulator.shared import SURVEY_S
+from kvbench.scenario_models import EmulatorSpec, Tiers
+from kvbench.servers.emulator import serve
 from kvbench.servers.endpoint import parse_counters
 from tests.emulator.emulator_server import MODEL, Server, failure, launch, running
 from tests.emulator.test_emulator_faults import storage_bytes
@@ -229,3 +231,34 @@ def test_admission_and_delay(tmp_path: Path, policy: str) -> None:
             "delay_s": 0.3,
             "delay_shown": True,
         }
+
+
+def test_a_scenario_gives_the_server_its_tiers_and_rules(tmp_path: Path) -> None:
+    spec = EmulatorSpec.model_validate(
+        {
+            "scale": {"time": 1000, "bytes": 512},
+            "write_policy": "back",
+            "admit_after_hits": 2,
+            "write_delay": "50ms",
+            "faults": ["cached_tokens_zero", "lookups_as_hits"],
+            "fault_every": 3,
+        }
+    )
+    paths = {name: {"path": str(tmp_path / name), "capacity": "1GB"} for name in ("g3", "g4")}
+    given = Tiers.model_validate({"g1": "1MB", "g2": "2MB", **paths})
+    with serve(spec, given, tmp_path / "log", cache_on=True) as endpoint:
+        info = endpoint.info
+        assert {name: tier["capacity_bytes"] for name, tier in info["tiers"].items()} == {
+            "g1": 10**6,
+            "g2": 2 * 10**6,
+            "g3": 10**9,
+            "g4": 10**9,
+        }
+        assert info["store"] == {"policy": "back", "admit_after_hits": 2, "delay_s": 0.05, "delay_shown": True}
+        assert (info["faults"], info["fault_every"]) == (["cached_tokens_zero", "lookups_as_hits"], 3)
+        assert endpoint.tier_path == tmp_path / "g4"
+    only_g3 = Tiers.model_validate({"g3": paths["g3"]})
+    with serve(spec, only_g3, tmp_path / "log", cache_on=True) as endpoint:
+        assert endpoint.tier_path == tmp_path / "g3"
+    with serve(spec, given, tmp_path / "log", cache_on=False) as endpoint:
+        assert (set(endpoint.info["tiers"]), endpoint.tier_path) == ({"g1"}, None)

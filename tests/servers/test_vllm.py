@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kvbench.errors import ServerError, StorageError
-from kvbench.scenario import Tiers, VllmSpec
+from kvbench.scenario_models import Tiers, VllmSpec
 from kvbench.servers import process, tier_directory, vllm
 
 FS = {"type": "fs"}
