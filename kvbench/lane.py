@@ -166,7 +166,7 @@ class Lane:
             self.endpoint.model,
             load.api,
             said or self.text(draw),
-            form.output_tokens,
+            1 if phase == "prime" else form.output_tokens,  # an answer's blocks would be counted as the prompt's
             form.temperature if phase == "measure" else 0,
             with_ids=with_ids,
         )

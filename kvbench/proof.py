@@ -6,7 +6,7 @@ read, and the bytes that the kernel says the process read. Sources that disagree
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kvbench.units import format_size
@@ -139,6 +139,8 @@ def _judge_offloaded(blocks: Blocks, served: Served, cached: int, held_bytes: in
     device = delta.process_read_bytes
     if not moved:
         return _judge_memory(blocks, delta, cached)
+    if delta.host_tokens:
+        return _judge_half_in_memory(blocks, delta, cached, sum(moved.values()))
     label, count = next(iter(moved.items()))
     tier = _tier_of(label, blocks.path_tier)
     if tier is None:
@@ -176,6 +178,14 @@ def _device_disagrees(device: int, count: float) -> bool:
     """Tell whether a process read less than its tier says (the page cache served it), or far more."""
     spare = _BYTES_TOLERANCE * count
     return device < count - spare or device > count + max(spare, _STRAY_READ_BYTES)
+
+
+def _judge_half_in_memory(blocks: Blocks, delta: Counters, cached: int, moved: float) -> tuple[Tier, str]:
+    """Judge hits of which host memory served a part: files must have been read for the rest."""
+    rest = cached - (delta.host_tokens or 0)
+    if rest > 0 and moved < rest * (blocks.kv_bytes_per_token or 0) * (1 - _BYTES_TOLERANCE):
+        return "unproven", f"read {format_size(moved)}, the {rest:,.0f} tokens that are not from host memory need more"
+    return "mixed", f"{delta.host_tokens:,.0f} tokens from host memory, {rest:,.0f} from files"
 
 
 def _judge_memory(blocks: Blocks, delta: Counters, cached: int) -> tuple[Tier, str]:
@@ -242,6 +252,14 @@ class Ledger:
     hit_efficiency: float | None
     closes: bool
     gap: str | None
+    counter_tier_tokens: dict[str, float] = field(default_factory=dict)
+    told_tier_tokens: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def splits_close(self) -> bool:
+        """Whether what the answers say of their tiers adds up to what the counters say, tier by tier."""
+        counted = {tier: count for tier, count in self.counter_tier_tokens.items() if count}
+        return self.closes and bool(counted) and counted == self.told_tier_tokens
 
 
 def close_ledger(
@@ -274,7 +292,18 @@ def close_ledger(
         hit_efficiency=cached / expected if cached is not None and expected else None,
         closes=gap is None,
         gap=gap,
+        counter_tier_tokens=delta.tier_tokens,
+        told_tier_tokens=_told_tier_tokens([one for _, one in pairs]),
     )
+
+
+def _told_tier_tokens(responses: list[Response]) -> dict[str, int]:
+    """Add up what the answers say of where their cached tokens came from; only kvbench's emulator tells it."""
+    told: dict[str, int] = {}
+    for response in responses:
+        for tier, tokens in (response.server.get("tier_tokens") or {}).items():
+            told[tier] = told.get(tier, 0) + tokens
+    return told
 
 
 def _ledger_gap(blocks: Blocks, responses: list[Response], delta: Counters, expected_bytes: int | None) -> str | None:
@@ -282,7 +311,7 @@ def _ledger_gap(blocks: Blocks, responses: list[Response], delta: Counters, expe
     cached = sum(one.cached_tokens or 0 for one in responses)
     computed = sum(one.isl or 0 for one in responses) - cached
     moved, device = sum(_moved(blocks, delta, len(responses)).values()), delta.process_read_bytes
-    needed = (delta.external_hits or 0) * (blocks.kv_bytes_per_token or 0)
+    needed = ((delta.external_hits or 0) - (delta.host_tokens or 0)) * (blocks.kv_bytes_per_token or 0)
     if any(one.cached_tokens is None for one in responses):
         return "answers do not report cached tokens"
     if delta.local_hits is None:
@@ -309,7 +338,8 @@ def judge_by_ledger(blocks: Blocks, response: Response, ledger: Ledger, delta: C
     """Say which tier served one of many concurrent requests.
 
     A tier is named only if exactly one tier's counters moved in the run and the run's ledger closes. Hits that moved no
-    bytes came from host memory, if that can be told from files in the page cache.
+    bytes came from host memory, if that can be told from files in the page cache. Where several tiers served hits, an
+    answer's own word on its tiers is taken if all answers' words add up to the counters, tier by tier.
     """
     if response.status != "ok":
         return "unproven", f"the request ended as {response.status}"
@@ -322,11 +352,23 @@ def judge_by_ledger(blocks: Blocks, response: Response, ledger: Ledger, delta: C
         return "unproven", "how many bytes a token takes is not known"
     if delta.local_hits and not delta.external_hits and not moved:
         return "g1", f"{response.cached_tokens} cached tokens; only g1 served hits in this run"
-    if not delta.local_hits and len(moved) == 1:
+    if not delta.local_hits and not delta.host_tokens and len(moved) == 1:
         tier = _tier_of(moved[0], blocks.path_tier)
         if tier is not None:
             return tier, f"{response.cached_tokens} cached tokens; only {tier} was read in this run"
     if not delta.local_hits and not moved and ledger.cached_tokens:
         tier, evidence = _judge_memory(blocks, delta, ledger.cached_tokens)
         return tier, f"{response.cached_tokens} cached tokens; in the whole run {evidence}"
-    return "unproven", f"{response.cached_tokens} cached tokens, but several tiers served hits in this run"
+    return _judge_by_split(response, ledger)
+
+
+def _judge_by_split(response: Response, ledger: Ledger) -> tuple[Tier, str]:
+    """Take an answer's own word on its tiers, if the words of all answers add up to the counters of each tier."""
+    split: dict[str, int] = response.server.get("tier_tokens") or {}
+    if not ledger.splits_close or sum(split.values()) != response.cached_tokens:
+        return "unproven", f"{response.cached_tokens} cached tokens, but several tiers served hits in this run"
+    sums = ", ".join(f"{tier} {tokens:,}" for tier, tokens in sorted(ledger.told_tier_tokens.items()))
+    own = " and ".join(f"{tokens:,} tokens from {tier}" for tier, tokens in sorted(split.items()))
+    tier = _tier_of(next(iter(split)), None) if len(split) == 1 and "g1" not in split else None
+    found: Tier = "mixed" if len(split) > 1 else "g1" if "g1" in split else tier or "unproven"
+    return found, f"{own}; all answers' words add up to the counters of each tier: {sums}"

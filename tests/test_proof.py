@@ -248,3 +248,49 @@ def test_an_engine_without_read_counters_is_judged_by_what_its_process_read() ->
     ledger = ledger_of([HIT, HIT], **half)
     assert not ledger.closes
     assert proof.judge_by_ledger(BLOCKS, HIT, ledger, replace(delta, process_read_bytes=read // 2))[0] == "unproven"
+
+
+def split_run(*splits: dict[str, int], **delta: Any) -> tuple[list[Response], proof.Ledger, Counters]:
+    """A closed run in which several tiers served hits; each answer tells its own split."""
+    responses = [replace(HIT, cached_tokens=sum(one.values()), server={"tier_tokens": one}) for one in splits]
+    told: dict[str, float] = {}
+    for one in splits:
+        for tier, tokens in one.items():
+            told[tier] = told.get(tier, 0.0) + tokens
+    below = {tier: tokens for tier, tokens in told.items() if tier != "g1"}
+    counters: dict[str, Any] = {
+        "local_hits": told.get("g1", 0.0),
+        "external_hits": sum(below.values()),
+        "host_tokens": told.get("g2", 0.0),
+        "computed_tokens": sum(ISL - (one.cached_tokens or 0) for one in responses),
+        "read_bytes": {"g4": told.get("g4", 0.0) * 144},
+        "tier_tokens": told,
+        **delta,
+    }
+    found = Counters(**counters)
+    pairs = zip(DRAWS, responses, strict=False)
+    return responses, proof.close_ledger(BLOCKS, pairs, found, None, warm=False), found
+
+
+def test_answers_own_words_count_if_they_add_up_to_the_counters_of_each_tier() -> None:
+    (first, second), ledger, delta = split_run({"g1": 4000, "g2": 1600}, {"g4": 1600})
+    assert ledger.closes
+    assert proof.judge_by_ledger(BLOCKS, first, ledger, delta)[0] == "mixed"
+    tier, evidence = proof.judge_by_ledger(BLOCKS, second, ledger, delta)
+    assert (tier, "g1 4,000, g2 1,600, g4 1,600" in evidence) == ("g4", True)
+
+
+def test_words_that_do_not_add_up_prove_nothing() -> None:
+    (first, _), ledger, delta = split_run(
+        {"g1": 4000, "g2": 1600}, {"g4": 1600}, tier_tokens={"g1": 4000.0, "g2": 1584.0, "g4": 1616.0}
+    )
+    assert ledger.closes
+    assert proof.judge_by_ledger(BLOCKS, first, ledger, delta)[0] == "unproven"
+
+
+def test_bytes_are_needed_only_for_what_memory_did_not_serve() -> None:
+    half = CACHED // 2
+    one = served(host_tokens=float(half), read_bytes={"g4": (CACHED - half) * 144.0}, process_read_bytes=None)
+    assert proof.judge(BLOCKS, one, None)[0] == "mixed"
+    short = replace(one, delta=replace(one.delta, read_bytes={"g4": (CACHED - half) * 100.0}))
+    assert proof.judge(BLOCKS, short, None)[0] == "unproven"

@@ -43,8 +43,8 @@ class Counters:
     """What a server says it has done since it started, in tokens and bytes.
 
     `read_bytes` and `write_bytes` are per tier as the server labels them; empty where it does not count them.
-    `host_tokens` are cached tokens that came from host memory (vLLM from 0.32); `bad_files` counts tier files that were
-    missing, cut or corrupt.
+    `host_tokens` are cached tokens that came from host memory (vLLM from 0.32), `tier_tokens` those of each tier below
+    G1 where a server counts them so; `bad_files` counts tier files that were missing, cut or corrupt.
     `process_read_bytes` is what the kernel says the server's process has read from block devices (/proc/PID/io), which
     page-cache hits do not move; None where the process is not ours to look at.
     """
@@ -60,6 +60,7 @@ class Counters:
     process_read_bytes: int | None = None
     read_bytes: dict[str, float] = field(default_factory=dict)
     write_bytes: dict[str, float] = field(default_factory=dict)
+    tier_tokens: dict[str, float] = field(default_factory=dict)
     block_tokens: int | None = None
     text: str = ""
 
@@ -77,6 +78,7 @@ class Counters:
             process_read_bytes=_minus_int(self.process_read_bytes, before.process_read_bytes),
             read_bytes={tier: value - before.read_bytes.get(tier, 0) for tier, value in self.read_bytes.items()},
             write_bytes={tier: value - before.write_bytes.get(tier, 0) for tier, value in self.write_bytes.items()},
+            tier_tokens={tier: value - before.tier_tokens.get(tier, 0) for tier, value in self.tier_tokens.items()},
             block_tokens=self.block_tokens,
         )
 
@@ -99,6 +101,7 @@ def parse_counters(text: str, process_read_bytes: int | None = None) -> Counters
     sums: dict[str, float] = {}
     read: dict[str, dict[str, float]] = {name: {} for name in _READ_BYTES}
     write: dict[str, dict[str, float]] = {name: {} for name in _WRITE_BYTES}
+    tier_tokens: dict[str, float] = {}
     block_tokens: int | None = None
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -113,6 +116,8 @@ def parse_counters(text: str, process_read_bytes: int | None = None) -> Counters
                 write[name][labels.get("tier", "")] = write[name].get(labels.get("tier", ""), 0) + value
             elif name == "vllm:prompt_tokens_cached_by_source_total" and labels.get("source") == "host":
                 sums["host_tokens"] = sums.get("host_tokens", 0) + value
+            elif name == "kvbench:tier_hit_tokens_total":
+                tier_tokens[labels["tier"]] = tier_tokens.get(labels["tier"], 0) + value
             elif name == "vllm:cache_config_info" and labels.get("block_size", "").isdigit():
                 block_tokens = int(labels["block_size"])
     return Counters(
@@ -120,6 +125,7 @@ def parse_counters(text: str, process_read_bytes: int | None = None) -> Counters
         process_read_bytes=process_read_bytes,
         read_bytes=next((found for found in read.values() if found), {}),
         write_bytes=next((found for found in write.values() if found), {}),
+        tier_tokens=tier_tokens,
         block_tokens=block_tokens,
         text=text,
     )
