@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kvbench.sealed import SealedRun
 
 Unit = Literal["s", "1/s", "tokens/s", "bytes/s", "share"]
-Statistic = Literal["p50", "p95", "p99", "max", "run"]
+Statistic = Literal["p50", "p95", "p99", "max", "mean", "run"]
 _PERCENTILES: dict[str, float] = {"p50": 50, "p95": 95, "p99": 99}
 
 
@@ -104,6 +104,14 @@ def latency_s(row: Row) -> float | None:
     Formula: last_token_ns - sent_ns.
     """
     return row.latency_s
+
+
+def user_rate(row: Row) -> float | None:
+    """Return the output tokens per second that one user sees, prefill included.
+
+    Formula: OSL / latency.
+    """
+    return row.osl / row.latency_s if row.osl and row.latency_s else None
 
 
 def latency_from_schedule_s(row: Row) -> float | None:
@@ -234,6 +242,8 @@ METRICS: dict[str, Metric] = {
         *_of_requests("tpot", "TPOT", tpot_s),
         *_of_requests("latency", "latency", latency_s),
         *_of_requests("latency_from_schedule", "latency from schedule", latency_from_schedule_s),
+        Metric("ttft_mean", "TTFT mean", "s", "time", "mean", of_request=ttft_s),
+        Metric("user_rate_mean", "tokens/s a user, mean", "tokens/s", "rate", "mean", of_request=user_rate),
         Metric("total_time", "total time", "s", "time", "run", of_run=total_time_s),
         Metric("requests_per_s", "requests/s", "1/s", "rate", "run", of_run=requests_per_s),
         Metric("output_tokens_per_s", "output tokens/s", "tokens/s", "rate", "run", of_run=output_tokens_per_s),
@@ -269,6 +279,8 @@ def of_run(metric: Metric, run: SealedRun, limits: Limits, length: int | None = 
         return statistics.median(values)
     if metric.statistic == "max":
         return max(values)
+    if metric.statistic == "mean":
+        return statistics.fmean(values)
     return percentile_interval(values, _PERCENTILES[metric.statistic]).value
 
 
@@ -280,7 +292,19 @@ def of_treatment(metric: Metric, runs: Sequence[SealedRun], limits: Limits, leng
     rounds = len({run.repeat for run in runs})
     if metric.statistic == "max":
         return Figure(len(values), len(set(units)), rounds, max(values, default=None), None, None, "none", None, None)
+    if metric.statistic == "mean":
+        return _mean(values, units, rounds)
     return over_requests(values, units, _PERCENTILES[metric.statistic], rounds)
+
+
+def _mean(values: Sequence[float], units: Sequence[Hashable], rounds: int) -> Figure:
+    """Return the mean over requests; its interval counts conversations or prompts, not requests."""
+    n, count = len(values), len(set(units))
+    if not values:
+        return Figure(0, 0, rounds, None, None, None, "none", None, "n/a (n=0)")
+    found = mean_by_unit(values, units)
+    bound = "none" if found.low is None else "two-sided"
+    return Figure(n, count, rounds, statistics.fmean(values), found.low, found.high, bound, None, found.refusal)
 
 
 def values_of(

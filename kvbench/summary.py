@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 MOST_LENGTHS = 12  # of an import; with more, its table would have a row for nearly every request
 TTFT = METRICS["ttft_p50"]
 _OF_A_CELL = {"p50": TTFT, "p95": METRICS["ttft_p95"], "p99": METRICS["ttft_p99"]}
-_COMPARED = ("ttft_p50", "tpot_p50", "latency_p50", *(name for name, one in METRICS.items() if one.of_run is not None))
+_OF_REQUESTS = ("ttft_p50", "ttft_mean", "tpot_p50", "user_rate_mean", "latency_p50")
+_COMPARED = (*_OF_REQUESTS, *(name for name, one in METRICS.items() if one.of_run is not None))
 
 
 def summarise(result: Path) -> dict[str, Any]:
@@ -55,6 +56,8 @@ def summarise(result: Path) -> dict[str, Any]:
         "model": runs[0].record["server"]["model"],
         "driver": runs[0].record["driver"]["name"],
         "concurrency": asked["concurrency"],
+        "concurrencies": asked.get("concurrencies") or dict.fromkeys(asked["treatments"], asked["concurrency"]),
+        "turns": asked.get("turns"),
         "output_tokens": asked["output_tokens"],
         "repeats": asked["repeats"],
         "baseline": asked["baseline"],

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from kvbench.checks.treatment import gather_reasons
 from kvbench.plan import most_speed_up, working_set_bytes
-from kvbench.report import client_error, imported, metric_tables
+from kvbench.report import client_error, imported, matrix, metric_tables
 from kvbench.report.length_table import length_table, or_dash, seconds
 from kvbench.units import format_count, format_duration, format_rate, format_size
 
@@ -31,6 +31,8 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
     console.print(Text(summary["question"], style="bold"))
     console.print(_setting(summary), style="dim", highlight=False)
     console.print(length_table(summary, narrow=console.width < _WIDE))
+    if matrix.has_matrix(summary):
+        console.print(matrix.matrix_table(summary))
     for table in metric_tables.metric_tables(summary, console.width):
         console.print(table)
     for text in metric_tables.comparison_lines(summary):
