@@ -116,8 +116,10 @@ class Settings:
                 f"the emulator takes prompts of 1 to 131000 tokens, not {_listed(self.prompt_tokens)}",
                 "give numbers such as --prompt-tokens 500,130000",
             )
-        if min(self.rounds, self.requests, self.output_tokens) < 1:
-            raise DriverError(f"{self.rounds} rounds measure nothing", "give --rounds of at least 1")
+        for name in ("rounds", "requests", "output_tokens"):
+            if (count := getattr(self, name)) < 1:
+                words = name.replace("_", " ")
+                raise DriverError(f"a calibration cannot have {count} {words}", f"give at least 1 for {words}")
 
     def requests_of(self, key: CellKey) -> int:
         """Return the requests of a cell in one round: whole turns of all connections, fewer where prompts are long."""

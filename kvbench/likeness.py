@@ -39,17 +39,21 @@ def differing(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -
 def question_of(plan: dict[str, Any], states: dict[str, str | None]) -> dict[str, Any]:
     """Return what was asked, flat; `states` are the cache states that the treatments' runs had.
 
-    What a result does not tell is left out: an import knows neither its lengths nor its server.
+    What a result does not tell is left out: an import knows neither its lengths nor its server, an older plan lacks
+    some names. What a plan with its setting holds as None is told: no request rate is a closed loop, no draw is each
+    prompt once.
     """
     asked, setting = plan["asked"], plan["asked"].get("setting", {})
-    told = {name.replace("_", " "): asked.get(name) for name in _ASKED}
+    told = {name.replace("_", " "): asked[name] for name in _ASKED if name in asked}
     if asked.get("imported"):
         told["server"] = None
     for part, facts in (("prompts", _FACTS_OF_PROMPTS), ("load", _FACTS_OF_LOAD)):
         told |= {f"{part}: {name}": value for name, value in setting.get(part, {}).items() if name not in facts}
     for name, definition in asked.get("definitions", {}).items():
         told[f"definition of {name}"] = definition
-    question = {name: value for name, value in told.items() if value not in _NOT_TOLD}
+    question = {name: value for name, value in told.items() if setting or value not in _NOT_TOLD}
+    if question.get("scale") is None:
+        question.pop("scale", None)  # of an external server it may be full scale, or not known
     question["treatments"] = sorted(asked["treatments"])
     states_told = {f"cache state of {name}": state for name, state in states.items() if state is not None}
     return question | states_told

@@ -16,11 +16,14 @@ from kvbench.ratios import FEWEST_ROUNDS
 from kvbench.stats import mean_by_unit, median_by_unit, needed_n, percentile_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from typing import TypeVar
 
     from kvbench.ratios import Kind
     from kvbench.records import Row
     from kvbench.sealed import SealedRun
+
+    _Number = TypeVar("_Number", int, float)
 
 Unit = Literal["s", "1/s", "tokens/s", "bytes/s", "share"]
 Statistic = Literal["p50", "p95", "p99", "max", "mean", "run"]
@@ -131,12 +134,12 @@ def total_time_s(run: SealedRun, _limits: Limits | None = None) -> float | None:
     """Return how long the load took.
 
     Formula: last token of the run - first send; the sum of latencies where requests were sent one by one, because
-    between them kvbench reads counters and the server waits.
+    between them kvbench reads counters and the server waits. None where one of these latencies is not known.
     """
     if not run.answered or _is_unproven(run):
         return None
     if run.record.get("sent_one_by_one"):
-        return sum(row.latency_s for row in run.answered if row.latency_s is not None) or None
+        return sum_of_all(row.latency_s for row in run.answered) or None
     return float(run.record["load_s"] or 0.0) or None
 
 
@@ -153,7 +156,7 @@ def output_tokens_per_s(run: SealedRun, _limits: Limits | None = None) -> float 
 
     Formula: sum of OSL / total time.
     """
-    return _per_second(run, _sum_of_all([row.osl for row in run.answered]))
+    return _per_second(run, sum_of_all(row.osl for row in run.answered))
 
 
 def prompt_tokens_per_s(run: SealedRun, _limits: Limits | None = None) -> float | None:
@@ -161,7 +164,7 @@ def prompt_tokens_per_s(run: SealedRun, _limits: Limits | None = None) -> float 
 
     Formula: sum of ISL / total time.
     """
-    return _per_second(run, _sum_of_all([row.isl for row in run.answered]))
+    return _per_second(run, sum_of_all(row.isl for row in run.answered))
 
 
 def hit_rate(run: SealedRun, _limits: Limits | None = None) -> float | None:
@@ -169,8 +172,8 @@ def hit_rate(run: SealedRun, _limits: Limits | None = None) -> float | None:
 
     Formula: sum of cached tokens / sum of ISL.
     """
-    cached = _sum_of_all([row.cached_tokens for row in run.answered])
-    prompt = _sum_of_all([row.isl for row in run.answered])
+    cached = sum_of_all(row.cached_tokens for row in run.answered)
+    prompt = sum_of_all(row.isl for row in run.answered)
     return cached / prompt if cached is not None and prompt and not _is_unproven(run) else None
 
 
@@ -180,7 +183,7 @@ def kv_bytes_per_s(run: SealedRun, _limits: Limits | None = None) -> float | Non
     Formula: sum of cached tokens x KV bytes per token / total time; none where the bytes per token are not known.
     """
     per_token = (run.record.get("blocks") or {}).get("kv_bytes_per_token")
-    cached = _sum_of_all([row.cached_tokens for row in run.answered])
+    cached = sum_of_all(row.cached_tokens for row in run.answered)
     return _per_second(run, cached * per_token if cached is not None and per_token else None)
 
 
@@ -213,10 +216,11 @@ def _per_second(run: SealedRun, amount: float | None) -> float | None:
     return amount / window if amount is not None and window else None
 
 
-def _sum_of_all(values: Sequence[int | None]) -> int | None:
-    """Return the sum, or None where one value is missing: a sum of some would pass for the sum of all."""
-    known = [value for value in values if value is not None]
-    return sum(known) if known and len(known) == len(values) else None
+def sum_of_all(values: Iterable[_Number | None]) -> _Number | None:
+    """Return the sum, or None where one value is missing or there is none: a sum of some would pass for that of all."""
+    known = list(values)
+    told = [value for value in known if value is not None]
+    return sum(told[1:], told[0]) if told and len(told) == len(known) else None
 
 
 def _is_unproven(run: SealedRun) -> bool:

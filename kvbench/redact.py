@@ -28,9 +28,10 @@ _SPOKEN = (
     ),
 )
 _NAMES = re.compile(
-    r"(?i)((proxy-)?authorization|(x-|openai[-_])?api[-_]?key|(set-)?cookie|passw(or)?d|(client[-_]?)?secret"
-    r"|(access|refresh|auth|bearer|hf|x-auth)[-_]?token)"
+    r"(?i)((proxy-)?authorization|.*api[-_]?key|(set-)?cookie|passw(or)?d|.*secret.*"
+    r"|(access|refresh|auth|bearer|hf|x-auth|session|id)[-_]?token)"  # a bare "token" is a word of an answer
 )
+_PAIR = ({"name", "value"}, {"key", "value"})  # how some tools write a header
 _MASKED = re.compile(r"\**|<redacted>|\[hidden\]", re.IGNORECASE)
 
 
@@ -49,8 +50,10 @@ def without_named_secrets(value: Any) -> Any:
     A string that is JSON itself, such as a request kept as text, is searched as well.
     """
     if isinstance(value, dict):
-        return {key: HIDDEN if _is_secret(key, item) else without_named_secrets(item) for key, item in value.items()}
+        return _without_named_secrets_of(value)
     if isinstance(value, list):
+        if len(value) == 2 and isinstance(value[0], str) and _is_secret(value[0], value[1]):
+            return [value[0], HIDDEN]
         return [without_named_secrets(item) for item in value]
     if not isinstance(value, str):
         return value
@@ -65,9 +68,20 @@ def without_named_secrets(value: Any) -> Any:
     return _replace(value, (*_SHAPES, *_SPOKEN))
 
 
+def _without_named_secrets_of(value: dict[str, Any]) -> dict[str, Any]:
+    if value.keys() in _PAIR:
+        name = value.get("name", value.get("key"))
+        if isinstance(name, str) and _is_secret(name, value["value"]):
+            return {**value, "value": HIDDEN}
+    return {key: HIDDEN if _is_secret(key, item) else without_named_secrets(item) for key, item in value.items()}
+
+
 def _is_secret(name: str, value: Any) -> bool:
-    """Tell whether a value is a key that its name gives away; numbers, lists and what is masked are none."""
-    return isinstance(value, str) and _NAMES.fullmatch(name) is not None and _MASKED.fullmatch(value) is None
+    """Tell whether a value is a key that its name gives away, alone or in a list; numbers and masks are none."""
+    if _NAMES.fullmatch(name) is None:
+        return False
+    values = value if isinstance(value, list) else [value]
+    return any(isinstance(one, str) and _MASKED.fullmatch(one) is None for one in values)
 
 
 def _replace(text: str, patterns: tuple[tuple[re.Pattern[str], str], ...]) -> str:

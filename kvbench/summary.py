@@ -29,6 +29,7 @@ MOST_LENGTHS = 12  # of an import; with more, its table would have a row for nea
 TTFT = METRICS["ttft_p50"]
 _OF_A_CELL = {"p50": TTFT, "p95": METRICS["ttft_p95"], "p99": METRICS["ttft_p99"]}
 _OF_REQUESTS = ("ttft_p50", "ttft_mean", "tpot_p50", "user_rate_mean", "latency_p50")
+_OF_LEDGERS = ("cached_tokens", "expected_cached_tokens", "process_read_bytes", "expected_read_bytes")
 _COMPARED = (*_OF_REQUESTS, *(name for name, one in METRICS.items() if one.of_run is not None))
 
 
@@ -44,7 +45,7 @@ def summarise(result: Path) -> dict[str, Any]:
     read = sealed.read(result)
     plan, asked, runs = read.plan, read.asked, read.runs
     publication = published.load(asked["published"]) if asked["published"] else None
-    changed = read.facts.get("changed_on_resume", [])
+    changed, load = read.facts.get("changed_on_resume", []), asked.get("setting", {}).get("load", {})
     treatments = _summarise_treatments(read)
     words = [item["verdict"] for item in treatments.values()] + (["suspect"] if changed else [])
     complete = len(runs) == len(plan["runs"])
@@ -57,6 +58,8 @@ def summarise(result: Path) -> dict[str, Any]:
         "driver": runs[0].record["driver"]["name"],
         "concurrency": asked["concurrency"],
         "concurrencies": asked.get("concurrencies") or dict.fromkeys(asked["treatments"], asked["concurrency"]),
+        "request_rate": load.get("request_rate"),
+        "arrival": load.get("arrival"),
         "turns": asked.get("turns"),
         "output_tokens": asked["output_tokens"],
         "repeats": asked["repeats"],
@@ -85,6 +88,7 @@ def _summarise_run(run: SealedRun) -> dict[str, Any]:
         "attempt": record["attempt"],
         "started": record["started"],
         "load_s": record["load_s"],
+        "sent_one_by_one": record.get("sent_one_by_one", False),
         "requests": len(measured),
         "ok": len(run.answered),
         "failures": metrics.failures([run]),
@@ -114,6 +118,7 @@ def _summarise_treatment(name: str, result: SealedResult) -> dict[str, Any]:
     own = [run for run in result.runs if run.treatment == name]
     rows = [row for run in good for row in run.answered]
     ledgers = [run.record["ledger"] for run in good]
+    totals = {name: metrics.sum_of_all(ledger[name] for ledger in ledgers) for name in _OF_LEDGERS}
     limits, state = metrics.limits_of(asked), result.cache_state(name)
     figures, judged = metrics.of_all(good, limits), judge_treatment(name, result.runs, asked)
     return {
@@ -123,18 +128,21 @@ def _summarise_treatment(name: str, result: SealedResult) -> dict[str, Any]:
         "verdict": judged.word,
         "reasons": judged.to_json()["reasons"],
         "requests": len(rows),
+        "sent": sum(len(run.measured) for run in own),
         "failures": metrics.failures(own),
         "tiers": dict(Counter(row.tier or "unproven" for row in rows)),
-        "cached_tokens": _total(ledgers, "cached_tokens"),
-        "expected_cached_tokens": _total(ledgers, "expected_cached_tokens"),
-        "hit_efficiency": _share(_total(ledgers, "cached_tokens"), _total(ledgers, "expected_cached_tokens")),
+        "cached_tokens": totals["cached_tokens"],
+        "expected_cached_tokens": totals["expected_cached_tokens"],
+        "hit_efficiency": _share(totals["cached_tokens"], totals["expected_cached_tokens"]),
         "read_bytes": _counted_bytes(ledgers),
-        "process_read_bytes": _total(ledgers, "process_read_bytes"),
-        "expected_read_bytes": _total(ledgers, "expected_read_bytes"),
+        "process_read_bytes": totals["process_read_bytes"],
+        "expected_read_bytes": totals["expected_read_bytes"],
         "answers_match": _answers_match(own) if asked.get("check_answers") else None,
         "slo_attainment": figures["slo_attainment"]["value"],
         "upper_bounds": sum(row.ttft_bound == "upper" for row in rows),
-        "overrun_share": _share(_sum(rows, "server_overrun_s"), _sum(rows, "ttft_s")),
+        "overrun_share": _share(
+            metrics.sum_of_all(row.server_overrun_s for row in rows), metrics.sum_of_all(row.ttft_s for row in rows)
+        ),
         "storage_bytes_per_s": _storage_rate(rows),
         "metrics": figures,
         "comparisons": {},
@@ -153,16 +161,6 @@ def _counted_bytes(ledgers: list[dict[str, Any]]) -> float | None:
     if not any(ledger["read_bytes"] for ledger in ledgers):
         return None
     return sum(sum(ledger["read_bytes"].values()) for ledger in ledgers)
-
-
-def _total(ledgers: list[dict[str, Any]], key: str) -> int | None:
-    values = [ledger[key] for ledger in ledgers]
-    return None if not values or any(value is None for value in values) else sum(values)
-
-
-def _sum(rows: list[Row], name: str) -> float | None:
-    values = [getattr(row, name) for row in rows]
-    return None if not values or any(value is None for value in values) else float(sum(values))
 
 
 def _share(part: float | None, whole: float | None) -> float | None:

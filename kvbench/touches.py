@@ -19,16 +19,26 @@ if TYPE_CHECKING:
     from kvbench.sealed import SealedRun
 
 
-def history(runs: Sequence[SealedRun]) -> dict[str, Any]:
-    """Return both populations, and for each run that has one the request at which its hit rate changed."""
+def history(runs: Sequence[SealedRun]) -> dict[str, Any] | None:
+    """Return both populations, and for each run that has one the request at which its hit rate changed.
+
+    Every request that was sent touches its prompt, whether or not it was answered or its tier proven; only those that
+    were stand in a population. None for conversations: a turn repeats the beginning of the turn before, so it is
+    neither.
+    """
+    if any(row.conversation_id for run in runs for row in run.measured):
+        return None
     first: list[Row] = []
     repeat: list[Row] = []
     changes = []
     for run in runs:
-        ordered = sorted(run.proven, key=lambda row: row.sent_ns or 0)
+        proven = {row.request_id for row in run.proven}
         seen: set[str] = set()
-        for row in ordered:
-            (repeat if row.prompt_id in seen else first).append(row)
+        ordered = []
+        for row in sorted((row for row in run.measured if row.sent_ns is not None), key=lambda row: row.sent_ns or 0):
+            if row.request_id in proven:
+                (repeat if row.prompt_id in seen else first).append(row)
+                ordered.append(row)
             seen.add(row.prompt_id)
         found = change_point(shares) if (shares := _hit_shares(ordered)) else None
         if found is not None:

@@ -16,7 +16,8 @@ import pytest
 from kvbench import lab
 from kvbench.errors import HostError
 from kvbench.hosts import load
-from kvbench.neighbors import Crew, NeighborSpec, Target, crew_for
+from kvbench.neighbor_spec import NeighborSpec, Target
+from kvbench.neighbors.crew import Crew, crew_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -226,7 +227,6 @@ def test_a_host_lost_in_mid_run(tmp_path: Path, prefix: str, fault: str) -> None
         kept = crew.report((start_ns, time.time_ns()))
         assert kept["verdict"]["word"] == "invalid"
         if fault == "sshd":
-            (folder / "ssh" / "sshd_c2.pid").unlink(missing_ok=True)
             lab.start_one_sshd(folder, "c2", prefix=prefix)
         else:
             lab.set_link("c2", "up", prefix=prefix)
@@ -236,6 +236,16 @@ def test_a_host_lost_in_mid_run(tmp_path: Path, prefix: str, fault: str) -> None
         assert set(again["hosts"]) == set(lab.CLIENTS)
         crew.__exit__()
         assert [list((folder / "targets" / name).iterdir()) for name in lab.CLIENTS] == [[], [], [], []]
+
+
+@pytest.mark.root
+def test_an_sshd_that_does_not_start_is_told(tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs("sshd", "ssh-keygen")
+    monkeypatch.setattr(lab, "_STOP_S", 0.3)
+    monkeypatch.setattr(lab, "_new_key", lambda path: path.with_suffix(".pub").write_text("no key\n"))
+    with pytest.raises(HostError, match="did not start: "):
+        lab.up(tmp_path / "lab", prefix=prefix)
+    assert (namespaces(prefix), (tmp_path / "lab").exists()) == ([], False)
 
 
 @pytest.mark.root

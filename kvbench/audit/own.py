@@ -53,7 +53,7 @@ def lay_out(summed: dict[str, Any], rows: Rows, kv_bytes_per_token: float | None
         measured = [[row for row in rows[run["run_id"]] if row.phase == "measure"] for run in runs]
         if not runs or not any(measured):
             continue
-        whole = _whole_condition(name, treatment, measured)
+        whole = _whole_condition(name, treatment, measured, summed["concurrencies"][name])
         conditions.append(whole)
         quantities += _whole_figures(whole, runs, measured)
         good = [row for run in measured for row in run if row.status == "ok"]
@@ -77,7 +77,7 @@ def _document(summed: dict[str, Any], conditions: list[Condition], quantities: l
         concurrency=summed["concurrency"],
         output_tokens=summed["output_tokens"],
         repeats=summed["repeats"],
-        spread="smallest to largest value, and range over rounds",
+        spread="95 % intervals, of percentiles over requests and of ratios over rounds",
     )
     return Claims(
         schema_version=claims_file.SCHEMA_VERSION,
@@ -90,7 +90,9 @@ def _document(summed: dict[str, Any], conditions: list[Condition], quantities: l
     )
 
 
-def _whole_condition(name: str, treatment: dict[str, Any], measured: list[list[Row]]) -> Condition:
+def _whole_condition(
+    name: str, treatment: dict[str, Any], measured: list[list[Row]], concurrency: int | None
+) -> Condition:
     """Make the condition of a treatment as a whole; counts are of one run, since each run starts from its state."""
     state = str(treatment["cache_state"])
     warm = state.startswith("warm(")
@@ -99,6 +101,7 @@ def _whole_condition(name: str, treatment: dict[str, Any], measured: list[list[R
             "id": name,
             "experiment": _EXPERIMENT,
             "treatment": name,
+            "concurrency": concurrency,
             "cache": "warm" if warm else _STATES.get(state, "on"),
             "tiers": (state.removeprefix("warm(").removesuffix(")"),) if warm else (),
             "requests": max(len(run) for run in measured),

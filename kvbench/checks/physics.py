@@ -43,7 +43,7 @@ def check_physics(run: dict[str, Any], measured: list[Row], asked: Asked) -> Ite
 def request_bytes(run: dict[str, Any], row: Row) -> float | None:
     """Return the bytes that a request's hits took from their tier: the server's count, else tokens times bytes each."""
     per_token = run["blocks"].get("kv_bytes_per_token")
-    if row.server_read_bytes:
+    if row.server_read_bytes is not None:
         return float(row.server_read_bytes)
     return row.cached_tokens * per_token if row.cached_tokens and per_token else None
 
@@ -54,9 +54,9 @@ def load_floor_s(run: dict[str, Any], row: Row, ceiling: Ceiling | None) -> floa
     Formula: max(storage time of the server's clock, its modelled path, bytes / ceiling).
     """
     size = request_bytes(run, row)
-    known = [row.server_storage_s, row.server_path_s if row.server_storage_s else None]
-    known.append(size / ceiling.bytes_per_s if size and ceiling else None)
-    return max((value for value in known if value), default=None)
+    known = [row.server_storage_s, row.server_path_s if row.server_storage_s is not None else None]
+    known.append(size / ceiling.bytes_per_s if size is not None and ceiling else None)
+    return max((value for value in known if value is not None), default=None)
 
 
 def _check_order_of_times(measured: list[Row]) -> Iterator[Reason]:

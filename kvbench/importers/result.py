@@ -184,12 +184,12 @@ def _row(tool: str, run: dict[str, Any], place: int, seen: Seen) -> Row:
         send_lag_s=seen.send_lag_s,
         receive_lag_s=None,
         status=seen.status,
-        error=seen.error,
+        error=without_named_secrets(seen.error),
         http_status=seen.http_status,
         tier=None,
         driver=tool,
         tier_evidence=_NO_TIER,
-        model=seen.model,
+        model=without_named_secrets(seen.model),
     )
 
 

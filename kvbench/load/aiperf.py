@@ -1,6 +1,7 @@
 """AIPerf as load driver: a subprocess with files in and files out, never imported.
 
-It gets the drawn requests as an exact input file, one session for each in their order, and sends each body as it is.
+It gets the drawn requests as an exact input file, a session for each, or for each conversation, in their order, and
+sends each body as it is.
 Its raw export is then read by `aiperf_export`. Its start takes 3 to 16 s, so one process sends all requests of a run.
 Before them it sends as many one-token requests as there are connections: what opening them and warming up AIPerf's own
 code costs is not the server's. They are below one KV block, so no cache knows of them.
@@ -131,7 +132,7 @@ class AiperfDriver:
             self._write_input(Path(scratch), sessions, concurrency)
             watch = CpuWatch()
             try:
-                code = self._run(Path(scratch), watch, self._bound_s(len(asked), concurrency))
+                code = self._run(Path(scratch), watch, self._bound_s(sessions, concurrency))
             finally:
                 self._hide_key()
                 responses = self._collect(sessions, started_ns)
@@ -169,9 +170,10 @@ class AiperfDriver:
                     return process.wait(_SAMPLE_S)
         return None
 
-    def _bound_s(self, count: int, concurrency: int) -> float:
+    def _bound_s(self, sessions: list[list[Request]], concurrency: int) -> float:
         """Return when AIPerf must have ended even if every request of every slot timed out."""
-        return _START_BOUND_S + (math.ceil(count / concurrency) + 1) * (self._timeout_s + 1)
+        in_turn = math.ceil(len(sessions) / concurrency) * max(map(len, sessions)) + 1
+        return _START_BOUND_S + in_turn * (self._timeout_s + 1)
 
     def _write_input(self, scratch: Path, sessions: list[list[Request]], concurrency: int) -> None:
         """Write the requests and the configuration; the requests are in AIPerf's raw export again, so they go."""
@@ -259,8 +261,8 @@ class AiperfDriver:
         if not sent or not ended:
             return
         used_s = watch.between(min(sent), max(ended))
-        self._health["client_cpu_s"] += sum(used_s.values())
-        self._health["worker_cpu_s"] += max((s for title, s in used_s.items() if _WORKER.search(title)), default=0.0)
+        self._health["client_cpu_s"] += sum(seconds for _, seconds in used_s)
+        self._health["worker_cpu_s"] += max((s for title, s in used_s if _WORKER.search(title)), default=0.0)
         self._health["wall_s"] += (max(ended) - min(sent)) / 1e9
         self._health["start_s"] += (min(sent) - started_ns) / 1e9
 

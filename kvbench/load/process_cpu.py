@@ -12,7 +12,8 @@ class CpuWatch:
 
     def __init__(self) -> None:
         """Nothing was seen yet."""
-        self._seen: dict[str, tuple[list[int], list[float]]] = {}
+        self._seen: dict[tuple[int, float], tuple[list[int], list[float]]] = {}
+        self._titles: dict[tuple[int, float], str] = {}
 
     def sample(self, pid: int) -> None:
         """Note how much each process has used until now; one that ends meanwhile is left out."""
@@ -25,16 +26,17 @@ class CpuWatch:
             return
         for process in tree:
             try:
-                title, used = " ".join(process.cmdline()).strip(), process.cpu_times()
+                key, title, used = (process.pid, process.create_time()), process.cmdline(), process.cpu_times()
             except psutil.Error:
                 continue
-            times_ns, used_s = self._seen.setdefault(title or str(process.pid), ([], []))
+            self._titles[key] = " ".join(title).strip() or str(process.pid)
+            times_ns, used_s = self._seen.setdefault(key, ([], []))
             times_ns.append(time.time_ns())
             used_s.append(used.user + used.system)
 
-    def between(self, start_ns: int, end_ns: int) -> dict[str, float]:
-        """Return the processor seconds of each process, by its title, within the window; interpolated."""
-        return {
-            title: float(np.interp(end_ns, times_ns, used_s) - np.interp(start_ns, times_ns, used_s))
-            for title, (times_ns, used_s) in self._seen.items()
-        }
+    def between(self, start_ns: int, end_ns: int) -> list[tuple[str, float]]:
+        """Return for each process its last title and its processor seconds within the window; interpolated."""
+        return [
+            (self._titles[key], float(np.interp(end_ns, times_ns, used_s) - np.interp(start_ns, times_ns, used_s)))
+            for key, (times_ns, used_s) in self._seen.items()
+        ]

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from kvbench.metrics import sum_of_all
 from kvbench.report.grid import Cell, Column, Grid, line, percent
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _counts(summary: dict[str, Any]) -> dict[str, list[str]]:
         for run in runs:
             causes.update(run["failures"])
         ledgers = [run["ledger"] for run in runs]
-        prompt, cached = (_total(ledgers, key) for key in ("prompt_tokens", "cached_tokens"))
+        prompt, cached = (sum_of_all(one[key] for one in ledgers) for key in ("prompt_tokens", "cached_tokens"))
         counted[name] = [
             str(len(runs)),
             str(sum(run["ok"] for run in runs)),
@@ -70,11 +71,6 @@ def _counts(summary: dict[str, Any]) -> dict[str, list[str]]:
             "not known" if cached is None or not prompt else percent(cached / prompt),
         ]
     return counted
-
-
-def _total(ledgers: list[dict[str, Any]], key: str) -> int | None:
-    values = [ledger[key] for ledger in ledgers]
-    return None if None in values else sum(values)
 
 
 def print_imported(summary: dict[str, Any], console: Console) -> None:

@@ -76,7 +76,7 @@ def _lines(summary: dict[str, Any]) -> Iterator[list[str]]:
             value_text("s", ttft["value"]),
             _change(item, "ttft_mean", -1),
             *(_percentile(figures[key]) for key in ("ttft_p95", "ttft_p99")),
-            f"{sum(item['failures'].values()) / max(1, item['requests'] + sum(item['failures'].values())):.0%}",
+            f"{sum(item['failures'].values()) / max(1, item['sent']):.0%}",
             ", ".join(f"{tier} {100 * count / max(1, item['requests']):.0f}" for tier, count in item["tiers"].items()),
         ]
 

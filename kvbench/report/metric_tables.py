@@ -67,7 +67,7 @@ def _caption(summary: dict[str, Any]) -> str:
 def comparison_lines(summary: dict[str, Any]) -> Iterator[str]:
     """Yield what stands below the tables: rates against the baseline, the noise floor, rounds that would be needed."""
     for name, base in summary["baselines"].items():
-        if base is not None and summary["concurrency"] != 1:
+        if base is not None and summary["concurrencies"][name] != 1:
             yield from _against(name, base, summary)
     yield from _floors(summary)
     yield from _needed(summary)
