@@ -200,11 +200,13 @@ def newest(results: Path, host_identity: str, driver: str) -> Path | None:
     return None
 
 
-def excerpt(result: Path, driver: str, concurrency: int, lengths: Sequence[int], started: str) -> dict[str, Any] | None:
+def excerpt(
+    result: Path, driver: str, concurrencies: Iterable[int], lengths: Sequence[int], started: str
+) -> dict[str, Any] | None:
     """Return what a result's summary says of its calibration; None where none is attached.
 
-    `cells` are those of the driver that come nearest to the scenario: by the ratio of connections, then for each of its
-    prompt lengths by the ratio of tokens.
+    `cells` are those of the driver that come nearest: for each concurrency by the ratio of connections, then for each
+    prompt length by the ratio of tokens.
     """
     if not (result / FILE).exists():
         return None
@@ -213,12 +215,18 @@ def excerpt(result: Path, driver: str, concurrency: int, lengths: Sequence[int],
     own = [cell for cell in own if cell["n"]]
     if not own:
         return None
-    connections = min((cell["connections"] for cell in own), key=lambda have: _distance(have, concurrency))
-    at = [cell for cell in own if cell["connections"] == connections]
-    tokens = {min((cell["prompt_tokens"] for cell in at), key=lambda have: _distance(have, isl)) for isl in lengths}
-    cells = sorted((cell for cell in at if cell["prompt_tokens"] in tokens), key=lambda cell: cell["prompt_tokens"])
+    near = [cell for wanted in sorted(set(concurrencies)) for cell in _nearest_cells(own, wanted, lengths)]
+    cells = list({(cell["connections"], cell["prompt_tokens"]): cell for cell in near}.values())
     age = datetime.fromisoformat(started) - datetime.fromisoformat(made["made"])
     return {"made": made["made"], "driver": driver, "cells": cells, "age_s": age.total_seconds()}
+
+
+def _nearest_cells(cells: list[dict[str, Any]], concurrency: int, lengths: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the cells at the nearest number of connections and at the prompt lengths nearest to these, by length."""
+    connections = min((cell["connections"] for cell in cells), key=lambda have: _distance(have, concurrency))
+    at = [cell for cell in cells if cell["connections"] == connections]
+    tokens = {min((cell["prompt_tokens"] for cell in at), key=lambda have: _distance(have, isl)) for isl in lengths}
+    return sorted((cell for cell in at if cell["prompt_tokens"] in tokens), key=lambda cell: cell["prompt_tokens"])
 
 
 def _distance(have: int, wanted: int) -> tuple[float, int]:

@@ -46,7 +46,7 @@ def compare(
     pair = (sealed.read(base), sealed.read(other))
     question = likeness.differing_questions(*(_question(one) for one in pair))
     if question and not anyway:
-        told = "; ".join(f"{name} {_short(one)} against {_short(two)}" for name, one, two in question)
+        told = "; ".join(f"{name} {_short(name, one)} against {_short(name, two)}" for name, one, two in question)
         raise ResultError(
             f"the two results were asked different questions: {told}",
             "Compare results of one scenario, or add --anyway to see the figures that both have.",
@@ -66,9 +66,9 @@ def compare(
     }
 
 
-def _short(value: Any) -> str:
+def _short(name: str, value: Any) -> str:
     if value is None:
-        return "full scale"
+        return "full scale" if name == "scale" else "none"
     pairs = [f"{key} {item}" for key, item in value.items()] if isinstance(value, dict) else value
     text = ", ".join(map(str, pairs)) if isinstance(pairs, list) else str(pairs)
     return text if len(text) <= 60 else f"{text[:57]}..."

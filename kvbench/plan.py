@@ -205,14 +205,19 @@ def _drawn(scenario: Scenario, pool: tuple[Draw, ...], run_id: str, repeat: int)
             return chance.choices(pool, k=load.requests)
 
 
-def most_speed_up(draws: Iterable[str]) -> float:
-    """Return the most that a cache can gain from an empty start on this list of prompts: N / D.
+def most_speed_up(draws: Iterable[tuple[str, int]]) -> float:
+    """Return the most that a cache can gain over recomputing all of these (prompt, tokens) from an empty start.
 
-    N requests with D distinct prompts compute at least D of them, so recomputing all takes at most N / D times as long
-    as what must be computed anyway; prompts that share prefixes may gain more.
+    Each distinct prompt must be computed once. Formula: max over p in 0, 1, 2 of sum(tokens^p over all requests) /
+    sum(tokens^p over distinct prompts); for p = 0, or prompts of one length, that is N / D. A prefill costs a + b n +
+    c n^2 with no term below 0, and the ratio of two such sums is at most the largest ratio of one kind of term.
+    Prompts that share beginnings, such as turns of a conversation, may gain more.
     """
     listed = list(draws)
-    return len(listed) / len(set(listed)) if listed else 1.0
+    distinct = dict(listed)
+    if not listed:
+        return 1.0
+    return max(sum(n**p for _, n in listed) / sum(n**p for n in distinct.values()) for p in (0, 1, 2))
 
 
 def needs_own_texts(scenario: Scenario, treatment: str) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvbench import calibration, checks, store
+from kvbench.checks.verdict import concurrency_of
 from kvbench.errors import ResultError
 
 if TYPE_CHECKING:
@@ -93,36 +94,34 @@ def read(folder: Path) -> SealedResult:
 
     """
     plan = store.read_json(folder / "plan.json")
-    calibrated = _attached_calibration(folder, plan)
-    runs = [_read_run(folder / "runs" / spec["run_id"], plan, calibrated) for spec in plan["runs"]]
+    runs = [_read_run(folder, spec, plan["asked"]) for spec in plan["runs"]]
     sealed = [run for run in runs if run is not None]
     if not sealed:
         raise ResultError(f"{folder} has no finished run yet", "Run the scenario again: it goes on where it stopped.")
-    return SealedResult(folder, plan, store.read_json(folder / "facts.json"), sealed, calibrated)
+    told = calibrated(folder, plan["asked"], sealed[0].record)
+    return SealedResult(folder, plan, store.read_json(folder / "facts.json"), sealed, told)
 
 
-def _attached_calibration(folder: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what the attached calibration says of this result's driver; None without one, or before the first run."""
-    if plan["asked"].get("imported"):
+def calibrated(
+    folder: Path, asked: dict[str, Any], record: dict[str, Any], treatment: str | None = None
+) -> dict[str, Any] | None:
+    """Return what the attached calibration says of the driver, at one treatment's concurrency or at all of them."""
+    if asked.get("imported"):
         return None
-    records = (folder / "runs" / spec["run_id"] / "run.json" for spec in plan["runs"])
-    first = next((path for path in records if path.exists()), None)
-    if first is None:
-        return None
-    record, asked = store.read_json(first), plan["asked"]
-    driver = record["driver"]["name"]
-    return calibration.excerpt(folder, driver, asked["concurrency"], asked["lengths"], record["started"])
+    counts = [concurrency_of(asked, name) for name in asked["treatments"] if treatment in (None, name)]
+    known = [count for count in counts if count is not None]
+    return calibration.excerpt(folder, record["driver"]["name"], known, asked["lengths"], record["started"])
 
 
-def _read_run(folder: Path, plan: dict[str, Any], calibrated: dict[str, Any] | None) -> SealedRun | None:
+def _read_run(result: Path, spec: dict[str, Any], asked: dict[str, Any]) -> SealedRun | None:
+    folder = result / "runs" / spec["run_id"]
     if not (folder / "run.json").exists():
         return None
     record, rows = store.read_json(folder / "run.json"), store.read_rows(folder)
     measured = [row for row in rows if row.phase == "measure"]
-    asked = plan["asked"]
     if asked.get("imported"):
         return SealedRun(record, rows, measured, checks.judge_imported(asked["imported"], rows))
-    spec = next(spec for spec in plan["runs"] if spec["run_id"] == record["run"]["run_id"])
-    error_s = calibration.worst_error_s(calibrated)[0] if calibrated is not None else None
+    told = calibrated(result, asked, record, spec["treatment"])
+    error_s = calibration.worst_error_s(told)[0] if told is not None else None
     wanted = checks.Asked.of_plan(asked, spec["treatment"], len(spec["draws"]), error_s)
     return SealedRun(record, rows, measured, checks.judge_run(record, rows, wanted))

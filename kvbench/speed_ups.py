@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvbench import metrics
+from kvbench.checks import verdict
 from kvbench.ranks import rank_test
 from kvbench.ratios import (
     compare_ratio,
@@ -64,29 +65,12 @@ def ratio_between(result: SealedResult, baseline: str, treatment: str, place: Pl
 
 def baselines_of(asked: dict[str, Any]) -> dict[str, str | None]:
     """Return for each treatment the one that it is compared with; None for a treatment that is its own baseline."""
-    told = asked.get("baselines") or dict.fromkeys(asked["treatments"], asked["baseline"])
-    return {name: told[name] if told[name] != name else None for name in asked["treatments"]}
+    return {name: verdict.baseline_of(asked, name) for name in asked["treatments"]}
 
 
 def same_pairs(result: SealedResult) -> list[tuple[str, str]]:
-    """Return the pairs of treatments of one definition; the baseline comes first in its own.
-
-    Results that do not keep definitions have cache states, which were all that a treatment could be then. An import has
-    neither, so it has no pair.
-    """
-    asked = result.asked
-    if asked.get("imported"):
-        return []
-    names = sorted(asked["treatments"], key=lambda name: name != asked["baseline"])
-    told: dict[str, Any] = {name: result.cache_state(name) for name in names}
-    for name, definition in asked.get("definitions", {}).items():
-        told[name] = {key: value for key, value in definition.items() if key != "against"}
-    return [
-        (one, other)
-        for place, one in enumerate(names)
-        for other in names[place + 1 :]
-        if told[one] == told[other] and told[one] is not None
-    ]
+    """Return the A/A pairs of a result."""
+    return verdict.same_pairs(result.asked, {name: result.cache_state(name) for name in result.asked["treatments"]})
 
 
 def floor_of(result: SealedResult, place: Place) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from kvbench.errors import ResultError
 from kvbench.report import audit_section, document, material
 
 if TYPE_CHECKING:
+    from kvbench.claims_file import Document
     from kvbench.records import Row
 
 EXAMPLE = next(Path("results/examples/vllm-gpu-fs").iterdir())
@@ -37,13 +39,63 @@ def test_a_real_result_has_no_finding(measured: tuple[dict[str, Any], Rows]) -> 
     assert not audit.findings
     assert audit.held["Little's law"] == 2
     assert audit.held["hits against bytes read"] == 1
-    assert audit.held["rates, totals and shares"] == 4
+    assert audit.held["rates, totals and shares"] == 2  # hit rates of the rows against tokens of the ledgers
     assert examine(own.lay_out(*measured, 32768)).checks == audit.checks
+
+
+def with_metric(summed: dict[str, Any], name: str, factor: float) -> dict[str, Any]:
+    """Multiply one metric of every treatment."""
+    changed = copy.deepcopy(summed)
+    for item in changed["treatments"].values():
+        item["metrics"][name]["value"] *= factor
+    return changed
+
+
+def test_a_hit_rate_that_the_ledgers_do_not_give_is_found(measured: tuple[dict[str, Any], Rows]) -> None:
+    summed, rows = measured
+    audit = examine(own.lay_out(with_metric(summed, "hit_rate", 0.9), rows, 32768))
+    assert {check.rule for check in audit.findings} == {"rates, totals and shares"}
+
+
+def test_rounds_that_asked_for_different_tokens_have_no_hit_rate_to_hold(measured: tuple[dict[str, Any], Rows]) -> None:
+    changed, rows = copy.deepcopy(measured)
+    run = next(run for run in changed["runs"] if run["treatment"] == "g3")
+    run["ledger"]["prompt_tokens"] += 16
+    assert "g3.hit-rate" not in names(own.lay_out(changed, rows, 32768))
+
+
+def names(document: Document) -> set[str]:
+    """Name all quantities."""
+    return {one.id for one in document.claims.quantities}
+
+
+def test_no_figure_is_stated_beside_what_it_was_divided_from(measured: tuple[dict[str, Any], Rows]) -> None:
+    summed, rows = measured
+    found = names(own.lay_out(summed, rows, 32768))
+    assert "g3.rate" in found
+    assert "g3.duration" not in found
+    alone = {**summed, "runs": [{**run, "sent_one_by_one": True} for run in summed["runs"]]}
+    found = names(own.lay_out(alone, rows, 32768))
+    assert "g3.rate" not in found
+    assert "g3.duration" in found
+
+
+def test_rounds_and_intervals_are_told_only_as_far_as_there_are_any(measured: tuple[dict[str, Any], Rows]) -> None:
+    changed, rows = copy.deepcopy(measured)
+    (told,) = own.lay_out(changed, rows, None).claims.experiments
+    assert (told.repeats, told.spread is not None) == (changed["repeats"], True)
+    changed["treatments"]["g3"]["runs_used"] = 1
+    for item in changed["treatments"].values():
+        item["comparisons"] = {}
+        for figure in item["metrics"].values():
+            figure["low"] = None
+    (told,) = own.lay_out(changed, rows, None).claims.experiments
+    assert (told.repeats, told.spread) == (1, None)
 
 
 def test_times_that_cannot_be_are_found(measured: tuple[dict[str, Any], Rows]) -> None:
     summed, rows = measured
-    quick = {**summed, "runs": [{**run, "load_s": run["load_s"] / 3} for run in summed["runs"]]}
+    quick = with_metric(summed, "requests_per_s", 3)
     rules = {check.rule for check in examine(own.lay_out(quick, rows, 32768)).findings}
     assert rules == {"Little's law"}
 

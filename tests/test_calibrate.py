@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from kvbench import calibrate, calibration, checks, facts, store
+from kvbench import calibrate, calibration, checks, facts, sealed, stats, store
 from kvbench.calibration import CellKey, Effort
 from kvbench.errors import DriverError, ResultError
 from kvbench.records import Request, Response
@@ -120,6 +120,19 @@ def test_every_cell_gets_enough_rows_in_whole_turns_of_its_connections() -> None
         (100, 130_000): 400,
     }
     assert all(count * settings.rounds >= calibration.LEAST_FOR_P99 for count in asked.values())
+
+
+def test_the_least_n_of_a_p99_is_that_of_its_upper_bound() -> None:
+    assert stats.needed_n(99, two_sided=False) == calibration.LEAST_FOR_P99
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [({"rounds": 0}, "0 rounds"), ({"requests": -1}, "-1 requests"), ({"output_tokens": 0}, "0 output tokens")],
+)
+def test_the_count_that_is_too_small_is_named(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(DriverError, match=f"cannot have {words}"):
+        calibrate.Settings(**wrong).check()
 
 
 @pytest.mark.parametrize(
@@ -252,25 +265,47 @@ def test_a_result_is_told_the_nearest_cells(
     tmp_path: Path, concurrency: int, lengths: list[int], connections: int, tokens: list[int]
 ) -> None:
     folder = calibrated(tmp_path, "20260101T000000Z")
-    told = calibration.excerpt(folder, "native", concurrency, lengths, "2026-01-02T04:04:05+00:00")
+    told = calibration.excerpt(folder, "native", [concurrency], lengths, "2026-01-02T04:04:05+00:00")
     assert told is not None
     assert [(cell["connections"], cell["prompt_tokens"]) for cell in told["cells"]] == [
         (connections, length) for length in tokens
     ]
     assert (told["driver"], told["age_s"]) == ("native", 3600.0)
-    assert calibration.excerpt(folder, "aiperf", 1, [1], "2026-01-02T04:04:05+00:00") is None
+    assert calibration.excerpt(folder, "aiperf", [1], [1], "2026-01-02T04:04:05+00:00") is None
+
+
+def test_a_result_at_several_concurrencies_is_told_the_cells_nearest_to_each(tmp_path: Path) -> None:
+    folder = calibrated(tmp_path, "20260101T000000Z")
+    told = calibration.excerpt(folder, "native", [64, 2, 1], [500], "2026-01-02T04:04:05+00:00")
+    assert told is not None
+    assert [cell["connections"] for cell in told["cells"]] == [1, 100]  # 100 is 1.6 times 64, 64 2.3 times 28
+    told = calibration.excerpt(folder, "native", [1, 90], [500], "2026-01-02T04:04:05+00:00")
+    sentence = client_error.sentence({"calibration": told, "concurrencies": {"a": 1, "b": 90}})
+    assert "1 and 100 connections, the nearest to 1 and 90)" in sentence
+
+
+def test_each_run_is_judged_by_the_error_at_its_own_concurrency(tmp_path: Path) -> None:
+    asked = {"treatments": ["one", "many"], "concurrencies": {"one": 1, "many": 100}, "concurrency": 28}
+    folder, plan = calibrated(tmp_path, "20260101T000000Z"), {"lengths": [500], **asked}
+    record = {"driver": {"name": "native"}, "started": "2026-01-02T04:04:05+00:00"}
+    cells = {
+        name: [cell["connections"] for cell in told["cells"]]
+        for name in ("one", "many", None)
+        if (told := sealed.calibrated(folder, plan, record, name)) is not None
+    }
+    assert cells == {"one": [1], "many": [100], None: [1, 100]}
 
 
 def test_the_sentence_of_a_result(tmp_path: Path) -> None:
     folder = calibrated(tmp_path, "20260101T000000Z")
-    told = calibration.excerpt(folder, "native", 16, [500, 130_000], "2026-01-02T04:04:05+00:00")
-    assert client_error.sentence({"calibration": told, "concurrency": 16}) == (
+    told = calibration.excerpt(folder, "native", [16], [500, 130_000], "2026-01-02T04:04:05+00:00")
+    assert client_error.sentence({"calibration": told, "concurrencies": {"off": 16, "g4": 16}}) == (
         "client error (calibrated 2026-01-02, native, 28 connections, the nearest to 16): max 0.04 ms; n = 9 and 9"
     )
     assert told is not None
     for cell in told["cells"]:
         cell["error_s"]["p99"] = cell["error_s"]["p50"] * 5
-    assert client_error.sentence({"calibration": told, "concurrency": 28}) == (
+    assert client_error.sentence({"calibration": told, "concurrencies": {"off": 28}}) == (
         "client error (calibrated 2026-01-02, native, 28 connections): p99 0.02 ms; n = 9 and 9"
     )
     assert client_error.sentence({"calibration": None}) == client_error.NOT_ATTACHED

@@ -11,8 +11,9 @@ import pytest
 from rich.console import Console
 
 from kvbench import checks, store, summary
-from kvbench.checks.physics import load_floor_s
-from kvbench.checks.treatment import gather_reasons, judge_treatment, speed_up_bound
+from kvbench.checks.physics import load_floor_s, request_bytes
+from kvbench.checks.treatment import gather_reasons, judge_treatment
+from kvbench.checks.verdict import same_pairs
 from kvbench.report import tables
 from tests.made_up_runs import Shape, honest_run
 from tests.test_run import FakeTestbed, execute
@@ -156,14 +157,6 @@ def test_an_older_plan_without_definitions_knows_equal_treatments_by_their_state
     assert not told("again", runs, other)
 
 
-def test_the_bound_of_an_empty_start() -> None:
-    assert speed_up_bound([("a", 100), ("b", 100), ("a", 100)]) == 1.5
-    assert speed_up_bound([("a", 100), ("b", 300)]) == 1.0
-    assert speed_up_bound([("a", 100), ("b", 300), ("b", 300)]) == pytest.approx(190_000 / 100_000)
-    assert speed_up_bound([("a", 100), ("a", 100), ("b", 300)]) == 1.5  # short ones repeat: the count bounds
-    assert speed_up_bound([]) == 1.0
-
-
 @pytest.mark.parametrize("rounds", [2, ROUNDS])
 @pytest.mark.parametrize(("beyond", "found"), [(1.12, [("speed-up bound", "suspect")]), (0.97, [])])
 def test_an_empty_start_faster_than_its_bound(rounds: int, beyond: float, found: list[tuple[str, str]]) -> None:
@@ -174,6 +167,36 @@ def test_an_empty_start_faster_than_its_bound(rounds: int, beyond: float, found:
         totals = [sum(row.latency_s or 0.0 for row in run.rows) for run in (base, own)]
         faster([own], totals[0] / totals[1] / (2 * beyond))  # every prompt is sent twice: at most 2
     assert told("empty", runs, asked) == found
+
+
+@pytest.mark.parametrize("name", ["recompute", "empty"])
+def test_runs_whose_answers_have_no_token_are_left_out_of_the_bound(name: str) -> None:
+    runs = honest_result(1)
+    for run in of(name, runs)[:2]:
+        run.rows[:] = [replace(row, ttft_s=None, latency_s=None) for row in run.rows]
+    assert ("speed-up bound", "suspect") not in told("empty", runs)
+    for run in of(name, runs):
+        run.rows[:] = [replace(row, ttft_s=None, latency_s=None) for row in run.rows]
+    assert not told("empty", runs)
+
+
+def test_a_server_that_says_that_it_read_nothing_bounds_nothing() -> None:
+    runs = honest_result(1)
+    asked = {**ASKED, "setting": {"tiers": {"g4": {"bandwidth": 20e6}}}}
+    for run in of("g4", runs):
+        run.rows[:] = [replace(row, server_storage_s=0.0, server_path_s=0.0, server_read_bytes=0) for row in run.rows]
+        assert {load_floor_s(run.record, row, None) for row in run.rows} == {0.0}
+        assert {request_bytes(run.record, row) for row in run.rows} == {0.0}  # not what its tokens would take
+    assert not told("g4", runs, asked)
+
+
+def test_the_arm_that_is_not_the_baseline_is_told_of_an_equal_pair() -> None:
+    runs = honest_result(1)
+    faster(of("recompute", runs), 0.8)
+    asked = {**ASKED, "treatments": ["again", "recompute", "empty", "g4"]}
+    assert same_pairs(asked, {}) == [("recompute", "again")]
+    assert told("again", runs, asked) == [("A/A pair", "suspect")]
+    assert ("A/A pair", "suspect") not in told("recompute", runs, asked)
 
 
 @pytest.mark.parametrize("beyond", [1.07, 1.03])

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
-from kvbench import compare, gates, likeness, store, summary
+from kvbench import compare, gates, likeness, plan, store, summary
 from kvbench.errors import ResultError
 from kvbench.importers import result as imports
 from kvbench.report import comparison
 from tests.report.synthetic import FACTS, Case, build
 from tests.test_cli import SCENARIO, kvbench, one_sentence_with_remedy
+from tests.worlds import make_scenario
 
 if TYPE_CHECKING:
     import subprocess
@@ -169,6 +170,49 @@ def test_other_questions_are_refused_unless_asked_for(changes: dict[str, Any], w
     found = compared(tmp_path / "again", later(**changes), anyway=True)
     assert found["question"]
     assert figure(found, "ttft_p50", "recompute", 10_000)["ratio"] is not None
+
+
+OPEN, TURNS = {"request_rate": 3.0}, {"turns": {"count": 2, "new_tokens": 50}}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "names"),
+    [
+        ({}, {"load": OPEN}, {"load: request_rate"}),
+        ({}, {"load": {"draw": "zipf", "requests": 4}}, {"load: draw", "load: requests"}),
+        ({"load": {"draw": "zipf", "requests": 4}}, {"load": {"draw": "zipf", "requests": 5}}, {"load: requests"}),
+        ({}, {"prompts": {"lengths": [1000, 2000], **TURNS}}, {"turns", "prompts: turns", "lengths"}),
+        ({"load": OPEN}, {"load": OPEN}, set()),
+    ],
+)
+def test_what_only_one_plan_asks_for_is_another_question(
+    one: dict[str, Any], other: dict[str, Any], names: set[str]
+) -> None:
+    treatments = {"recompute": {"cache": "off"}, "empty": {"cache": "cold"}}
+    plans = [plan.expand(make_scenario(treatments=treatments, **changes)).to_json() for changes in (one, other)]
+    for pair in (plans, plans[::-1]):
+        found = likeness.differing_questions(*(likeness.question_of(made, {}) for made in pair))
+        assert {name for name, _, _ in found} == names
+
+
+def test_what_an_older_plan_or_an_import_lacks_is_no_difference() -> None:
+    new = plan.expand(make_scenario(load=OPEN)).to_json()
+    older = copy.deepcopy(new)
+    del older["asked"]["turns"], older["asked"]["setting"]["load"]["request_rate"]
+    bare = copy.deepcopy(older)
+    del bare["asked"]["setting"]
+    for plan_ in (older, bare):
+        assert not likeness.differing_questions(likeness.question_of(plan_, {}), likeness.question_of(new, {}))
+
+
+def test_a_closed_loop_against_an_open_one_is_refused_in_words(tmp_path: Path) -> None:
+    base = build(BASE, tmp_path)
+    other = build(later(), tmp_path)
+    made = store.read_json(other / "plan.json")
+    made["asked"]["setting"]["load"]["request_rate"] = 3.0
+    store.write_json(other / "plan.json", made)
+    with pytest.raises(ResultError, match=r"load: request_rate none against 3\.0"):
+        compare.compare(base, other)
 
 
 def test_results_without_a_treatment_in_common_are_refused(tmp_path: Path) -> None:

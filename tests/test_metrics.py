@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -191,11 +192,49 @@ def test_first_and_repeat_touches_are_two_populations() -> None:
     first = [request(number, 1.0, prompt_id=f"p{number}", cached_tokens=0) for number in range(10)]
     again = [request(10 + number, 0.1, prompt_id=f"p{number}", cached_tokens=1000) for number in range(10)]
     found = touches.history([run([*again, *first])])  # the order is that of sending
+    assert found is not None
     assert found["first_touch"] == {"n": 10, "median_s": 1.0, "hit_rate": 0.0}
     assert found["repeat_touch"] == {"n": 10, "median_s": 0.1, "hit_rate": 1.0}
     (change,) = found["changes"]
     assert (change["index"], change["before"], change["after"]) == (10, 0.0, 1.0)
-    assert touches.history([])["repeat_touch"] == {"n": 0, "median_s": None, "hit_rate": None}
+    nothing = touches.history([])
+    assert nothing is not None
+    assert nothing["repeat_touch"] == {"n": 0, "median_s": None, "hit_rate": None}
+
+
+def test_a_prompt_that_was_sent_without_proof_or_answer_is_touched() -> None:
+    rows = [
+        request(0, 1.0, prompt_id="a", tier="unproven"),
+        request(1, None, prompt_id="b", status="timeout", tier=None),
+        request(2, None, prompt_id="c", status="refused", sent_ns=None, tier=None),
+        *(request(3 + number, 0.1, prompt_id=name) for number, name in enumerate("abc")),
+    ]
+    found = touches.history([run(rows)])
+    assert found is not None
+    assert (found["first_touch"]["n"], found["repeat_touch"]["n"]) == (1, 2)  # c was never sent before
+
+
+def test_turns_of_conversations_are_neither_first_nor_repeat_touches() -> None:
+    turns = [request(number, 1.0, prompt_id="a", conversation_id="a", turn=number) for number in range(4)]
+    assert touches.history([run(turns)]) is None
+
+
+def test_one_answer_without_latency_leaves_no_total_of_requests_sent_one_by_one() -> None:
+    alone = run(FOUR)
+    alone.record["sent_one_by_one"] = True
+    assert metrics.total_time_s(alone) == pytest.approx(1.4)
+    short = run([*FOUR[:3], replace(FOUR[3], latency_s=None)])
+    short.record["sent_one_by_one"] = True
+    assert metrics.total_time_s(short) is None
+    assert metrics.requests_per_s(short) is None
+
+
+def test_sums_are_of_all_or_none() -> None:
+    assert metrics.sum_of_all([1, 2]) == 3
+    assert metrics.sum_of_all(iter([0.5])) == 0.5
+    assert metrics.sum_of_all([0, 0]) == 0
+    assert metrics.sum_of_all([1, None]) is None
+    assert metrics.sum_of_all([]) is None
 
 
 def test_ranks_speak_where_rounds_are_too_few() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from kvbench import plan
 from tests.worlds import make_scenario
 
@@ -94,9 +96,14 @@ def test_the_kinds_of_draws() -> None:
 
 
 def test_the_most_that_an_empty_start_can_gain() -> None:
-    assert plan.most_speed_up(["a", "b", "a", "a"]) == 2.0
+    assert plan.most_speed_up([("a", 100), ("b", 100), ("a", 100), ("a", 100)]) == 2.0
+    assert plan.most_speed_up([("a", 100), ("b", 100), ("a", 100)]) == 1.5
+    assert plan.most_speed_up([("a", 100), ("b", 300)]) == 1.0
+    assert plan.most_speed_up([("a", 100), ("b", 300), ("b", 300)]) == pytest.approx(190_000 / 100_000)
+    assert plan.most_speed_up([("a", 100), ("a", 100), ("b", 300)]) == 1.5  # short ones repeat: the count bounds
     assert plan.most_speed_up([]) == 1.0
-    many = [plan.most_speed_up(draw.prompt_id for draw in run.draws) for run in drawn("with_replacement", 20, 200)]
+    runs = drawn("with_replacement", 20, 200)
+    many = [plan.most_speed_up((draw.prompt_id, draw.isl_target) for draw in run.draws) for run in runs]
     assert 2.2 < sum(many) / len(many) < 2.4  # 20 draws from 10 touch 8.78 on average
 
 

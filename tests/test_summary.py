@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.console import Console
 
 from kvbench import published, store, summary
 from kvbench.errors import ResultError
+from kvbench.report import matrix, metric_tables, setting, tables
+from tests.report.synthetic import Case, build
 from tests.test_run import FakeTestbed, execute
 from tests.worlds import make_scenario
 
@@ -148,6 +152,37 @@ def test_an_invalid_run_leaves_no_trace_in_the_figures(result: store.ResultFolde
     assert cell["speed_up_rounds"] == 2
     assert summed["verdict"] == "invalid"
     assert (summed["treatments"]["g4"]["runs_used"], summed["treatments"]["g4"]["runs"]) == (2, 3)
+
+
+def test_the_share_of_failed_requests_is_of_all_that_were_sent(tmp_path: Path) -> None:
+    """All four requests of the g4 runs are in the share, though the run that failed one is invalid and not used."""
+    build(Case(lengths=["10k", "130k"], repeats=2, failing=("r01-g4",)), tmp_path)
+    summed = summary.summarise(next(tmp_path.glob("*/*")))
+    item = summed["treatments"]["g4"]
+    assert (item["runs_used"], item["requests"], item["sent"], item["failures"]) == (1, 2, 4, {"cut": 1})
+    lines = {cells.cells[0].text: cells.cells[9].text for cells in matrix.matrix_grid(summed).lines}
+    assert lines == {"recompute": "0%", "g4": "25%"}
+
+
+def test_the_load_is_told_of_every_treatment(tmp_path: Path) -> None:
+    treatments = {
+        "recompute": {"cache": "off", "concurrency": 1},
+        "again": {"cache": "off", "concurrency": 8, "against": "recompute"},
+        "g4": {"cache": {"warm": "g4"}, "concurrency": 4, "against": "recompute"},
+    }
+    made = build(Case(treatments=treatments, lengths=["10k"], repeats=3, published=None), tmp_path)
+    summed = summary.summarise(made)
+    assert setting.load_text(summed) == "concurrency 1, 4, 8"
+    rate = {**summed, "request_rate": 2.5, "arrival": "poisson"}
+    assert setting.load_text(rate) == "open loop, 2.5 requests/s, arrival poisson, at most concurrency 1, 4, 8"
+    screen = io.StringIO()
+    tables.print_summary(summed, Console(file=screen, width=160))
+    assert "driver native, concurrency 1, 4, 8, scale model" in screen.getvalue()
+    told = [text for text in metric_tables.comparison_lines(summed) if "above 1x is better" in text]
+    assert [text.split(" against")[0] for text in told] == ["again", "g4"]  # by their own concurrency
+    alone = {**summed, "concurrencies": {**summed["concurrencies"], "again": 1}}
+    told = [text for text in metric_tables.comparison_lines(alone) if "above 1x is better" in text]
+    assert [text.split(" against")[0] for text in told] == ["g4"]
 
 
 def test_an_unfinished_result_is_never_valid(result: store.ResultFolder) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench import claims_file, store, summary
 from kvbench.claims import Claims, Condition, Experiment, Quantity, Source
+from kvbench.metrics import sum_of_all
 from kvbench.stats import needed_n
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _EXPERIMENT = "runs"
 _STATES = {"off": "off", "cold": "empty"}
+_SPREAD = "95 % intervals, of percentiles over requests and of ratios over rounds"
 _PERCENTILES: dict[Statistic, int] = {"p90": 90, "p95": 95, "p99": 99}
 
 Rows = dict[str, list["Row"]]
@@ -55,7 +57,7 @@ def lay_out(summed: dict[str, Any], rows: Rows, kv_bytes_per_token: float | None
             continue
         whole = _whole_condition(name, treatment, measured, summed["concurrencies"][name])
         conditions.append(whole)
-        quantities += _whole_figures(whole, runs, measured)
+        quantities += _whole_figures(whole, runs, measured, treatment["metrics"])
         good = [row for run in measured for row in run if row.status == "ok"]
         lengths = [row["isl"] for row in summed["lengths"] if row["isl"] is not None]
         if not lengths:
@@ -76,8 +78,8 @@ def _document(summed: dict[str, Any], conditions: list[Condition], quantities: l
         section=summed["result"],
         concurrency=summed["concurrency"],
         output_tokens=summed["output_tokens"],
-        repeats=summed["repeats"],
-        spread="95 % intervals, of percentiles over requests and of ratios over rounds",
+        repeats=min((item["runs_used"] for item in summed["treatments"].values() if item["runs_used"]), default=None),
+        spread=_SPREAD if _has_interval(summed) else None,
     )
     return Claims(
         schema_version=claims_file.SCHEMA_VERSION,
@@ -88,6 +90,13 @@ def _document(summed: dict[str, Any], conditions: list[Condition], quantities: l
         conditions=tuple(conditions),
         quantities=tuple(quantities),
     )
+
+
+def _has_interval(summed: dict[str, Any]) -> bool:
+    """Tell whether any figure of a treatment, or any ratio to its baseline, has an interval with two ends."""
+    items = summed["treatments"].values()
+    found = [one for item in items for part in ("metrics", "comparisons") for one in item[part].values()]
+    return any(one is not None and one["low"] is not None for one in found)
 
 
 def _whole_condition(
@@ -126,34 +135,45 @@ def _quantity(
     )
 
 
-def _whole_figures(cell: Condition, runs: list[dict[str, Any]], measured: list[list[Row]]) -> Iterator[Quantity]:
-    """Yield duration and rate of a run, mean latency, and the books of all runs together."""
-    times = [run["load_s"] for run in runs]
-    if all(times):
-        duration = statistics.mean(times)
-        yield _quantity("duration", "duration", f"{duration:.6f}", "s", condition=cell)
-        if all(row.status == "ok" for run in measured for row in run):
-            done = statistics.mean(len(run) for run in measured)
-            yield _quantity("rate", "request_rate", f"{done / duration:.6f}", "req/s", condition=cell)
+def _whole_figures(
+    cell: Condition, runs: list[dict[str, Any]], measured: list[list[Row]], told: dict[str, Any]
+) -> Iterator[Quantity]:
+    """Yield the rate of a run, or its duration, the mean latency, and the books of all runs together.
+
+    Rate and hit rate are those of the treatment's metrics: what was divided here would agree with its own parts. A run
+    that was sent one by one has a duration and no rate, since its rate is made of the latencies that Little's law would
+    hold against it.
+    """
+    if all(row.status == "ok" for run in measured for row in run):
+        rate, duration = (told[name]["value"] for name in ("requests_per_s", "total_time"))
+        if duration is not None and any(run["sent_one_by_one"] for run in runs):
+            yield _quantity("duration", "duration", f"{duration:.6f}", "s", condition=cell)
+        elif rate is not None:
+            yield _quantity("rate", "request_rate", f"{rate:.6f}", "req/s", condition=cell)
     latencies = [row.latency_s for run in measured for row in run if row.latency_s is not None]
     if latencies:
         mean = f"{statistics.mean(latencies):.6f}"
         yield _quantity("latency", "latency", mean, "s", condition=cell, statistic="mean")
     ledgers = [run["ledger"] for run in runs]
-    hits, prompts = (_total(ledgers, key) for key in ("cached_tokens", "prompt_tokens"))
-    if hits is not None and prompts:
-        yield _quantity("hits", "hit_tokens", str(hits), "tokens", condition=cell)
-        yield _quantity("asked", "queried_tokens", str(prompts), "tokens", condition=cell)
-        yield _quantity("hit-rate", "hit_rate", f"{100 * hits / prompts:.4f}", "%", condition=cell)
+    yield from _books(cell, ledgers, told["hit_rate"]["value"])
     counters = sum(sum((ledger["read_bytes"] or {}).values()) for ledger in ledgers)
-    counted = counters or _total(ledgers, "process_read_bytes")
+    counted = counters or sum_of_all(ledger["process_read_bytes"] for ledger in ledgers)
     if counted:
         yield _quantity("read", "read_bytes", f"{counted:.0f}", "B", condition=cell)
 
 
-def _total(ledgers: list[dict[str, Any]], key: str) -> int | None:
-    values = [ledger[key] for ledger in ledgers]
-    return None if any(value is None for value in values) else sum(values)
+def _books(cell: Condition, ledgers: list[dict[str, Any]], hit_rate: float | None) -> Iterator[Quantity]:
+    """Yield the tokens of the ledgers, and the hit rate that the rows gave where it must be their quotient.
+
+    That is a mean over rounds, so it is the quotient of the sums only where every round asked for as many tokens.
+    """
+    hits, prompts = (sum_of_all(ledger[key] for ledger in ledgers) for key in ("cached_tokens", "prompt_tokens"))
+    if hits is None or not prompts:
+        return
+    yield _quantity("hits", "hit_tokens", str(hits), "tokens", condition=cell)
+    yield _quantity("asked", "queried_tokens", str(prompts), "tokens", condition=cell)
+    if hit_rate is not None and len({ledger["prompt_tokens"] for ledger in ledgers}) == 1:
+        yield _quantity("hit-rate", "hit_rate", f"{100 * hit_rate:.4f}", "%", condition=cell)
 
 
 def _length_figures(cell: Condition, good: list[Row], *, latency: bool = True) -> Iterator[Quantity]:

@@ -12,11 +12,21 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kvbench.checks.physics import load_floor_s
-from kvbench.checks.verdict import Reason, Verdict, ceilings_of, concurrency_of, named_tier, verdict_of
+from kvbench.checks.verdict import (
+    Reason,
+    Verdict,
+    baseline_of,
+    ceilings_of,
+    concurrency_of,
+    named_tier,
+    same_pairs,
+    verdict_of,
+)
+from kvbench.plan import most_speed_up
 from kvbench.ratios import ratio_by_round
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from kvbench.checks.verdict import Ceiling
     from kvbench.ratios import RatioFigure
@@ -74,20 +84,6 @@ def gather_reasons(summary: Mapping[str, Any]) -> list[tuple[dict[str, str], lis
     return sorted(found.values(), key=lambda item: ("invalid", "suspect", "note").index(item[0]["level"]))
 
 
-def speed_up_bound(draws: Iterable[tuple[str, int]]) -> float:
-    """Return the most that a cache can gain over recomputing all of these (prompt, tokens) from an empty start.
-
-    Each distinct prompt must be computed once. Formula: max over p in 0, 1, 2 of sum(tokens^p over all requests) /
-    sum(tokens^p over distinct prompts); for p = 0, or prompts of one length, that is N / D. A prefill costs a + b n +
-    c n^2 with no term below 0, and the ratio of two such sums is at most the largest ratio of one kind of term.
-    """
-    listed = list(draws)
-    distinct = dict(listed)
-    if not listed:
-        return 1.0
-    return max(sum(n**p for _, n in listed) / sum(n**p for n in distinct.values()) for p in (0, 1, 2))
-
-
 def _measured(run: JudgedRun) -> list[Row]:
     return [row for row in run.rows if row.phase == "measure" and row.status == "ok" and row.ttft_s]
 
@@ -131,20 +127,10 @@ def _check_efficiency(used: list[JudgedRun]) -> Iterator[Reason]:
 # -- equal arms -------------------------------------------------------------------------------------------------------
 
 
-def _definition(name: str, runs: Sequence[JudgedRun], asked: Mapping[str, Any]) -> Any:
-    """Return what the plan says that a treatment is; its cache state where the plan does not tell."""
-    states = (run.record["cache"]["state"] for run in runs if run.record["run"]["treatment"] == name)
-    told = (asked.get("definitions") or {}).get(name)
-    return {key: value for key, value in told.items() if key != "against"} if told else next(states, None)
-
-
 def _check_pair(name: str, runs: Sequence[JudgedRun], asked: Mapping[str, Any]) -> Iterator[Reason]:
     """Two treatments with equal definitions are one treatment measured twice, and must not differ."""
-    own = _definition(name, runs, asked)
-    names = list(asked["treatments"])
-    for other in names[: names.index(name)]:
-        if own is None or _definition(other, runs, asked) != own:
-            continue
+    states = {run.record["run"]["treatment"]: run.record["cache"]["state"] for run in reversed(runs)}
+    for other in (one for one, later in same_pairs(asked, states) if later == name):
         figure = ratio_by_round(_times(other, runs), _times(name, runs), centre="geometric", confidence=PAIR_CONFIDENCE)
         if _differs(figure):
             interval = f"{PAIR_CONFIDENCE:.0%} interval {figure.low:.3f} to {figure.high:.3f}, {figure.rounds} rounds"
@@ -172,10 +158,8 @@ def _differs(figure: RatioFigure) -> bool:
 
 def _check_bound(name: str, runs: Sequence[JudgedRun], asked: Mapping[str, Any]) -> Iterator[Reason]:
     """Hold the speed-up over a baseline that recomputes against the most that the treatment's cache can give."""
-    baseline = (asked.get("baselines") or {}).get(name, asked.get("baseline"))
-    if baseline in (None, name):
-        return
-    good = [run for run in runs if run.verdict.word != "invalid"]
+    baseline = baseline_of(asked, name)
+    good = [run for run in runs if run.verdict.word != "invalid" and _measured(run)]
     base = [run for run in good if run.record["run"]["treatment"] == baseline and run.record["cache"]["state"] == "off"]
     own = [run for run in good if run.record["run"]["treatment"] == name]
     if not base or not own:
@@ -194,7 +178,7 @@ def _check_empty_start(base: list[JudgedRun], own: list[JudgedRun], concurrency:
     """
     if any(row.conversation_id for run in own for row in _measured(run)):
         return
-    bound = max(speed_up_bound((row.prompt_id, row.length or 1) for row in _measured(run)) for run in own)
+    bound = max(most_speed_up((row.prompt_id, row.length or 1) for row in _measured(run)) for run in own)
     totals = [{run.record["run"]["repeat"]: [_total_s(run, concurrency)] for run in arm} for arm in (base, own)]
     figure = ratio_by_round(*totals, centre="mean")
     low = figure.low if figure.low is not None else math.exp(min(figure.logs, default=0.0))
@@ -224,8 +208,10 @@ def _check_load_time(base: list[JudgedRun], own: list[JudgedRun], ceiling: Ceili
     for row in (row for run in base for row in _measured(run)):
         recomputed.setdefault(row.length, []).append(row.ttft_s or 0.0)
     for length in floors.keys() & recomputed.keys():
-        base_s = statistics.median(recomputed[length])
-        ratio, bound = base_s / statistics.median(times[length]), base_s / statistics.median(floors[length])
+        base_s, floor_s = statistics.median(recomputed[length]), statistics.median(floors[length])
+        if floor_s <= 0:  # nothing was read, so nothing bounds it
+            continue
+        ratio, bound = base_s / statistics.median(times[length]), base_s / floor_s
         if ratio > bound * (1 + BOUND_SLACK):
             text = f"at {length} tokens the speed-up is {ratio:.2f}, recompute over load time is {bound:.2f}"
             remedy = "Find out where the bytes came from, and by which clock they were timed."

@@ -91,6 +91,32 @@ def concurrency_of(asked: Mapping[str, Any], treatment: str) -> int | None:
     return None if told is None else int(told)
 
 
+def baseline_of(asked: Mapping[str, Any], treatment: str) -> str | None:
+    """Return the treatment that another is compared with; None for a treatment that is its own baseline."""
+    told: str | None = (asked.get("baselines") or {}).get(treatment, asked.get("baseline"))
+    return told if told != treatment else None
+
+
+def same_pairs(asked: Mapping[str, Any], states: Mapping[str, str | None]) -> list[tuple[str, str]]:
+    """Return the pairs of treatments of one definition (A/A pairs); the baseline comes first in its own.
+
+    `states` are the cache states that their runs had, which tell where a plan keeps no definitions: a treatment could
+    be nothing else then. An import has neither, so it has no pair.
+    """
+    if asked.get("imported"):
+        return []
+    names = sorted(asked["treatments"], key=lambda name: name != asked["baseline"])
+    told: dict[str, Any] = {name: states.get(name) for name in names}
+    for name, definition in (asked.get("definitions") or {}).items():
+        told[name] = {key: value for key, value in definition.items() if key != "against"}
+    return [
+        (one, other)
+        for place, one in enumerate(names)
+        for other in names[place + 1 :]
+        if told[one] == told[other] and told[one] is not None
+    ]
+
+
 def ceilings_of(asked: Mapping[str, Any], treatment: str) -> dict[str, Ceiling]:
     """Return what the scenario says that the tiers of a treatment can deliver."""
     own = ((asked.get("definitions") or {}).get(treatment) or {}).get("tiers")

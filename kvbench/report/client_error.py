@@ -112,12 +112,17 @@ def sentence(summary: dict[str, Any]) -> str:
     if told is None:
         return NOT_ATTACHED
     error_s, name = worst_error_s(told)
-    connections = told["cells"][0]["connections"]
-    nearest = "" if connections == summary["concurrency"] else f", the nearest to {summary['concurrency']}"
+    connections = sorted({cell["connections"] for cell in told["cells"]})
+    asked = sorted(set(summary["concurrencies"].values()))
+    nearest = "" if connections == asked else f", the nearest to {_listed(asked)}"
     rows = " and ".join(str(cell["n"]) for cell in told["cells"])
-    plural = "s" if connections > 1 else ""
-    where = f"calibrated {told['made'][:10]}, {told['driver']}, {connections} connection{plural}{nearest}"
+    plural = "s" if connections != [1] else ""
+    where = f"calibrated {told['made'][:10]}, {told['driver']}, {_listed(connections)} connection{plural}{nearest}"
     return f"client error ({where}): {name} {error_s * 1e3:.3g} ms; n = {rows}"
+
+
+def _listed(counts: Sequence[int]) -> str:
+    return " and ".join(map(str, counts))
 
 
 def calibration_grid(summary: dict[str, Any]) -> Grid | None:

@@ -24,7 +24,7 @@ def asked(material: Material) -> Facts:
     facts = [
         ("Model", str(summary["model"])),
         ("Server", "emulator, storage I/O real" if summary["server"] == "emulator" else str(summary["server"])),
-        ("Load", f"{summary['driver']} driver, concurrency {summary['concurrency']}"),
+        ("Load", f"{summary['driver']} driver, {load_text(summary)}"),
         ("Output", f"{summary['output_tokens']} tokens"),
         ("Rounds", f"{summary['repeats']}, treatments in random order in each"),
         ("Measured", f"{moment(started[0])} UTC"),
@@ -34,6 +34,14 @@ def asked(material: Material) -> Facts:
     if summary["published"]:
         facts.append(("Beside", str(material.plan["asked"]["published"]).replace("/", ", ")))
     return facts
+
+
+def load_text(summary: dict[str, Any]) -> str:
+    """Say how many requests may be out at once, in each treatment, and when they are due if not by what ends."""
+    counts = sorted(set(summary["concurrencies"].values()))
+    told = f"concurrency {', '.join(map(str, counts))}"
+    rate = summary["request_rate"]
+    return told if rate is None else f"open loop, {rate:g} requests/s, arrival {summary['arrival']}, at most {told}"
 
 
 def groups(material: Material) -> list[tuple[str, Facts]]:

@@ -12,6 +12,7 @@ from kvbench.checks.treatment import gather_reasons
 from kvbench.plan import most_speed_up, working_set_bytes
 from kvbench.report import client_error, imported, matrix, metric_tables
 from kvbench.report.length_table import length_table, or_dash, seconds
+from kvbench.report.setting import load_text
 from kvbench.units import format_count, format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _setting(summary: dict[str, Any]) -> str:
     if summary["imported"]:
         return f"{summary['model'] or 'model not told'}, driver {summary['driver']}, {imported.load(summary)}"
     parts = [summary["model"], f"{summary['server']}", f"driver {summary['driver']}"]
-    parts.append(f"concurrency {summary['concurrency']}")
+    parts.append(load_text(summary))
     if summary["scale"]:
         time, size = summary["scale"]["time"], summary["scale"]["bytes"]
         parts.append(f"scale model: GPU time / {time:g}, KV bytes / {size}")
@@ -131,7 +132,7 @@ def print_plan(plan: Plan, scenario: Scenario, console: Console) -> None:
         tokens = sum(draw.isl_target for draw in spec.draws)
         table.add_row(spec.run_id, spec.treatment, str(spec.repeat), str(len(spec.draws)), f"{tokens:,}")
     console.print(table)
-    if scenario.load.draw is not None:
+    if scenario.load.draw is not None and scenario.prompts.turns is None:
         _print_bounds(plan, console)
     need = working_set_bytes(scenario)
     if need is None:
@@ -151,9 +152,9 @@ def print_plan(plan: Plan, scenario: Scenario, console: Console) -> None:
 def _print_bounds(plan: Plan, console: Console) -> None:
     """Say how much an empty start can gain on each round's list, whatever the storage."""
     for spec in {spec.repeat: spec for spec in plan.runs}.values():
-        prompts = [draw.prompt_id for draw in spec.draws]
-        bound = f"at most {most_speed_up(prompts):.2f} times as fast as recomputing from an empty start"
-        console.print(f"round {spec.repeat}: {len(prompts)} requests, {len(set(prompts))} distinct prompts: {bound}")
+        draws = [(draw.prompt_id, draw.isl_target) for draw in spec.draws]
+        bound = f"at most {most_speed_up(draws):.2f} times as fast as recomputing from an empty start"
+        console.print(f"round {spec.repeat}: {len(draws)} requests, {len(set(draws))} distinct prompts: {bound}")
 
 
 def _print_at_a_time(scenario: Scenario, each_bytes: float, console: Console) -> None:

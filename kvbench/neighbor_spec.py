@@ -1,0 +1,148 @@
+"""What neighbours should do, as strict models: a generator, how much of it, and how a trial with it goes.
+
+A noun without I/O. A scenario may hold it, and `neighbors.crew_for` takes it. Rates are bytes per second.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from kvbench import units
+
+Size = Annotated[int, BeforeValidator(units.parse_size), Field(gt=0)]
+Rate = Annotated[float, BeforeValidator(units.parse_rate), Field(gt=0)]
+Duration = Annotated[float, BeforeValidator(units.parse_duration), Field(gt=0)]
+Whole = Annotated[int, Field(gt=0)]
+# Options of fio's that shape a load. All others are refused: some of them name files or start programs.
+FIO_OPTIONS = frozenset(
+    {
+        *("bssplit", "bsrange", "blockalign", "cpus_allowed", "cpus_allowed_policy", "fadvise_hint", "fallocate"),
+        *("fdatasync", "fsync", "invalidate", "iodepth_batch", "iodepth_batch_complete_min", "iodepth_low"),
+        *("log_avg_msec", "nice", "norandommap", "nrfiles", "percentage_random", "prio", "prioclass"),
+        *("random_distribution", "random_generator", "randrepeat", "randseed", "rate_process", "refill_buffers"),
+        *("buffer_compress_percentage", "dedupe_percentage", "scramble_buffers", "zero_buffers", "thinktime"),
+        *("thinktime_blocks", "hipri", "registerfiles", "fixedbufs", "sqthread_poll", "latency_target"),
+    }
+)
+
+
+class _Strict(BaseModel):
+    """Unknown keys are errors, and a value does not change once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FioJob(_Strict):
+    """Reads or writes by fio in each side client's directory; `size` is per job.
+
+    `read_share` is the share of reads of `rw` and `randrw`; `options` are further fio options that shape the load.
+    """
+
+    rw: Literal["read", "write", "randread", "randwrite", "rw", "randrw"] = "read"
+    block_size: Size = 128 * 1024
+    iodepth: Whole = 32
+    numjobs: Whole = 4
+    size: Size = 1_000_000_000
+    direct: bool = True
+    engine: Literal["libaio", "io_uring", "psync", "pvsync2", "posixaio", "sync"] = "libaio"
+    read_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    options: dict[str, str | int | float] = Field(default_factory=dict)
+
+    @field_validator("options")
+    @classmethod
+    def _known(cls, options: dict[str, str | int | float]) -> dict[str, str | int | float]:
+        for name, value in options.items():
+            if name not in FIO_OPTIONS:
+                raise ValueError(f"`{name}` is not one of the fio options that only shape a load")
+            if not re.fullmatch(r"[\w.,:%+-]+", str(value)):
+                raise ValueError(f"`{name}: {value}` holds characters that no such option needs")
+        return options
+
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        if self.size < self.block_size:
+            raise ValueError("`size` is smaller than one block")
+        return self
+
+    @property
+    def writes(self) -> bool:
+        """Whether anything is written."""
+        return self.rw not in ("read", "randread")
+
+    @property
+    def layout_bytes(self) -> int:
+        """The bytes of all files of one side client."""
+        return self.size * self.numjobs
+
+
+class Iperf3Flow(_Strict):
+    """TCP streams by iperf3; `reverse` goes from the server to the side clients, as reads do."""
+
+    reverse: bool = True
+    parallel: Annotated[int, Field(ge=1, le=128)] = 1
+    congestion: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = "cubic"
+
+
+class Target(_Strict):
+    """How much: `aggregate` of all side clients, a `fraction` of what they reach alone, or neither: unlimited."""
+
+    aggregate: Rate | None = None
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        return {} if value == "unlimited" else value
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.aggregate is not None and self.fraction is not None:
+            raise ValueError("give `aggregate` or `fraction`, not both")
+        return self
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether nothing holds the generators back."""
+        return self.aggregate is None and self.fraction is None
+
+    def __str__(self) -> str:
+        """Say it as a table does: "200 GB/s", "63 %", "unlimited"."""
+        if self.aggregate is not None:
+            return units.format_rate(self.aggregate)
+        return "unlimited" if self.fraction is None else f"{self.fraction * 100:g} %"
+
+
+class NeighborSpec(_Strict):
+    """One generator and the course of its trials.
+
+    `clients` names the side clients that take part, all where it is missing. `ramp` is the least time before a window,
+    `ramp_limit` the most that is waited for a steady aggregate. `calibration` is how long the neighbours run alone.
+    `max_runtime` ends a generator even if nobody tells it to.
+    """
+
+    fio: FioJob | None = None
+    iperf3: Iperf3Flow | None = None
+    clients: tuple[str, ...] | None = None
+    ramp: Duration = 3.0
+    ramp_limit: Duration = 15.0
+    calibration: Duration = 5.0
+    settle_limit: Duration = 10.0
+    max_runtime: Annotated[Duration, Field(ge=1, le=86400)] = 900.0
+    lost_host: Literal["retry", "continue"] = "retry"
+    sample: Annotated[Duration, Field(ge=0.1, le=0.5)] = 0.2
+
+    @model_validator(mode="after")
+    def _one_generator(self) -> Self:
+        if (self.fio is None) == (self.iperf3 is None):
+            raise ValueError("give exactly one generator, `fio` or `iperf3`")
+        if self.ramp_limit < self.ramp:
+            raise ValueError("`ramp_limit` is shorter than `ramp`")
+        return self
+
+    @property
+    def generator(self) -> Literal["fio", "iperf3"]:
+        """The program that makes the load."""
+        return "fio" if self.fio is not None else "iperf3"

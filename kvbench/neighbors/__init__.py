@@ -1,0 +1,4 @@
+"""Neighbours: loads that side clients put on storage or fabric, and the proof of what they delivered.
+
+`crew.crew_for` is the way in.
+"""

@@ -1,0 +1,146 @@
+"""Who takes part and with what: the side clients of a hosts file and the generator of a spec, put together and checked.
+
+Everything that can be wrong without asking a host is found here, before anything is connected.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kvbench.errors import HostError
+from kvbench.hosts import Reach, open_host
+from kvbench.neighbors import fio, iperf3
+from kvbench.neighbors.side_client import BOOTSTRAP
+from kvbench.neighbors.surroundings import PROTOCOL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from kvbench.hosts import Fabric, HostsFile
+    from kvbench.neighbor_spec import NeighborSpec
+
+
+@dataclass(frozen=True)
+class Place:
+    """One agent's place: a side client, or the far end of one side client's fabric load (`is_server`)."""
+
+    name: str
+    reach: Reach
+    spec: NeighborSpec
+    directory: str | None = None
+    interface: str | None = None
+    weight: float = 1.0
+    fabric: Fabric | None = None
+    port: int = 0
+    is_server: bool = False
+
+    def check(self, hello: dict[str, Any]) -> None:
+        """Refuse a host without the generator.
+
+        Raises:
+            HostError: the generator is missing or too old.
+
+        """
+        program = self.spec.generator
+        if hello.get("protocol") != PROTOCOL:
+            raise HostError(f"{self.name}: its agent speaks another protocol", "Use one version of kvbench.")
+        if hello.get(program) is None:
+            raise HostError(f"{self.name}: {program} is missing there", f"Install it: apt-get install {program}")
+        if program == "fio" and not str(hello["fio"]).startswith("fio-3."):
+            raise HostError(f"{self.name}: {hello['fio']} is not fio 3", "Install fio 3 there.")
+
+    def preparation(self, run: str) -> dict[str, Any]:
+        """Return the fields of the order `prepare`."""
+        order = {
+            "run": run,
+            "sample_s": self.spec.sample,
+            "max_runtime_s": self.spec.max_runtime,
+            "interface": self.interface,
+        }
+        if self.spec.fio is None:
+            return order
+        job = self.spec.fio
+        target = {"directory": self.directory, "need_bytes": job.layout_bytes, "direct": job.direct}
+        return {**order, **target, "layout": fio.layout_command(job)}
+
+    def start(self, rate_bytes_per_s: float | None, hello: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields of the order `go` but its time."""
+        if self.is_server and self.fabric is not None:
+            return {"command": iperf3.server_command(self.fabric, self.port), "count": "", "listens": self.port}
+        if self.spec.fio is not None:
+            spec = self.spec
+            command = fio.run_command(self.spec.fio, rate_bytes_per_s, spec.max_runtime, spec.sample)
+            return {"command": command, "count": "fio"}
+        if self.spec.iperf3 is None or self.fabric is None:
+            raise HostError(f"{self.name}: no generator", "Name `fio` or `iperf3` in the neighbours' part.")
+        flow, version = self.spec.iperf3, str(hello.get("iperf3"))
+        command = iperf3.client_command(flow, self.fabric, self.port, rate_bytes_per_s, version)
+        return {"command": command, "count": iperf3.counter(flow)}
+
+
+@dataclass(frozen=True)
+class Roster:
+    """A spec and all places that it needs."""
+
+    spec: NeighborSpec
+    places: tuple[Place, ...]
+
+    @property
+    def clients(self) -> tuple[Place, ...]:
+        """The side clients alone."""
+        return tuple(place for place in self.places if not place.is_server)
+
+
+def roster(spec: NeighborSpec, hosts: HostsFile, tier_paths: Iterable[Path] = ()) -> Roster:
+    """Put a spec and a hosts file together; `tier_paths` are the server's own directories, which no neighbour loads.
+
+    Raises:
+        HostError: a side client is not in the file, has no directory for fio or the server's, or iperf3 has no far end.
+
+    """
+    names = spec.clients or tuple(hosts.side_clients)
+    for name in names:
+        if name not in hosts.side_clients:
+            known = ", ".join(hosts.side_clients)
+            raise HostError(f"there is no side client {name} in the hosts file", f"It names {known}.")
+        if spec.fio is not None and hosts.side_clients[name].directory is None:
+            raise HostError(f"{name} has no directory for fio", "Add `directory` to it in the hosts file.")
+        _check_apart(name, hosts.side_clients[name].directory, tier_paths)
+    fabric = hosts.iperf3 if spec.iperf3 is not None else None
+    if spec.iperf3 is not None and fabric is None:
+        raise HostError("iperf3 has no far end", "Add `iperf3: {address: ..., ports: [...]}` to the hosts file.")
+    ports = dict(zip(names, fabric.ports, strict=False)) if fabric is not None else {}
+    places = []
+    for name in names:
+        entry = hosts.side_clients[name]
+        directory = str(entry.directory) if entry.directory is not None and spec.fio is not None else None
+        load = {"interface": entry.interface, "weight": entry.weight}
+        places.append(Place(name, entry, spec, directory, **load, fabric=fabric, port=ports.get(name, 0)))  # type: ignore[arg-type]
+    if fabric is not None and fabric.server is not None:
+        server = fabric.server
+        places += [Place(f"server-{p}", server, spec, fabric=fabric, port=p, is_server=True) for p in ports.values()]
+    return Roster(spec, tuple(places))
+
+
+def _check_apart(name: str, directory: Path | None, tier_paths: Iterable[Path]) -> None:
+    """Refuse a target in the server's KV directory, by its text too: another host may have mounted it there as well."""
+    for tier in tier_paths:
+        for target in () if directory is None else {directory, directory.resolve()}:
+            if {tier.absolute(), tier.resolve()} & {target, *target.parents}:
+                text = f"{name}: {directory} is in the server's own KV directory"
+                raise HostError(text, "Name another directory on the same storage, such as one beside it.")
+
+
+def commands(plan: Roster) -> list[str]:
+    """Return every line that would be run on a host, for a dry run; rates are filled in at the start."""
+    lines = []
+    for place in plan.places:
+        lines.append(open_host(place.name, place.reach).describe(BOOTSTRAP))
+        folder = f"{place.directory}/.kvbench/<run id>.{place.name}.0"
+        works = [place.start(None, {"iperf3": "iperf 3.12"})["command"]]
+        if plan.spec.fio is not None:
+            works.insert(0, fio.layout_command(plan.spec.fio))
+        lines += ["  " + " ".join(word.replace("{folder}", folder) for word in work) for work in works]
+    return lines

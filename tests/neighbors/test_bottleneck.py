@@ -1,0 +1,125 @@
+"""A read limit by a control group: made where it is permitted, told where not, and never left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kvbench.hosts import HostsFile
+from kvbench.neighbor_spec import NeighborSpec, Target
+from kvbench.neighbors import bottleneck
+from kvbench.neighbors.bottleneck import capped
+from kvbench.neighbors.crew import Crew, crew_for
+
+LIMIT = 200e6
+READER = """
+import mmap, os, sys, time
+fd = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECT)
+buffer, size, moved = mmap.mmap(-1, 1 << 20), os.fstat(fd).st_size, 0
+input()
+end = time.monotonic() + float(sys.argv[2])
+while time.monotonic() < end:
+    moved += os.preadv(fd, [buffer], moved % size)
+print(moved)
+"""
+
+
+def test_where_there_is_no_disk_it_says_so() -> None:
+    with capped(Path("/proc"), LIMIT) as cap:
+        cap.add(os.getpid())
+        assert not cap.made
+        assert cap.to_json()["reason"] == "there is no disk of this machine under /proc"
+
+
+def test_where_nothing_is_permitted_it_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bottleneck, "_V1", tmp_path / "none")
+    monkeypatch.setattr(bottleneck, "_v2_parent", lambda: None)
+    monkeypatch.setattr(bottleneck, "disk_of", lambda _: "sda")
+    with capped(tmp_path, LIMIT) as cap:
+        assert not cap.made
+        assert cap.reason == "no read limit could be made (cgroup v2 io.max: not here; cgroup v1 blkio: not here)"
+
+
+def limited(path: Path) -> None:
+    with capped(path, LIMIT) as cap:
+        if not cap.made:
+            pytest.skip(cap.reason)
+
+
+@pytest.mark.root
+def test_a_process_goes_home_and_the_group_is_removed(tmp_path: Path) -> None:
+    limited(tmp_path)
+    process = subprocess.Popen(["sleep", "60"])
+    home = Path(f"/proc/{process.pid}/cgroup").read_text()
+    try:
+        with capped(tmp_path, LIMIT) as cap:
+            cap.add(process.pid)
+            assert cap.group is not None
+            assert Path(f"/proc/{process.pid}/cgroup").read_text() != home
+        assert Path(f"/proc/{process.pid}/cgroup").read_text() == home
+        assert not cap.group.exists()
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.root
+def test_the_group_of_a_killed_process_is_swept(tmp_path: Path) -> None:
+    limited(tmp_path)
+    script = (
+        "import os, signal, sys; from pathlib import Path; from kvbench.neighbors.bottleneck import capped\n"
+        f"with capped(Path({str(tmp_path)!r}), 1e6) as cap: print(cap.group, flush=True); "
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    group = Path(done.stdout.strip())
+    assert group.exists()
+    assert bottleneck.sweep() == [group.name]
+    assert not group.exists()
+
+
+@pytest.mark.root
+@pytest.mark.fio
+@pytest.mark.skipif(shutil.which("fio") is None, reason="needs fio on PATH")
+def test_a_reader_gets_what_paced_neighbours_leave(tmp_path: Path) -> None:
+    """Shares of a capped bottleneck are what a test may assert: (cap - neighbours) / cap within 10 %.
+
+    At a quarter of the cap, because `blkio` lets several streams together pass 3 to 6 % more than its limit.
+    """
+    limited(tmp_path)
+    data = tmp_path / "data"
+    data.write_bytes(os.urandom(1 << 26))
+    subprocess.run(["sync", data], check=True)
+    clients = {name: {"local": True, "directory": str(tmp_path)} for name in ("c1", "c2")}
+    spec = {"fio": {"size": "8MB", "numjobs": 1, "iodepth": 4}, "ramp": 2, "settle_limit": 1}
+    crew = crew_for(NeighborSpec.model_validate(spec), HostsFile.model_validate({"side_clients": clients}), tmp_path)
+    assert isinstance(crew, Crew)
+    with capped(tmp_path, LIMIT) as cap, crew:
+        assert len(crew.confine(cap.add)) == 2
+        quiet = read(data, cap.add)
+        crew.start(Target(aggregate=0.25 * LIMIT))
+        start_ns = time.time_ns()
+        noisy = read(data, cap.add)
+        window = (start_ns, time.time_ns())
+        crew.stop()
+        kept = crew.report(window)
+    if quiet < 0.95 * LIMIT:
+        pytest.skip(f"this disk gave {quiet / 1e6:.0f} MB/s of the cap's {LIMIT / 1e6:.0f}: not storage-bound")
+    expected = (LIMIT - kept["delivered_bytes_per_s"]) / LIMIT
+    print(f"quiet {quiet / LIMIT:.3f} noisy {noisy / LIMIT:.3f} neighbours {1 - expected:.3f} of the cap")  # noqa: T201
+    assert noisy / quiet == pytest.approx(expected, rel=0.1)
+
+
+def read(path: Path, add: object, seconds: float = 4.0) -> float:
+    assert callable(add)
+    command = [sys.executable, "-c", READER, str(path), str(seconds)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        add(process.pid)
+        moved, _ = process.communicate("\n")
+    return int(moved) / seconds
