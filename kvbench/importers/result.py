@@ -17,6 +17,7 @@ from kvbench.errors import ResultError
 from kvbench.importers import aiperf, guidellm, vllm
 from kvbench.importers.source import EXPORTS, Source, parse, shared
 from kvbench.records import Row
+from kvbench.metrics import sum_of_all
 from kvbench.redact import without_named_secrets
 
 if TYPE_CHECKING:
@@ -218,8 +219,8 @@ def _record(source: Source, run: dict[str, Any], part: Part, rows: list[Row]) ->
         "cache": {"state": UNKNOWN_STATE, "steps": []},
         "ledger": {
             "requests": len(good),
-            "prompt_tokens": _sum_of_all(lengths),
-            "cached_tokens": _sum_of_all(cached),
+            "prompt_tokens": sum_of_all(lengths),
+            "cached_tokens": sum_of_all(cached),
             "expected_cached_tokens": None,
             "counter_hits": None,
             "counter_computed": None,
@@ -235,12 +236,6 @@ def _record(source: Source, run: dict[str, Any], part: Part, rows: list[Row]) ->
         "server": {"url": without_named_secrets(source.url), "model": source.model, "info": {}},
         "load_1min": None,
     }
-
-
-def _sum_of_all(values: list[int | None]) -> int | None:
-    """Return the sum, or None where one value is missing: a sum of some would pass for the sum of all."""
-    known = [value for value in values if value is not None]
-    return sum(known) if known and len(known) == len(values) else None
 
 
 def _copy(file: Path, target: Path) -> int:
