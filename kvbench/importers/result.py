@@ -16,8 +16,8 @@ from kvbench import __version__, store
 from kvbench.errors import ResultError
 from kvbench.importers import aiperf, guidellm, vllm
 from kvbench.importers.source import EXPORTS, Source, parse, shared
-from kvbench.records import Row
 from kvbench.metrics import sum_of_all
+from kvbench.records import Row
 from kvbench.redact import without_named_secrets
 
 if TYPE_CHECKING:
