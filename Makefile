@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SYSTEM_PACKAGES := fio iperf3 iproute2 openssh-server libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core
 JOBS ?= 2
 
-.PHONY: help setup system-packages lock test lint types check demo real-cpu test-engine bench clean
+.PHONY: help setup system-packages lock test lint types check demo noisy-neighbor real-cpu test-engine bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -62,6 +62,12 @@ demo:  ## the TTFT experiment in under a minute, and its report
 	@$(BIN)/kvbench run scenarios/quick.yaml; code=$$?; \
 	$(BIN)/kvbench report quick && exit $$code
 
+# QUICK=1 is the short form (3 minutes); LINK=1 lays the bottleneck between network namespaces instead (root, GlusterFS).
+NOISY := scenarios/noisy_neighbor$(if $(LINK),_link).yaml
+noisy-neighbor:  ## the noisy-neighbour experiment and its report; QUICK=1 for the short form, LINK=1 for a network link
+	@$(BIN)/kvbench run $(NOISY) $(if $(QUICK),--set repeats=1); code=$$?; \
+	$(BIN)/kvbench report noisy-neighbor$(if $(LINK),-link) && exit $$code
+
 VLLM := .venv-vllm
 MODEL := models/random-llama-26m
 
@@ -87,6 +93,8 @@ $(MODEL)/config.json: scenarios/real/vllm_cpu/make_model.py $(VLLM)/.installed
 bench:  ## the instrument's own figures: timing error, start-up, storage, prompts
 	$(BIN)/python bench/run_all.py
 
-clean:  ## delete the emulator's tier files, reports and caches; results stay
-	-$(BIN)/kvbench clean kvcache
+# The tier directories that the shipped scenarios name, and `kvbench serve` of the README; those that are there.
+TIERS = $(wildcard kvcache kvcache-*)
+clean:  ## delete the tiers' files, reports and caches; results stay
+	-@for tier in $(TIERS); do $(BIN)/kvbench clean $$tier; done; $(BIN)/kvbench clean
 	rm -rf reports/*.html reports/*.pdf .mypy_cache .ruff_cache .pytest_cache

@@ -8,72 +8,34 @@ The order is fixed: warmup, reset, prove cold, prime, quiesce, drop faster tiers
 with its outcome and the numbers that show it; `checks` makes verdicts of them. The proofs use canaries, prompts of
 their own that are never measured: a canary is first shown to be resident, so that its later absence means something,
 and a warm tier is proven by a canary primed before and one primed after all others, since eviction takes the oldest.
+
+The server that is measured fills the tier itself, or another one that shares the tier does (`Primer`).
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from kvbench.errors import StorageError
+from kvbench.bench import Primer, quiesce
 from kvbench.plan import CANARY_COLD, CANARY_FIRST, CANARY_LAST, Draw, Plan
-from kvbench.proof import Blocks, Manifest, Served, file_bytes, judge
+from kvbench.prime import prime
+from kvbench.proof import Manifest, file_bytes, judge
 from kvbench.servers import tier_directory
 from kvbench.units import format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from kvbench.records import Phase, Response, Tier
+    from kvbench.bench import Bench, Outcome, Step
+    from kvbench.records import Tier
     from kvbench.scenario_models import CacheTier, Treatment
-    from kvbench.servers.endpoint import Counters
 
-Outcome = Literal["proven", "failed", "not established", "done"]
-
-_PRIME_ROUNDS = 3
 _RESET_TRIES = 25
 _RESET_PAUSE_S = 0.2
-_QUIET_BOUND_S = 60.0
-_QUIET_BOUND_AGAIN_S = 2.0
-
-
-class ControlledServer(Protocol):
-    """What the cache steps need of a server; `servers.endpoint.Endpoint` is one."""
-
-    @property
-    def tier_path(self) -> Path | None:
-        """The directory of the slowest tier, None where it is not on this host."""
-
-    @property
-    def ours(self) -> bool:
-        """Whether we started it and may empty its tier."""
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """What kvbench's emulator says about itself; empty for others."""
-
-    def scrape(self) -> Counters:
-        """Read all counters."""
-
-    def reset(self, *, external: bool) -> bool | None:
-        """Ask it to forget; its own word, None without such a route."""
-
-
-class Send(Protocol):
-    """Sends one prompt, keeps its row in the journal, and returns what was seen."""
-
-    def __call__(self, draw: Draw, phase: Phase) -> Response:
-        """Send and wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One thing that was done or shown on the way to a cache state."""
-
-    name: str
-    outcome: Outcome
-    evidence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +45,6 @@ class CacheProof:
     state: str
     steps: tuple[Step, ...]
     manifest: Manifest | None = None
-
-
-@dataclass(frozen=True)
-class Bench:
-    """A server together with the means to send to it and the arithmetic of its blocks."""
-
-    server: ControlledServer
-    send: Send
-    blocks: Blocks
-    steps: list[Step] = field(default_factory=list)
-
-    def note(self, name: str, outcome: Outcome, evidence: str) -> None:
-        """Keep a step."""
-        self.steps.append(Step(name, outcome, evidence))
-
-    def serve(self, draw: Draw, phase: Phase) -> Served:
-        """Send one prompt between two scrapes."""
-        before = self.server.scrape()
-        response = self.send(draw, phase)
-        return Served(response, self.server.scrape().since(before))
 
 
 def prepare(bench: Bench, treatment: Treatment, plan: Plan, known: Manifest | None) -> CacheProof:
@@ -117,10 +59,12 @@ def prepare(bench: Bench, treatment: Treatment, plan: Plan, known: Manifest | No
     if tier is None:
         _make_cold(bench, plan)
         return CacheProof("cold", tuple(bench.steps))
-    manifest = known if known is not None and known.tier == tier and _still_held(bench, known) else None
+    wanted = known is not None and (known.tier, known.primed_by) == (tier, bench.primed_by)
+    manifest = known if known is not None and wanted and _still_held(bench, tier, known) else None
     if manifest is None:
         _make_cold(bench, plan)
-        manifest = _prime(bench, tier, plan)
+        with bench.another() if bench.another is not None else nullcontext(Primer(bench.server, bench.send)) as primer:
+            manifest = prime(bench, primer, tier, plan)
     _drop_faster_tiers(bench, tier)
     _prove_warm(bench, tier, plan, manifest)
     return CacheProof(f"warm({tier})", tuple(bench.steps), manifest)
@@ -130,9 +74,13 @@ def prepare(bench: Bench, treatment: Treatment, plan: Plan, known: Manifest | No
 
 
 def _send_twice(bench: Bench, canary: Draw) -> tuple[Tier, str]:
-    """Send a canary, let write-back end, send it again; return what served the second sending."""
-    bench.serve(canary, "probe")
-    _quiesce(bench)
+    """Send a canary, let write-back end, send it again; return what served the second sending.
+
+    Where a tier takes in what was asked for several times, the first sending is several.
+    """
+    for _ in range(bench.admit_after_hits):
+        bench.serve(canary, "probe")
+    quiesce(bench, bench.server)
     return judge(bench.blocks, bench.serve(canary, "probe"), None)
 
 
@@ -162,7 +110,7 @@ def _make_cold(bench: Bench, plan: Plan) -> None:
     emptied = _reset_everything(bench)
     served = bench.serve(canary, "probe")
     tier, evidence = judge(bench.blocks, served, None)
-    _quiesce(bench)  # the canary goes into the tier again, and must not be taken for what is primed next
+    quiesce(bench, bench.server)  # the canary goes into the tier again: not to be taken for what is primed next
     if served.delta.bad_files:
         text = f"after the reset the server still looked for {served.delta.bad_files:.0f} files that are gone"
         bench.note("prove cold", "failed", text)
@@ -181,17 +129,20 @@ def _unproven_outcome(bench: Bench, tier: Tier) -> Outcome:
 
 
 def _reset_everything(bench: Bench) -> bool:
-    """Empty the directory tier if it is ours, then reset the rest; return whether every tier should be empty now."""
-    path = bench.server.tier_path
-    wiped = path is None
-    if path is not None and bench.server.ours:
-        wiped = True
+    """Empty the directories if they are ours, then reset the rest; return whether every tier should be empty now."""
+    _empty(bench, bench.server.tier_paths)
+    _reset(bench, external=True)
+    return bench.server.ours
+
+
+def _empty(bench: Bench, paths: Mapping[str, Path]) -> None:
+    """Delete all files of these tiers, if they are ours."""
+    for tier, path in paths.items() if bench.server.ours else ():
         count = tier_directory.wipe(path)
         left = tier_directory.listing(path)
-        outcome: Outcome = "failed" if left else "proven"
-        bench.note("empty directory", outcome, f"{count} files deleted, {len(left)} left")
-    _reset(bench, external=True)
-    return wiped and bench.server.ours
+        bench.note(
+            "empty directory", "failed" if left else "proven", f"{tier}: {count} files deleted, {len(left)} left"
+        )
 
 
 def _reset(bench: Bench, *, external: bool) -> None:
@@ -212,9 +163,9 @@ def _reset(bench: Bench, *, external: bool) -> None:
 # -- warm -------------------------------------------------------------------------------------------------------------
 
 
-def _still_held(bench: Bench, known: Manifest) -> bool:
+def _still_held(bench: Bench, tier: CacheTier, known: Manifest) -> bool:
     """Check that each file of an earlier manifest is there with its size."""
-    path = bench.server.tier_path
+    path = bench.path_of(tier)
     if path is None:
         return False
     files = tier_directory.listing(path)
@@ -227,86 +178,13 @@ def _still_held(bench: Bench, known: Manifest) -> bool:
     return True
 
 
-def _prime(bench: Bench, tier: CacheTier, plan: Plan) -> Manifest | None:
-    """Sweep over all prompts, a canary before and one after, until the tier holds what the block arithmetic says."""
-    draws = [plan.canary(CANARY_FIRST), *plan.pool, plan.canary(CANARY_LAST)]
-    text_bytes: dict[str, int] = {}
-    unmet, rounds = draws, 0
-    while unmet and rounds < _PRIME_ROUNDS:
-        rounds += 1
-        unmet = [draw for draw in unmet if not _prime_one(bench, tier, draw, text_bytes)]
-    tokens = sum(draw.isl_target for draw in draws)
-    path = bench.server.tier_path if tier in ("g3", "g4") else None
-    if unmet:
-        short = ", ".join(draw.prompt_id for draw in unmet[:3])
-        text = f"after {rounds} rounds {len(unmet)} of {len(draws)} prompts are not held in full: {short}"
-        bench.note("prime", "failed", text)
-    elif len(text_bytes) == len(draws):
-        held = format_size(sum(text_bytes.values()))
-        bench.note("prime", "proven", f"{len(draws)} prompts, {tokens:,} tokens, {held} of files, in {rounds} rounds")
-    else:
-        bench.note("prime", "done", f"{len(draws)} prompts, {tokens:,} tokens, until each one hit, in {rounds} rounds")
-    return Manifest(tier, tier_directory.listing(path), text_bytes) if path is not None else None
-
-
-def _prime_one(bench: Bench, tier: CacheTier, draw: Draw, text_bytes: dict[str, int]) -> bool:
-    """Send a prompt so that the tier takes it in; tell whether it now holds all of its cacheable blocks."""
-    path = bench.server.tier_path if tier in ("g3", "g4") else None
-    before = tier_directory.listing(path) if path is not None else {}
-    started = bench.server.scrape()
-    response = bench.send(draw, "prime")
-    _quiesce(bench)
-    delta = bench.server.scrape().since(started)
-    _refuse_full_tier(bench, delta)
-    moved = sum(delta.write_bytes.values())
-    wanted = bench.blocks.cacheable(draw.isl_target)
-    if path is not None and bench.blocks.kv_bytes_per_token is not None:
-        gained = sum(size for name, size in tier_directory.listing(path).items() if name not in before)
-        held = text_bytes.get(draw.text_key, 0) + gained
-        if held:
-            text_bytes[draw.text_key] = held
-            return held >= wanted * bench.blocks.kv_bytes_per_token
-    if moved and bench.blocks.kv_bytes_per_token is not None and tier in ("g3", "g4"):
-        return moved >= wanted * bench.blocks.kv_bytes_per_token
-    return (response.cached_tokens or 0) >= wanted
-
-
-def _refuse_full_tier(bench: Bench, delta: Counters) -> None:
-    """Stop at the first block that the tier could not take in: what would follow is another experiment."""
-    if delta.write_errors:
-        where = f" {bench.server.tier_path}" if bench.server.tier_path is not None else ""
-        raise StorageError(
-            f"the server could not write {delta.write_errors:.0f} files into its tier{where}",
-            "Free some space there, then run the same command again: it resumes and loses nothing.",
-        )
-
-
-def _quiesce(bench: Bench) -> None:
-    """Wait until write counters and the directory stand still; not as long again where they never did before."""
-    has_failed = any(step.name == "quiesce" and step.outcome == "failed" for step in bench.steps)
-    bound_s = _QUIET_BOUND_AGAIN_S if has_failed else _QUIET_BOUND_S
-    path, started = bench.server.tier_path, time.monotonic()
-    before = bench.server.scrape()
-    knows = before.pending_writes is not None
-    pause_s, wanted, quiet, held = (0.01, 3, 0, -1) if knows else (0.1, 5, 0, -1)
-    while quiet < wanted:
-        time.sleep(pause_s)
-        now = bench.server.scrape()
-        size = sum(tier_directory.listing(path).values()) if path is not None else 0
-        still = now.write_bytes == before.write_bytes and size == held and not now.pending_writes
-        quiet = quiet + 1 if still else 0
-        before, held = now, size
-        if time.monotonic() - started > bound_s:
-            bench.note("quiesce", "failed", f"still writing after {bound_s:.0f} s")
-            break
-
-
 def _drop_faster_tiers(bench: Bench, tier: CacheTier) -> None:
     """Empty every tier faster than the wanted one, and the page cache under a directory tier."""
     if tier == "g1":
         return
+    _empty(bench, bench.faster_paths(tier))
     _reset(bench, external=tier in ("g3", "g4"))
-    path = bench.server.tier_path
+    path = bench.path_of(tier)
     if tier not in ("g3", "g4"):
         return
     told = bench.server.info.get("tiers", {}).get(tier, {})
@@ -328,3 +206,5 @@ def _prove_warm(bench: Bench, tier: CacheTier, plan: Plan, manifest: Manifest | 
         found, evidence = judge(bench.blocks, served, file_bytes(manifest, draw))
         outcome: Outcome = "proven" if found == tier else _unproven_outcome(bench, found)
         bench.note(f"prove warm, {name}", outcome, f"served from {found}: {evidence}")
+    if bench.faster_paths(tier):
+        quiesce(bench, bench.server)  # the canaries go into the faster tiers now; that is not to be measured

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kvbench import facts, store
 from kvbench.calibration import FILE, FOLDER, CellKey, Effort, in_turns, make_row, summarise_cell
-from kvbench.errors import DriverError
+from kvbench.errors import DriverError, OptionError
 from kvbench.load.native import NativeDriver
 from kvbench.load.target import Target
 from kvbench.records import Request
@@ -103,23 +103,23 @@ class Settings:
         """Refuse what cannot be measured.
 
         Raises:
-            DriverError: a number is out of range.
+            OptionError: a number is out of range.
 
         """
         if not self.connections or not all(1 <= count <= MOST_CONNECTIONS for count in self.connections):
-            raise DriverError(
+            raise OptionError(
                 f"a calibration drives 1 to {MOST_CONNECTIONS} connections, not {_listed(self.connections)}",
-                "give numbers such as --connections 1,28,100",
+                "Give numbers such as --connections 1,28,100.",
             )
         if not self.prompt_tokens or not all(1 <= tokens <= 131_000 for tokens in self.prompt_tokens):
-            raise DriverError(
+            raise OptionError(
                 f"the emulator takes prompts of 1 to 131000 tokens, not {_listed(self.prompt_tokens)}",
-                "give numbers such as --prompt-tokens 500,130000",
+                "Give numbers such as --prompt-tokens 500,130000.",
             )
         for name in ("rounds", "requests", "output_tokens"):
             if (count := getattr(self, name)) < 1:
                 words = name.replace("_", " ")
-                raise DriverError(f"a calibration cannot have {count} {words}", f"give at least 1 for {words}")
+                raise OptionError(f"a calibration cannot have {count} {words}", f"Give at least 1 for {words}.")
 
     def requests_of(self, key: CellKey) -> int:
         """Return the requests of a cell in one round: whole turns of all connections, fewer where prompts are long."""
@@ -141,7 +141,8 @@ def calibrate(drivers: Sequence[str], settings: Settings, results: Path, tell: C
     """Calibrate drivers by name on an idle machine; return the folder that holds the calibration.
 
     Raises:
-        DriverError: a driver is not known or not installed, or a setting is out of range.
+        DriverError: a driver is not known or not installed.
+        OptionError: a setting is out of range.
         ServerError: the emulator did not start.
         StorageError: the folder cannot be written.
 
@@ -163,7 +164,7 @@ def _known(drivers: Sequence[str]) -> dict[str, Candidate]:
     """Return the candidates in the order given; a driver that cannot be used is told before anything starts."""
     for name in drivers:
         if name not in CANDIDATES:
-            raise DriverError(f"there is no driver {name}", f"use one of {', '.join(CANDIDATES)}")
+            raise DriverError(f"there is no driver {name}", f"Use one of {', '.join(CANDIDATES)}.")
         CANDIDATES[name].check()
     return {name: CANDIDATES[name] for name in dict.fromkeys(drivers)}
 

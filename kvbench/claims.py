@@ -10,9 +10,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from kvbench import printed, shapes
+from kvbench import printed, shapes, units
 from kvbench.printed import Dimension, Printed, Words
 
+# What rows beside a scenario's treatments may hold, by the name of kvbench's own metric.
+BESIDE_METRICS = (
+    *("requests_per_s", "total_time", "output_tokens_per_s", "user_rate_mean"),
+    *("ttft_mean", "ttft_p50", "ttft_p95", "ttft_p99", "latency_p50", "failed"),
+)
 Statistic = Literal["mean", "p50", "p90", "p95", "p99", "min", "max"]
 Form = Literal["change", "increase", "decrease", "ratio", "difference", "sum", "product"]
 What = Literal[
@@ -47,7 +52,8 @@ def dimension_of(what: What) -> Dimension:
 
 
 def _whole(text: Any) -> Any:
-    return text.replace(",", "") if isinstance(text, str) else text
+    """Read "1,200" and "32k" as people print them."""
+    return units.parse_count(text.replace(",", "")) if isinstance(text, str) else text
 
 
 Whole = Annotated[int, BeforeValidator(_whole)]
@@ -204,7 +210,7 @@ class Table(Strict):
 class CurvePoints(Strict):
     """Printed TTFT by prompt length; `derived` is a formula fitted to them, for scenarios that reproduce the curve."""
 
-    printed: dict[int, str]
+    printed: dict[Whole, str]
     derived: dict[str, Any] = Field(default_factory=dict)
     cache: Literal["off", "empty", "warm", "on"] | None = None
 
@@ -218,7 +224,7 @@ class Curves(Strict):
     experiment: str = ""
     statistic: Statistic | None = None
     treatments: dict[str, CurvePoints]
-    speed_up: dict[int, float] = Field(default_factory=dict)
+    speed_up: dict[Whole, float] = Field(default_factory=dict)
 
 
 class Derived(Strict):
@@ -302,6 +308,36 @@ class Neighbour(Strict):
     delivered: str = ""
 
 
+class BesideRow(Strict):
+    """Printed figures that scenarios put beside their treatments of these names: figures by our metric."""
+
+    treatments: tuple[str, ...]
+    figures: dict[str, str]
+    against: str = ""
+
+
+class Beside(Strict):
+    """What a document prints for treatments of a scenario; scenarios name it as `document/section`.
+
+    Rows are by what they are called there. `ratios` says how rows are compared: as times, or as a change in percent.
+    `remarks` are ours, not the document's: what must be known before the figures are held against each other.
+    """
+
+    section: str
+    ratios: Literal["times", "change"]
+    rows: dict[str, BesideRow]
+    remarks: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _rows_of_this_table(self) -> Beside:
+        for name, row in self.rows.items():
+            if row.against and row.against not in self.rows:
+                raise ValueError(f"row {name} is against {row.against}, which is no row here")
+            if unknown := sorted(set(row.figures) - set(BESIDE_METRICS)):
+                raise ValueError(f"{unknown[0]} is no figure that rows can have: {', '.join(BESIDE_METRICS)}")
+        return self
+
+
 class Claims(Strict):
     """A whole document."""
 
@@ -316,6 +352,7 @@ class Claims(Strict):
     quantities: tuple[Quantity, ...] = ()
     tables: tuple[Table, ...] = ()
     curves: dict[str, Curves] = Field(default_factory=dict)
+    beside: dict[str, Beside] = Field(default_factory=dict)
     derived: tuple[Derived, ...] = ()
     growth: tuple[Growth, ...] = ()
     fits: tuple[Fit, ...] = ()

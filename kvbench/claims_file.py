@@ -8,6 +8,7 @@ A rule of the audit asks a `Document` for a kind of figure under a kind of condi
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,14 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 
 from kvbench import printed, shapes
-from kvbench.claims import Claims, Condition, Derived, Statistic, Table, TableRow, What, Workload, dimension_of
+from kvbench.claims import Claims, Condition, Derived, Statistic, Strict, Table, TableRow, What, Workload, dimension_of
 from kvbench.errors import ResultError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from pydantic_core import ErrorDetails
 
     from kvbench.printed import Interval, Printed
 
@@ -181,12 +184,38 @@ def _first_error(fault: ValidationError, text: str, where: str) -> ResultError:
             break
         trail.append(str(key))
         node = node[key]
+    told, remedy = _told(error)
+    return ResultError(f"{where}:{line}: {'.'.join(trail) or 'document'}: {told}", remedy)
+
+
+def _told(error: ErrorDetails) -> tuple[str, str]:
+    """Say what one of pydantic's errors means for a claims file, and what to write instead."""
+    given, kind = error["input"], error["type"]
+    if kind == "extra_forbidden":
+        known = list(Claims.model_fields) if len(error["loc"]) == 1 else _known_keys()
+        return "this key is not known", _did_you_mean(str(error["loc"][-1]), known)
+    if kind == "missing":
+        return f"`{error['loc'][-1]}` is missing", f"Add `{error['loc'][-1]}`; {_REMEDY}"
     told = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        told = "this key is not known"
-    elif error["type"] == "missing":
-        told = f"`{error['loc'][-1]}` is missing"
-    return ResultError(f"{where}:{line}: {'.'.join(trail) or 'document'}: {told}", _REMEDY)
+    if kind == "literal_error":
+        known = re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected")))
+        return f"{given!r} is none of {', '.join(known)}", _did_you_mean(str(given), known)
+    if error["loc"] == ("model",) and isinstance(given, dict):
+        return told, _did_you_mean(str(given.get("shape")), list(shapes.KNOWN_SHAPES))
+    return told[:1].lower() + told[1:], _REMEDY
+
+
+def _did_you_mean(given: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(given, known, n=1)
+    return f"Did you mean `{near[0]}`?" if near else _REMEDY
+
+
+def _known_keys() -> list[str]:
+    """Return the keys of all parts of a claims file."""
+    parts: list[type[Strict]] = [Strict]
+    for part in parts:  # it grows by what each part has below it
+        parts += part.__subclasses__()
+    return sorted({key for part in parts for key in part.model_fields})
 
 
 # -- laying out -------------------------------------------------------------------------------------------------------
@@ -213,6 +242,7 @@ def lay_out(claims: Claims) -> Document:
     wanted = [ref for one in derived for ref in (one.of, one.over, *one.parts)]
     wanted += [one.restates for one in figures] + [one.kv for one in claims.fits]
     wanted += [ref for one in claims.neighbours for ref in (one.rate, one.capability)]
+    wanted += [ref for one in claims.beside.values() for row in one.rows.values() for ref in row.figures.values()]
     for ref in filter(None, wanted):
         document.figure(ref)
     return document

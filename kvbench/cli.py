@@ -1,8 +1,8 @@
 """The command line: each command parses, calls one function, prints, and sets the exit code.
 
-Exit codes: 0 fine; 1 an error of ours, told in one sentence with a remedy; 2 usage; 3 finished, but a run is invalid or
-suspect; 4 a gate that the user asked for failed; 130 interrupted. Imports are late, so that a run's first request does
-not wait for what only a report needs.
+Exit codes: 0 fine; 1 an error of ours, told in one sentence with a remedy; 2 usage, a bad value of an option too; 3
+finished, but a run is invalid or suspect; 4 a gate that the user asked for failed; 130 interrupted. Imports are late,
+so that a run's first request does not wait for what only a report needs.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kvbench import __version__, cli_compare
-from kvbench.errors import Interrupted, KvbenchError
+from kvbench import __version__, cli_compare, cli_lab, cli_show
+from kvbench.errors import Interrupted, KvbenchError, ResultError
+from kvbench.terminal import RESULTS, ResultsDir, console, tell
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kvbench.plan import Plan
     from kvbench.scenario import Scenario
     from kvbench.store import ResultFolder
@@ -40,19 +43,24 @@ Overrides = Annotated[
 EndpointUrl = Annotated[
     str | None, typer.Option("--endpoint", metavar="URL", help="Drive this server instead of the scenario's.")
 ]
-ResultsDir = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where results are kept.")]
-_RESULTS = Path("results")
 
 
-class Severity(StrEnum):
-    """What `audit --fail-on` takes."""
+class Driver(StrEnum):
+    """What `--driver` takes."""
 
-    CONFLICT = "conflict"
-    UNSUPPORTED = "unsupported"
-    MISSING = "missing"
-    NOTE = "note"
+    NATIVE = "native"
+    AIPERF = "aiperf"
 
 
+class Tool(StrEnum):
+    """What `import --from` takes."""
+
+    AIPERF = "aiperf"
+    GUIDELLM = "guidellm"
+    VLLM = "vllm"
+
+
+DriverName = Annotated[Driver | None, typer.Option("--driver", help="Load driver, in place of the scenario's.")]
 _SERVE_PORT = 8000  # where scenarios/ttft_sweep_endpoint.yaml looks
 
 
@@ -98,23 +106,25 @@ def run(  # noqa: PLR0913, PLR0917 - these are the options of the command
     scenario_file: ScenarioFile,
     overrides: Overrides = None,
     endpoint: EndpointUrl = None,
-    driver: Annotated[str | None, typer.Option(help="Load driver: native or aiperf.")] = None,
-    results: ResultsDir = _RESULTS,
+    driver: DriverName = None,
+    results: ResultsDir = RESULTS,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,  # noqa: FBT002
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on with an unfinished result.")] = False,  # noqa: FBT002
 ) -> None:
     """Run a scenario; goes on by itself where an earlier run of the same scenario was interrupted."""
     from kvbench import store, testbed  # noqa: PLC0415
 
-    changes = [*(overrides or []), *([f"load.driver={driver}"] if driver else [])]
-    asked = _load(scenario_file, changes, endpoint)
+    asked = _load(scenario_file, overrides, endpoint, driver)
     if dry_run:
         _print_plan(asked)
+        for line in testbed.remote_commands(asked):
+            typer.echo(line)
         return
     try:
         with testbed.stand_up(asked) as bed:
             result = store.open_result(results, asked.name, asked.fingerprint, fresh=fresh)
             with store.locked(result.path, "the result"):
+                changes = [*(overrides or []), *([f"load.driver={driver}"] if driver else [])]
                 plan = _lay_out(asked, bed, result, scenario_file, changes)
                 _execute(asked, plan, bed, result)
     except KeyboardInterrupt:
@@ -122,11 +132,11 @@ def run(  # noqa: PLR0913, PLR0917 - these are the options of the command
     sys.exit(_finish(result))
 
 
-def _load(file: Path, changes: list[str], endpoint: str | None) -> Scenario:
+def _load(file: Path, changes: list[str] | None, endpoint: str | None, driver: Driver | None) -> Scenario:
     """Read a scenario, and refuse at once a publication that is not known."""
     from kvbench import published, scenario_file  # noqa: PLC0415
 
-    asked = scenario_file.load(file, tuple(changes), endpoint)
+    asked = scenario_file.load(file, tuple(changes or ()), endpoint, driver.value if driver is not None else None)
     if asked.published is not None:
         published.load(asked.published)
     return asked
@@ -162,11 +172,11 @@ def _execute(asked: Scenario, plan: Plan, bed: Testbed, result: ResultFolder) ->
     from kvbench import run as act  # noqa: PLC0415
     from kvbench.report import live  # noqa: PLC0415
 
-    console = _console(stderr=True)
+    terminal = console(stderr=True)
     if result.resumed:
-        console.print(f"going on with {result.path}", highlight=False)
+        terminal.print(f"going on with {result.path}", highlight=False)
     try:
-        with live.watch_for(plan, console) as watch:
+        with live.watch_for(plan, terminal) as watch:
             act.execute(asked, plan, bed, result, watch)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not hide what was kept
@@ -185,18 +195,23 @@ def _finish(result: ResultFolder) -> int:
 
     summed = summary.summarise(result.path)
     result.write_json("summary.json", summed)
-    tables.print_summary(summed, _console())
-    audit_section.print_findings(rules.examine(own.read(result.path)), _console())
+    tables.print_summary(summed, console())
+    audit_section.print_findings(rules.examine(own.read(result.path)), console())
     typer.echo(str(result.path))
     return 0 if summed["verdict"] == "valid" else 3
 
 
 @app.command()
-def check(scenario_file: ScenarioFile, overrides: Overrides = None, endpoint: EndpointUrl = None) -> None:
+def check(
+    scenario_file: ScenarioFile,
+    overrides: Overrides = None,
+    endpoint: EndpointUrl = None,
+    driver: DriverName = None,
+) -> None:
     """Read a scenario and say whether it can be run here, without starting anything."""
     from kvbench import testbed  # noqa: PLC0415
 
-    asked = _load(scenario_file, overrides or [], endpoint)
+    asked = _load(scenario_file, overrides, endpoint, driver)
     with testbed.stand_up(asked) as bed:
         for limit in bed.limits():
             typer.echo(f"note: {limit}")
@@ -204,42 +219,24 @@ def check(scenario_file: ScenarioFile, overrides: Overrides = None, endpoint: En
 
 
 @app.command()
-def plan(scenario_file: ScenarioFile, overrides: Overrides = None, endpoint: EndpointUrl = None) -> None:
+def plan(
+    scenario_file: ScenarioFile,
+    overrides: Overrides = None,
+    endpoint: EndpointUrl = None,
+    driver: DriverName = None,
+) -> None:
     """Show the runs in their order, and whether the working set fits the tiers."""
-    _print_plan(_load(scenario_file, overrides or [], endpoint))
+    _print_plan(_load(scenario_file, overrides, endpoint, driver))
 
 
 def _print_plan(asked: Scenario) -> None:
     from kvbench import plan  # noqa: PLC0415
     from kvbench.report import tables  # noqa: PLC0415
 
-    tables.print_plan(plan.expand(asked), asked, _console())
+    tables.print_plan(plan.expand(asked), asked, console())
 
 
-@app.command()
-def show(
-    result: Annotated[str, typer.Argument(metavar="RESULT", help="A result folder, or a scenario's name.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,  # noqa: FBT002
-    requests: Annotated[  # noqa: FBT002
-        bool, typer.Option("--requests", help="Print every measured request with its tier and the evidence for it.")
-    ] = False,
-    results: ResultsDir = _RESULTS,
-) -> None:
-    """Show a result: its tables, the same as JSON, or every request."""
-    import json  # noqa: PLC0415
-
-    from kvbench import records, store, summary  # noqa: PLC0415
-    from kvbench.report import tables  # noqa: PLC0415
-
-    folder = store.find_result(result, results)
-    summed = summary.summarise(folder)
-    if requests:
-        rows = {run["run_id"]: store.read_rows(folder / "runs" / run["run_id"]) for run in summed["runs"]}
-        tables.print_requests(rows, _console())
-    elif as_json:
-        typer.echo(json.dumps({"schema_version": records.SCHEMA_VERSION, **summed}, indent=1))
-    else:
-        tables.print_summary(summed, _console())
+app.command()(cli_show.show)
 
 
 @app.command()
@@ -248,77 +245,77 @@ def report(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where reports are written.")] = Path("reports"),
     html: Annotated[bool, typer.Option("--html", help="Write HTML only, unless --pdf is given too.")] = False,  # noqa: FBT002
     pdf: Annotated[bool, typer.Option("--pdf", help="Write PDF only, unless --html is given too.")] = False,  # noqa: FBT002
-    results: ResultsDir = _RESULTS,
+    results: ResultsDir = RESULTS,
 ) -> None:
-    """Write a report that opens offline: one HTML file and one PDF for each result."""
-    from kvbench import store, summary  # noqa: PLC0415
+    """Write a report that opens offline: one HTML file and one PDF for each result; none if a name is wrong."""
+    from kvbench import store  # noqa: PLC0415
     from kvbench.report import document  # noqa: PLC0415
 
-    folders = [store.find_result(name, results) for name in result]
-    for folder in folders:
-        store.write_json(folder / "summary.json", summary.summarise(folder))
+    found = _summaries(result, results)
+    for folder, summed in found:
+        store.write_json(folder / "summary.json", summed)
     both = html == pdf
+    folders = [folder for folder, _ in found]
     for path in document.write_report(folders, out, html=html or both, pdf=pdf or both):
         typer.echo(str(path))
 
 
+def _summaries(names: Sequence[str], results: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Find and summarise every result that was named, each once, before anything is written.
+
+    Raises:
+        ResultError: some of them cannot be; the message tells all of these.
+
+    """
+    from kvbench import lookup, summary  # noqa: PLC0415
+
+    found: dict[Path, dict[str, Any]] = {}
+    faults: list[KvbenchError] = []
+    for name in names:
+        try:
+            folder = lookup.find_result(name, results, tell)
+            found[folder] = summary.summarise(folder)
+        except ResultError as fault:
+            faults.append(fault)
+    if faults:
+        wrong = "; ".join(fault.message for fault in faults)
+        spared = f"; no report was written for the other {len(names) - len(faults)}" if len(names) > len(faults) else ""
+        raise ResultError(wrong + spared, faults[0].remedy)
+    return list(found.items())
+
+
 app.command()(cli_compare.compare)
-
-
-@app.command()
-def audit(
-    source: Annotated[
-        str, typer.Argument(metavar="NAME|FILE|RESULT", help="A published document, a claims file, or a result.")
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,  # noqa: FBT002
-    fail_on: Annotated[
-        Severity | None, typer.Option("--fail-on", help="Exit with 4 if there is something as bad as this, or worse.")
-    ] = None,
-    results: ResultsDir = _RESULTS,
-) -> None:
-    """Hold printed figures against arithmetic: each finding with its calculation, and what would have to be true."""
-    import json  # noqa: PLC0415
-
-    from kvbench import records  # noqa: PLC0415
-    from kvbench.audit import rules, sources  # noqa: PLC0415
-    from kvbench.report import audit_section  # noqa: PLC0415
-
-    done = rules.examine(sources.find(source, results))
-    if as_json:
-        typer.echo(json.dumps({"schema_version": records.SCHEMA_VERSION, **done.to_json()}, indent=1))
-    else:
-        audit_section.print_audit(done, _console())
-    sys.exit(4 if fail_on and done.reaches(fail_on.value) else 0)
+app.command()(cli_show.audit)
 
 
 @app.command(name="import")
 def import_result(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The file, or AIPerf's artifact folder.")],
-    tool: Annotated[str, typer.Option("--from", metavar="aiperf|guidellm|vllm", help="The tool that wrote it.")],
+    tool: Annotated[Tool, typer.Option("--from", help="The tool that wrote it.")],
     name: Annotated[str | None, typer.Option("--name", help="Name of the result; by default from the path.")] = None,
-    results: ResultsDir = _RESULTS,
+    results: ResultsDir = RESULTS,
 ) -> None:
     """Make a result of what another tool measured, so that show and report can read it; nothing of it is proven."""
     from kvbench import store, summary  # noqa: PLC0415
     from kvbench.importers import result as imports  # noqa: PLC0415
     from kvbench.report import tables  # noqa: PLC0415
 
-    folder = imports.import_result(tool, path, results, name)
+    folder = imports.import_result(tool.value, path, results, name)
     summed = summary.summarise(folder)
     store.write_json(folder / "summary.json", summed)
-    tables.print_summary(summed, _console())
+    tables.print_summary(summed, console())
     typer.echo(str(folder))
 
 
 @app.command()
 def calibrate(
     driver: Annotated[
-        list[str] | None, typer.Option("--driver", help="Load driver: native or aiperf; may be repeated.")
+        list[Driver] | None, typer.Option("--driver", help="Load driver, native by default; may be repeated.")
     ] = None,
     connections: Annotated[str, typer.Option(metavar="N,N", help="Numbers of connections.")] = "1,28,100",
     prompt_tokens: Annotated[str, typer.Option(metavar="N,N", help="Prompt lengths in tokens.")] = "500,130000",
     rounds: Annotated[int, typer.Option(min=1, help="How often each cell takes its turn.")] = 3,
-    results: ResultsDir = _RESULTS,
+    results: ResultsDir = RESULTS,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,  # noqa: FBT002
 ) -> None:
     """Measure the load driver's own timing error on this host; results made after it carry the newest one."""
@@ -330,14 +327,14 @@ def calibrate(
 
     settings = act.Settings(_counts(connections, "--connections"), _counts(prompt_tokens, "--prompt-tokens"), rounds)
     try:
-        folder = act.calibrate(driver or ["native"], settings, results, lambda text: typer.echo(text, err=True))
+        folder = act.calibrate([one.value for one in driver or [Driver.NATIVE]], settings, results, tell)
     except KeyboardInterrupt:
         raise Interrupted("the calibration was interrupted, so it is attached to no result", "Run it again.") from None
     made = store.read_json(folder / calibration.FILE)
     if as_json:
         typer.echo(json.dumps({"folder": str(folder), **made}, indent=1))
     else:
-        client_error.print_calibration(made, _console())
+        client_error.print_calibration(made, console())
         typer.echo(str(folder))
     sys.exit(3 if any(cell["failed"] for cell in made["cells"]) else 0)
 
@@ -357,25 +354,8 @@ def serve(context: typer.Context) -> None:
     """Start the emulator: an OpenAI-compatible server with modelled GPU time and real storage I/O."""
     from kvbench.emulator import api, settings  # noqa: PLC0415
 
-    port = [] if "--port" in context.args else ["--port", str(_SERVE_PORT)]
-    sys.exit(api.serve(settings.parse_arguments([*context.args, *port], program="kvbench serve")))
+    sys.exit(api.serve(settings.parse_arguments(context.args, program="kvbench serve", port=_SERVE_PORT)))
 
 
-@app.command()
-def clean(
-    path: Annotated[list[Path], typer.Argument(metavar="TIER...", help="Tier directories that kvbench made.")],
-) -> None:
-    """Delete the tier files in directories that carry kvbench's marker; other directories are refused."""
-    from kvbench import store  # noqa: PLC0415
-    from kvbench.servers import tier_directory  # noqa: PLC0415
-
-    for root in path:
-        tier_directory.check_marker(root)
-        with store.locked(root, "the tier"):
-            typer.echo(f"{root}: {tier_directory.wipe(root)} files deleted")
-
-
-def _console(*, stderr: bool = False) -> Any:
-    from rich.console import Console  # noqa: PLC0415
-
-    return Console(stderr=stderr)
+app.command()(cli_lab.clean)
+app.add_typer(cli_lab.app, name="lab")

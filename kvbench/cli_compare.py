@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from kvbench.terminal import RESULTS, ResultsDir, console, tell
 
 
 def compare(  # noqa: PLR0913, PLR0917 - these are the options of the command
@@ -21,17 +22,13 @@ def compare(  # noqa: PLR0913, PLR0917 - these are the options of the command
         list[str] | None,
         typer.Option("--fail-if", metavar="EXPR", help="Exit with 4 if so, such as 'ttft_p50 > 1.05'; repeatable."),
     ] = None,
-    results: Annotated[Path, typer.Option("--results", metavar="DIR", help="Where results are kept.")] = Path(
-        "results"
-    ),
+    results: ResultsDir = RESULTS,
 ) -> None:
     """Compare two results: what differed between their worlds, then what changed in their figures."""
     import json  # noqa: PLC0415
 
-    from rich.console import Console  # noqa: PLC0415
-
     from kvbench import compare as meaning  # noqa: PLC0415
-    from kvbench import gates, records, store  # noqa: PLC0415
+    from kvbench import gates, lookup, records  # noqa: PLC0415
     from kvbench.report import comparison  # noqa: PLC0415
 
     try:
@@ -39,12 +36,12 @@ def compare(  # noqa: PLR0913, PLR0917 - these are the options of the command
     except ValueError as fault:
         raise typer.BadParameter(str(fault), param_hint="--fail-if") from None
     share = _share(margin)
-    folders = [store.find_result(name, results) for name in (base, other)]
+    folders = [lookup.find_result(name, results, tell) for name in (base, other)]
     found = meaning.compare(folders[0], folders[1], margin=share, anyway=anyway, asked=asked)
     if as_json:
         typer.echo(json.dumps({"schema_version": records.SCHEMA_VERSION, **found}, indent=1))
     else:
-        comparison.print_comparison(found, Console())
+        comparison.print_comparison(found, console())
     sys.exit(4 if any(gate["failed"] for gate in found["gates"]) else 0)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kvbench import calibration, gates, likeness, metrics, sealed, speed_ups, summary
 from kvbench.errors import ResultError
 from kvbench.metrics import METRICS
-from kvbench.ratios import FEWEST_ROUNDS, compare_ratio, ratio_of_samples
+from kvbench.ratios import FEWEST_ROUNDS, compare_ratio, mean_over_rounds, ratio_of_samples
 from kvbench.speed_ups import Place
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 SAME, BOTH_ZERO = "it is the same result", "both are 0"
 NOT_COMPARABLE = "cannot be compared"
 _NONE_SHOWN = "no difference shown"
+_DIFFERENT = ("faster", "slower")
 _OF_SHARES = {"faster": "higher", "slower": "lower"}
-_SLO_METRICS = ("slo_attainment", "goodput_per_s")
 
 
 def compare(
@@ -41,6 +41,7 @@ def compare(
     Raises:
         ResultError: a folder is not a result, they share no treatment, or they were asked different questions and
             `anyway` is not set.
+        OptionError: a gate is on a treatment or a length that not both have.
 
     """
     pair = (sealed.read(base), sealed.read(other))
@@ -53,6 +54,8 @@ def compare(
         )
     same = _is_same(*pair)
     figures = _figures(pair, margin, same=same)
+    for gate in asked:
+        gates.check(gate, _treatments(pair), _lengths(pair))
     return {
         "base": _about(pair[0], summary.summarise(base)),
         "other": _about(pair[1], summary.summarise(other)),
@@ -61,6 +64,7 @@ def compare(
         "facts": _as_json(likeness.differing_facts(*(_facts(one) for one in pair))),
         "margin": margin,
         "same_pairs": {"base": speed_ups.same_pairs(pair[0]), "other": speed_ups.same_pairs(pair[1])},
+        "same_pair_rounds": {"base": speed_ups.pair_rounds(pair[0]), "other": speed_ups.pair_rounds(pair[1])},
         "figures": figures,
         "gates": [_gate_json(gates.judge(gate, figures)) for gate in asked],
     }
@@ -79,6 +83,7 @@ def _gate_json(outcome: gates.Outcome) -> dict[str, Any]:
         "expression": outcome.expression,
         "word": outcome.word,
         "reason": outcome.reason,
+        "remedy": outcome.remedy,
         "failed": outcome.failed,
     }
 
@@ -126,20 +131,25 @@ def _is_same(one: SealedResult, other: SealedResult) -> bool:
 
 def _figures(pair: tuple[SealedResult, SealedResult], margin: float, *, same: bool) -> list[dict[str, Any]]:
     """Compare every metric at every place; Holm's correction counts the places of one metric."""
-    names = [name for name in pair[0].asked["treatments"] if name in pair[1].asked["treatments"]]
+    names = _treatments(pair)
     if not names:
         raise ResultError("the two results have no treatment in common", "Compare results of one scenario.")
     known = _lengths(pair)
     slo_differs = pair[0].asked["slo"] != pair[1].asked["slo"]
     found = []
     for metric in METRICS.values():
-        if metric.name in _SLO_METRICS and slo_differs:
+        if metric.name in gates.OF_SLO and slo_differs:
             continue
         lengths = known if metric.of_request is not None else []
         found += _family([(name, Place(metric)) for name in names], pair, margin, same=same)
         places = [(name, Place(metric, isl)) for isl in lengths for name in names]
         found += _family(places, pair, margin, same=same)
     return _with_lengths(found)
+
+
+def _treatments(pair: tuple[SealedResult, SealedResult]) -> list[str]:
+    """Return the treatments that both have."""
+    return [name for name in pair[0].asked["treatments"] if name in pair[1].asked["treatments"]]
 
 
 def _lengths(pair: tuple[SealedResult, SealedResult]) -> list[int]:
@@ -176,6 +186,7 @@ def _family(
                 "length": place.length,
                 "base": sides[0].to_json(),
                 "other": sides[1].to_json(),
+                "over_rounds": _over_rounds(pair, name, place) if ratio.ratio is not None else None,
                 "ratio": value,
                 "low": low,
                 "high": high,
@@ -186,7 +197,7 @@ def _family(
                 "word": _OF_SHARES.get(word, word) if place.metric.unit == "share" else word,
                 "reason": reason,
                 "is_zero": all(side.value == 0 for side in sides),
-                "differs": beyond.word != _NONE_SHOWN and not same,
+                "differs": beyond.word in _DIFFERENT and not same,
                 "rank": None if same or ratio.low is not None else _rank(pair, name, place),
             }
         )
@@ -200,6 +211,11 @@ def _limits(result: SealedResult) -> metrics.Limits:
 def _ratio(pair: tuple[SealedResult, SealedResult], name: str, place: Place) -> SampleFigure:
     arms = [speed_ups.rounds_of(one.of(name), place, _limits(one)) for one in pair]
     return ratio_of_samples(arms[0], arms[1], kind=place.metric.kind)
+
+
+def _over_rounds(pair: tuple[SealedResult, SealedResult], name: str, place: Place) -> list[float | None]:
+    """Return the geometric mean of each side's rounds: their quotient is the ratio, that of pooled medians is not."""
+    return [mean_over_rounds(speed_ups.rounds_of(one.of(name), place, _limits(one))) for one in pair]
 
 
 def _floor(pair: tuple[SealedResult, SealedResult], place: Place) -> float | None:

@@ -1,7 +1,9 @@
 """Every error a user can meet: one sentence that says what is wrong, and one that says what to do.
 
     KvbenchError            exit code 1
+    ├── OptionError         exit code 2: what an option of the command line was given cannot be meant
     ├── ScenarioError       the YAML file, with file and line
+    │   └── OverrideError   exit code 2: an option of the command line has made a scenario wrong
     ├── EndpointError       the server under test: unreachable, refused, wrong model, not streaming
     ├── ServerError         a server that we started: did not start, died, would not stop
     ├── StorageError        a tier path or the result folder: full, read-only, tmpfs, not ours
@@ -33,6 +35,12 @@ class KvbenchError(Exception):
         self.remedy = remedy
 
 
+class OptionError(KvbenchError):
+    """An option of the command line has a value that cannot be meant."""
+
+    exit_code = 2
+
+
 class ScenarioError(KvbenchError):
     """The scenario file is wrong; `line` is 1-based, None where no line can be blamed."""
 
@@ -42,6 +50,10 @@ class ScenarioError(KvbenchError):
         super().__init__(where + message, remedy)
         self.path = path
         self.line = line
+
+
+class OverrideError(OptionError, ScenarioError):
+    """A scenario is wrong by what an option has changed in it."""
 
 
 class EndpointError(KvbenchError):

@@ -123,6 +123,11 @@ def lives_in_memory(path: Path) -> bool:
     return _mount_of(nearest_existing(path)).get("type") in _MEMORY_FILE_SYSTEMS
 
 
+def goes_by_fuse(path: Path) -> bool:
+    """Tell whether a path is on a file system in user space, whose reads no counter of the reading process holds."""
+    return str(_mount_of(nearest_existing(path)).get("type")).startswith("fuse")
+
+
 def nearest_existing(path: Path) -> Path:
     """Return the path or its nearest parent that exists."""
     path = path.absolute()

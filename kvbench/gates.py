@@ -8,17 +8,22 @@ of requests is meant at every prompt length, and a figure of a run over all of t
 
 from __future__ import annotations
 
+import difflib
 import operator
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kvbench.errors import OptionError
 from kvbench.metrics import METRICS
+from kvbench.ratios import FEWEST_ROUNDS
+from kvbench.stats import needed_n
 from kvbench.units import format_count, parse_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+OF_SLO = ("slo_attainment", "goodput_per_s")
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -43,11 +48,12 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a gate: `passed`, `tripped` or `cannot be judged`, and the sentence that says why."""
+    """What became of a gate: `passed`, `tripped` or `cannot be judged`, why, and what to do where it cannot be."""
 
     expression: str
     word: str
     reason: str
+    remedy: str = ""
 
     @property
     def failed(self) -> bool:
@@ -67,13 +73,33 @@ def parse(expression: str) -> Gate:
         raise ValueError(f"{expression!r} is not NAME[@TREATMENT][/LENGTH] OP NUMBER, such as 'ttft_p50 > 1.05'")
     name, treatment, length, sign, number = match.groups()
     if name not in METRICS:
-        raise ValueError(f"{name} is not a metric; known are {', '.join(METRICS)}")
+        near = difflib.get_close_matches(name, METRICS, n=1)
+        known = f"did you mean {near[0]}?" if near else f"known are {', '.join(METRICS)}"
+        raise ValueError(f"{name} is not a metric; {known}")
     of_run = METRICS[name].of_run is not None
     if of_run and length not in (None, "all"):
         raise ValueError(f"{name} is a figure of a whole run and has no prompt length")
     tokens = None if length in (None, "all") else parse_count(length)
     every = length is None and not of_run
     return Gate(expression.strip(), name, treatment, tokens, every, sign, float(number))
+
+
+def check(gate: Gate, treatments: Sequence[str], lengths: Sequence[int]) -> None:
+    """Refuse a gate on what two results do not both have: these are the treatments and lengths that both have.
+
+    Raises:
+        OptionError: the treatment or the prompt length is not among them.
+
+    """
+    if gate.treatment is not None and gate.treatment not in treatments:
+        near = difflib.get_close_matches(gate.treatment, treatments, n=1)
+        remedy = f"Did you mean @{near[0]}?" if near else f"Both have {', '.join(treatments)}."
+        raise OptionError(f"--fail-if '{gate.expression}': not both results have a treatment {gate.treatment}", remedy)
+    if gate.length is not None and gate.length not in lengths:
+        told = f"not both results have prompts of {format_count(gate.length)} tokens"
+        known = ", ".join(map(format_count, lengths))
+        remedy = f"Both have {known}." if lengths else "Leave out /LENGTH: their prompt lengths are not known."
+        raise OptionError(f"--fail-if '{gate.expression}': {told}", remedy)
 
 
 def judge(gate: Gate, figures: Sequence[dict[str, Any]]) -> Outcome:
@@ -85,7 +111,8 @@ def judge(gate: Gate, figures: Sequence[dict[str, Any]]) -> Outcome:
     """
     meant = [figure for figure in figures if _is_meant(gate, figure)]
     if not meant:
-        return Outcome(gate.expression, "cannot be judged", "no figure of both results is meant by it")
+        reason = f"neither result has a figure for {METRICS[gate.metric].label}"
+        return Outcome(gate.expression, "cannot be judged", reason, _remedy(gate, []))
     passes, meant = _OPERATORS[gate.sign], [one for one in meant if not one["is_zero"]]
     if not meant:
         return Outcome(gate.expression, "passed", "it is 0 in both results")
@@ -96,13 +123,27 @@ def judge(gate: Gate, figures: Sequence[dict[str, Any]]) -> Outcome:
         return Outcome(gate.expression, "tripped", "; ".join(_told(one) for one in tripped))
     if unjudged := [one for one in meant if one["low"] is None]:
         reason = "; ".join(f"{_place(one)}: {one['reason']}" for one in unjudged)
-        return Outcome(gate.expression, "cannot be judged", reason)
+        return Outcome(gate.expression, "cannot be judged", reason, _remedy(gate, unjudged))
     close = [one for one in meant if passes(one["ratio"], gate.threshold)]
     if close:
         told = "; ".join(f"{_told(one)}, but no difference is shown" for one in close)
         return Outcome(gate.expression, "passed", told)
     worst = max(meant, key=lambda one: one["ratio"] if ">" in gate.sign else -one["ratio"])
     return Outcome(gate.expression, "passed", f"nearest is {_told(worst)}")
+
+
+def _remedy(gate: Gate, unjudged: Sequence[dict[str, Any]]) -> str:
+    """Say what would make a gate one that can be judged."""
+    metric = METRICS[gate.metric]
+    if metric.name in OF_SLO:
+        return "Give both scenarios the same slo."
+    percent = {"p95": 95.0, "p99": 99.0}.get(metric.statistic)
+    if percent is not None:
+        least, other = needed_n(percent, two_sided=False), metric.name.replace(metric.statistic, "p50")
+        return f"{metric.label} needs n >= {least} in every round: gate on {other}, or send more requests a run."
+    if any(min(one["rounds"]) < FEWEST_ROUNDS for one in unjudged):
+        return f"Run both with repeats: {FEWEST_ROUNDS} or more."
+    return "Gate on a figure that both results have; kvbench compare without --fail-if lists them."
 
 
 def _is_meant(gate: Gate, figure: dict[str, Any]) -> bool:

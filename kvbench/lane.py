@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kvbench import prompts
+from kvbench.bench import Primer
 from kvbench.plan import CANARY_COLD, CANARY_FIRST, CANARY_LAST, WARMUP, Draw, Plan, RunSpec, needs_own_texts
 from kvbench.records import Conversation, Phase, Request, Response, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from kvbench.scenario import Scenario
     from kvbench.servers.endpoint import Endpoint
@@ -67,7 +71,9 @@ class Watch(Protocol):
 class Lane:
     """One run's way to its server: makes requests of draws, sends them, and keeps a row of each.
 
-    `measuring` sends what is measured, `driver` all else; most often they are the same.
+    `measuring` sends what is measured, `driver` all else; most often they are the same. `another` opens a second
+    server, with a driver to it, where that one primes the tier. `live_answers` are what the server said, by
+    request, where later turns repeat it.
     """
 
     scenario: Scenario
@@ -80,17 +86,36 @@ class Lane:
     journal: Journal
     watch: Watch
     fitted: dict[str, str] = field(default_factory=dict)
+    another: Callable[[], AbstractContextManager[tuple[Endpoint, Driver]]] | None = None
     sent: int = 0
+    live_answers: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Choose how texts are made for this server."""
         tokenizer = self.scenario.prompts.tokenizer
-        self._count = prompts.local_counter(tokenizer) if tokenizer is not None else self._ask_for_count
+        self._count_here = prompts.local_counter(tokenizer) if tokenizer is not None else None
         self._phases: dict[str, tuple[Draw, Phase]] = {}
 
     def send(self, draw: Draw, phase: Phase) -> Response:
         """Send one prompt and wait for its end."""
-        return self.driver.drive([self.request(draw, phase)], 1, self._keep_of(self.driver.name))[0]
+        return self._send_by(self.driver, draw, phase)
+
+    def send_all(self, draws: Sequence[Draw], phase: Phase) -> Sequence[Response]:
+        """Send prompts at once and wait for the end of all."""
+        requests = [self.request(draw, phase) for draw in draws]
+        return self.driver.drive(requests, len(requests), self._keep_of(self.driver.name))
+
+    def _send_by(self, driver: Driver, draw: Draw, phase: Phase) -> Response:
+        return driver.drive([self.request(draw, phase)], 1, self._keep_of(driver.name))[0]
+
+    @contextlib.contextmanager
+    def primer(self) -> Iterator[Primer]:
+        """Give what fills the tier: another server where there is one, else the one that is measured."""
+        if self.another is None:
+            yield Primer(self.endpoint, self.send)
+            return
+        with self.another() as (endpoint, driver):
+            yield Primer(endpoint, partial(self._send_by, driver))
 
     def measure(self) -> dict[str, Response]:
         """Send what is measured; each is in the journal as soon as the driver hands it over.
@@ -124,17 +149,63 @@ class Lane:
 
     def conversation(self, draws: Sequence[Draw]) -> Conversation:
         """Give the requests of one conversation, each with all that was said before it."""
-        form, said = self.scenario.prompts, list[str]()
-        assert form.turns is not None  # noqa: S101 - only then are there conversations
+        said = list[str]()
         for draw in draws:
-            key = f"{draw.text_key}/turn-{draw.turn}"
-            opening = self.text(draw)
-            assert isinstance(opening, str)  # noqa: S101 - the scenario refuses token ids here
-            said.append(opening if draw.turn == 0 else prompts.words_text(form.seed, key, form.turns.new_tokens))
+            said.append(self._question(draw))
             response = yield self.request(draw, "measure", tuple(said))
-            live = form.turns.history == "live" and response is not None
-            recorded = prompts.words_text(form.seed, f"{key}/answer", form.output_tokens)
-            said.append(response.text.strip() if live and response is not None else recorded)
+            if self._is_live and response is not None:
+                self.live_answers.append((draw.request_id, response.text.strip()))
+                said.append(response.text.strip())
+            else:
+                said.append(self._recorded_answer(draw))
+
+    @property
+    def _is_live(self) -> bool:
+        turns = self.scenario.prompts.turns
+        return turns is not None and turns.history == "live"
+
+    def _question(self, draw: Draw) -> str:
+        """Return what the user says in this turn.
+
+        With recorded answers its length makes the whole history as long as planned, template included. Live answers are
+        not known beforehand, so there the question alone has its planned number of words.
+        """
+        form = self.scenario.prompts
+        if draw.turn and form.turns is not None:
+            if self._is_live or self._words_are_tokens:
+                return prompts.words_text(form.seed, turn_key(draw), form.turns.new_tokens)
+            return self._fit(turn_key(draw), draw.isl_target, self._history(draw))
+        opening = self.text(draw)
+        assert isinstance(opening, str)  # noqa: S101 - the scenario refuses token ids in conversations
+        return opening
+
+    def _history(self, draw: Draw) -> tuple[str, ...]:
+        """Return all that was said before this turn, with recorded answers."""
+        form = self.scenario.prompts
+        assert form.turns is not None  # noqa: S101 - only then are there turns
+        first = draw.isl_target - draw.turn * (form.turns.new_tokens + form.output_tokens)
+        turns = [
+            replace(draw, turn=turn, isl_target=isl) for turn, isl in enumerate(form.isl_by_turn[first][: draw.turn])
+        ]
+        return tuple(text for turn in turns for text in (self._question(turn), self._recorded_answer(turn)))
+
+    def _recorded_answer(self, draw: Draw) -> str:
+        """Return what stands for the model's answer in later turns."""
+        form = self.scenario.prompts
+        return prompts.words_text(form.seed, answer_key(draw), form.output_tokens)
+
+    def _texts_of(self, draws: Iterable[Draw]) -> Iterator[tuple[str, str | list[int]]]:
+        """Give what is sent for these draws, each text once by its key, recorded answers too."""
+        turns, known = self.scenario.prompts.turns, set[str]()
+        for draw in draws:
+            key, answer = turn_key(draw), answer_key(draw)
+            if key not in known:
+                yield key, self._question(draw) if draw.turn else self.text(draw)
+            has_next = draw.conversation_id is not None and turns is not None and draw.turn + 1 < turns.count
+            if has_next and not self._is_live and answer not in known:
+                yield answer, self._recorded_answer(draw)
+                known.add(answer)
+            known.add(key)
 
     @property
     def concurrency(self) -> int:
@@ -148,7 +219,7 @@ class Lane:
         AIPerf takes the whole list at once, an open loop waits for nobody, and a conversation goes on by itself: those
         are judged by the run's ledger at any concurrency.
         """
-        by_itself = self.scenario.prompts.turns is not None or self.scenario.load.request_rate is not None
+        by_itself = self.scenario.prompts.turns is not None or self.scenario.rate_of(self.spec.treatment) is not None
         return self.concurrency == 1 and self.measuring is self.driver and not by_itself
 
     def request(self, draw: Draw, phase: Phase, said: tuple[str, ...] | None = None) -> Request:
@@ -178,11 +249,27 @@ class Lane:
         form, key = self.scenario.prompts, draw.text_key
         if form.form == "token_ids":
             return prompts.token_ids(form.seed, key, draw.isl_target, _ID_RANGE)
-        if self.endpoint.counts_words and self.scenario.load.api == "completions":
+        if self._words_are_tokens:
             return prompts.words_text(form.seed, key, draw.isl_target)
+        return self._fit(key, draw.isl_target)
+
+    @property
+    def _words_are_tokens(self) -> bool:
+        return self.endpoint.counts_words and self.scenario.load.api == "completions"
+
+    def _fit(self, key: str, tokens: int, before: tuple[str, ...] = ()) -> str:
+        """Return the text that makes a prompt of exactly so many tokens, after what was said before."""
         if key not in self.fitted:
-            self.fitted[key] = prompts.fit(form.seed, key, draw.isl_target, self._count)
+            seed = self.scenario.prompts.seed
+            self.fitted[key] = prompts.fit(
+                seed, key, tokens, lambda text: self._count((*before, text) if before else text)
+            )
         return self.fitted[key]
+
+    def _count(self, prompt: str | tuple[str, ...]) -> int:
+        if self._count_here is not None:
+            return self._count_here(prompt if isinstance(prompt, str) else " ".join(prompt))
+        return self.endpoint.count_tokens(prompt, self.scenario.load.api)
 
     @property
     def draws(self) -> tuple[Draw, ...]:
@@ -193,27 +280,24 @@ class Lane:
 
     def make_texts(self) -> None:
         """Make the texts that are about to be measured: finding an exact length asks the server, and takes time."""
-        if not self.endpoint.counts_words:
+        if not self._words_are_tokens:
             for draw in self.draws:
-                if draw.turn == 0:
+                if draw.turn:
+                    self._question(draw)
+                else:
                     self.text(draw)
 
     def new_texts(self) -> list[tuple[str, str | list[int]]]:
         """Give the texts of this attempt that the plan does not know."""
         if self.draws == self.spec.draws:
             return []
-        return [(draw.text_key, self.text(draw)) for draw in self.draws if draw.turn == 0]
+        return list(self._texts_of(self.draws))
 
     def all_texts(self) -> Iterator[tuple[str, str | list[int]]]:
-        """Give each text of the plan once, by its key."""
+        """Give each text of the plan once, by its key: prompts, and what later turns and recorded answers add."""
         plan = self.plan
         canaries = [plan.canary(name) for name in (WARMUP, CANARY_COLD, CANARY_FIRST, CANARY_LAST)]
-        draws = [*canaries, *plan.pool, *(draw for spec in plan.runs for draw in spec.draws)]
-        distinct = {draw.text_key: draw for draw in draws if draw.turn == 0}
-        return ((key, self.text(draw)) for key, draw in distinct.items())
-
-    def _ask_for_count(self, text: str) -> int:
-        return self.endpoint.count_tokens(text, self.scenario.load.api)
+        return self._texts_of([*canaries, *plan.pool, *(draw for spec in plan.runs for draw in spec.draws)])
 
     def _keep_of(self, driver: str) -> Callable[[Response], None]:
         def keep(response: Response) -> None:
@@ -223,6 +307,16 @@ class Lane:
             self.watch.request_done(row)
 
         return keep
+
+
+def turn_key(draw: Draw) -> str:
+    """Return the key of what the user says in a turn; the first turn is the prompt itself."""
+    return f"{draw.text_key}/turn-{draw.turn}" if draw.turn else draw.text_key
+
+
+def answer_key(draw: Draw) -> str:
+    """Return the key of the recorded answer to a turn."""
+    return f"{draw.text_key}/turn-{draw.turn}/answer"
 
 
 def make_row(spec: RunSpec, attempt: int, draw: Draw, phase: Phase, response: Response, driver: str) -> Row:

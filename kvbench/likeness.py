@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-_VOLATILE = {"load_1min", "free_bytes", "scenario", "schema_version", "changed_on_resume"}
+VOLATILE = {
+    *("load_1min", "free_bytes", "scenario", "schema_version", "changed_on_resume"),
+    *("used_bytes", "files", "pending_writes"),  # what a tier holds at the moment is no fact of the set-up
+}
 _ASKED = ("server", "scale", "lengths", "output_tokens", "concurrency", "concurrencies", "turns")
 _NOT_TOLD: tuple[Any, ...] = (None, [], {})
 _OWN_PLACE = {"paths.results.path", "server.info.pid", "imported.imported_at"}
-_OF_THE_QUESTION = {"setting.server.scale", "server.info.scale"}
+_OF_THE_QUESTION = ("setting.server.scale", "server.info.scale")
+_AS_SET = "setting."
 _FACTS_OF_PROMPTS, _FACTS_OF_LOAD = ("seed", "tokenizer"), ("driver", "timeout")
 
 Difference = tuple[str, Any, Any]
@@ -27,7 +31,7 @@ def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 def differing(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[Difference]:
     """Return the path of each value that differs, with both values; None where one side has none."""
     found: list[Difference] = []
-    for key in sorted({*before, *after} - _VOLATILE):
+    for key in sorted({*before, *after} - VOLATILE):
         one, other, path = before.get(key), after.get(key), f"{prefix}{key}"
         if isinstance(one, dict) and isinstance(other, dict):
             found += differing(one, other, f"{path}.")
@@ -50,7 +54,7 @@ def question_of(plan: dict[str, Any], states: dict[str, str | None]) -> dict[str
     for part, facts in (("prompts", _FACTS_OF_PROMPTS), ("load", _FACTS_OF_LOAD)):
         told |= {f"{part}: {name}": value for name, value in setting.get(part, {}).items() if name not in facts}
     for name, definition in asked.get("definitions", {}).items():
-        told[f"definition of {name}"] = definition
+        told[f"definition of {name}"] = {key: value for key, value in definition.items() if value is not None}
     question = {name: value for name, value in told.items() if setting or value not in _NOT_TOLD}
     if question.get("scale") is None:
         question.pop("scale", None)  # of an external server it may be full scale, or not known
@@ -77,7 +81,7 @@ def facts_of(facts: dict[str, Any], plan: dict[str, Any], record: dict[str, Any]
     for part, names in (("prompts", _FACTS_OF_PROMPTS), ("load", _FACTS_OF_LOAD)):
         setting[part] = {name: asked.get("setting", {}).get(part, {}).get(name) for name in names}
     return {
-        **{name: value for name, value in facts.items() if name not in _VOLATILE},
+        **{name: value for name, value in facts.items() if name not in VOLATILE},
         "server": {"model": record["server"]["model"], "info": record["server"].get("info", {})},
         "driver": {name: driver.get(name) for name in ("name", "stamps", "version")},
         "setting": setting,
@@ -87,5 +91,38 @@ def facts_of(facts: dict[str, Any], plan: dict[str, Any], record: dict[str, Any]
 
 
 def differing_facts(one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
-    """Return where the facts of two results differ, without what is each result's own and what the question says."""
-    return [found for found in differing(one, other) if found[0] not in _OWN_PLACE | _OF_THE_QUESTION]
+    """Return where the facts of two results differ, each once; without what is their own and what the question says.
+
+    What a setting says and the server repeats is told of the setting; what several paths share, of all of them at once.
+    """
+    found = [one for one in differing(one, other) if not _is_their_own(one[0])]
+    set_ = [(_leaf(name), pair) for name, *pair in found if name.startswith(_AS_SET)]
+    return _by_path([one for one in found if one[0].startswith(_AS_SET) or (_leaf(one[0]), [*one[1:]]) not in set_])
+
+
+def _is_their_own(name: str) -> bool:
+    is_tier_path = name.startswith("server.info.tiers.") and name.endswith(".path")  # its file system is told elsewhere
+    return name in _OWN_PLACE or is_tier_path or any(f"{name}.".startswith(f"{one}.") for one in _OF_THE_QUESTION)
+
+
+def _leaf(name: str) -> str:
+    """Return what a fact is of, by whichever part tells it: a driver's name is the driver of the load."""
+    last = "driver" if name == "driver.name" else name.rpartition(".")[2]
+    return last.removesuffix("_bytes")
+
+
+def _by_path(found: list[Difference]) -> list[Difference]:
+    """Join what differs alike in several paths, which often lie on one device: `paths.{g4,results}.queue.scheduler`."""
+    roles: dict[tuple[str, str], list[str]] = {}
+    for name, one, other in found:
+        part, _, rest = name.partition(".")
+        role, _, fact = rest.partition(".")
+        key = (f"{part}.*.{fact}", f"{one} {other}") if part == "paths" and fact else (name, "")
+        roles.setdefault(key, []).append(role)
+    values = {name: (one, other) for name, one, other in found}
+    joined = []
+    for (pattern, _), own in roles.items():
+        first = pattern.replace("*", own[0], 1)
+        name = first if len(own) == 1 else pattern.replace("*", f"{{{','.join(own)}}}", 1)
+        joined.append((name, *values[first]))
+    return joined

@@ -148,7 +148,7 @@ def requests_per_s(run: SealedRun, _limits: Limits | None = None) -> float | Non
 
     Formula: answered requests / total time.
     """
-    return _per_second(run, len(run.answered))
+    return per_second(run, len(run.answered))
 
 
 def output_tokens_per_s(run: SealedRun, _limits: Limits | None = None) -> float | None:
@@ -156,7 +156,7 @@ def output_tokens_per_s(run: SealedRun, _limits: Limits | None = None) -> float 
 
     Formula: sum of OSL / total time.
     """
-    return _per_second(run, sum_of_all(row.osl for row in run.answered))
+    return per_second(run, sum_of_all(row.osl for row in run.answered))
 
 
 def prompt_tokens_per_s(run: SealedRun, _limits: Limits | None = None) -> float | None:
@@ -164,7 +164,7 @@ def prompt_tokens_per_s(run: SealedRun, _limits: Limits | None = None) -> float 
 
     Formula: sum of ISL / total time.
     """
-    return _per_second(run, sum_of_all(row.isl for row in run.answered))
+    return per_second(run, sum_of_all(row.isl for row in run.answered))
 
 
 def hit_rate(run: SealedRun, _limits: Limits | None = None) -> float | None:
@@ -184,7 +184,7 @@ def kv_bytes_per_s(run: SealedRun, _limits: Limits | None = None) -> float | Non
     """
     per_token = (run.record.get("blocks") or {}).get("kv_bytes_per_token")
     cached = sum_of_all(row.cached_tokens for row in run.answered)
-    return _per_second(run, cached * per_token if cached is not None and per_token else None)
+    return per_second(run, cached * per_token if cached is not None and per_token else None)
 
 
 def slo_attainment(run: SealedRun, limits: Limits) -> float | None:
@@ -201,17 +201,23 @@ def goodput_per_s(run: SealedRun, limits: Limits) -> float | None:
 
     Formula: requests with TTFT x time scale <= limit / total time; none without an SLO.
     """
-    return _per_second(run, _met(run, limits))
+    return per_second(run, _met(run, limits))
 
 
 def _met(run: SealedRun, limits: Limits) -> int | None:
+    return met_by(run, limits, ttft_s)
+
+
+def met_by(run: SealedRun, limits: Limits, ttft: Callable[[Row], float | None]) -> int | None:
+    """Return how many requests met every SLO by this reading of TTFT; None without an SLO."""
     if limits.ttft_s is None or _is_unproven(run):
         return None
-    times = [row.ttft_s * limits.time_scale for row in run.answered if row.ttft_s is not None]
+    times = [time * limits.time_scale for row in run.answered if (time := ttft(row)) is not None]
     return sum(time <= limits.ttft_s for time in times)
 
 
-def _per_second(run: SealedRun, amount: float | None) -> float | None:
+def per_second(run: SealedRun, amount: float | None) -> float | None:
+    """Return an amount of a run over its total time."""
     window = total_time_s(run)
     return amount / window if amount is not None and window else None
 

@@ -6,6 +6,7 @@ A noun without I/O. A scenario may hold it, and `neighbors.crew_for` takes it. R
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -38,7 +39,8 @@ class _Strict(BaseModel):
 class FioJob(_Strict):
     """Reads or writes by fio in each side client's directory; `size` is per job.
 
-    `read_share` is the share of reads of `rw` and `randrw`; `options` are further fio options that shape the load.
+    `read_share` is the share of reads of `rw` and `randrw`; `ionice` is the class in which a disk's scheduler serves it
+    (`realtime` needs root); `options` are further fio options that shape the load.
     """
 
     rw: Literal["read", "write", "randread", "randwrite", "rw", "randrw"] = "read"
@@ -49,6 +51,7 @@ class FioJob(_Strict):
     direct: bool = True
     engine: Literal["libaio", "io_uring", "psync", "pvsync2", "posixaio", "sync"] = "libaio"
     read_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    ionice: Literal["idle", "best-effort", "realtime"] | None = None
     options: dict[str, str | int | float] = Field(default_factory=dict)
 
     @field_validator("options")
@@ -65,6 +68,8 @@ class FioJob(_Strict):
     def _room(self) -> Self:
         if self.size < self.block_size:
             raise ValueError("`size` is smaller than one block")
+        if self.ionice is not None and "prioclass" in self.options:
+            raise ValueError("give `ionice` or fio's `prioclass`, not both")
         return self
 
     @property
@@ -146,3 +151,51 @@ class NeighborSpec(_Strict):
     def generator(self) -> Literal["fio", "iperf3"]:
         """The program that makes the load."""
         return "fio" if self.fio is not None else "iperf3"
+
+
+class LocalClients(_Strict):
+    """Side clients that are processes on this machine, each with a folder of its own under `directory`.
+
+    For a machine that stands alone; `directory` is made if it is missing, on the same disk as the tier.
+    """
+
+    clients: Annotated[int, Field(ge=1, le=16)] = 4
+    directory: Path = Path("kvneighbors")
+
+
+class Neighbors(_Strict):
+    """Who disturbs: the loads by a name of the user's, and where their side clients are.
+
+    `hosts` is a hosts file; `local` makes side clients on this machine. With a bottleneck of kind `link` neither is
+    given: the side clients are then the namespaces behind that link. A run whose host was lost is tried again, up to
+    `tries` times in all.
+    """
+
+    hosts: Path | None = None
+    local: LocalClients | None = None
+    loads: Annotated[dict[str, NeighborSpec], Field(min_length=1)]
+    tries: Annotated[int, Field(ge=1, le=10)] = 3
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.hosts is not None and self.local is not None:
+            raise ValueError("give `hosts` or `local`, not both")
+        return self
+
+
+class Bottleneck(_Strict):
+    """A shared resource of known capacity that kvbench makes on one machine: an emulation that stands for no product.
+
+    `disk`: reads from the disk under the tier, by a control group around the server and the generators. `link`: a
+    token-bucket link to a storage host, in network namespaces under `folder` that are made and removed.
+    """
+
+    disk: Rate | None = None
+    link: Rate | None = None
+    folder: Path = Path("kvlab")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.disk is None) == (self.link is None):
+            raise ValueError("give exactly one of `disk` and `link`, as a rate such as 300MB/s")
+        return self

@@ -12,15 +12,17 @@ from __future__ import annotations
 import itertools
 import random
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvbench.records import SCHEMA_VERSION
-from kvbench.shapes import shape_of
+from kvbench.shapes import load_shape, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kvbench.scenario import Scenario
+    from kvbench.scenario_models import ServerSpec
 
 CANARY_COLD, CANARY_FIRST, CANARY_LAST, WARMUP = "canary-cold", "canary-first", "canary-last", "warmup"
 
@@ -119,6 +121,11 @@ def _asked(scenario: Scenario, scale: dict[str, Any] | None) -> dict[str, Any]:
         "concurrency": scenario.load.concurrency,
         "turns": scenario.prompts.turns.model_dump() if scenario.prompts.turns is not None else None,
         "concurrencies": {name: scenario.concurrency_of(name) for name in scenario.treatments},
+        "open_loops": {
+            name: {"request_rate": scenario.rate_of(name), "arrival": scenario.arrival_of(name)}
+            for name in scenario.treatments
+            if scenario.rate_of(name) is not None
+        },
         "baselines": {name: scenario.baseline_of(name) for name in scenario.treatments},
         "treatments": list(scenario.treatments),
         "baseline": scenario.baseline,
@@ -146,6 +153,8 @@ def _setting(scenario: Scenario) -> dict[str, Any]:
         "tiers": scenario.tiers.model_dump(mode="json"),
         "prompts": scenario.prompts.model_dump(mode="json", exclude={"lengths", "output_tokens"}),
         "load": scenario.load.model_dump(mode="json", exclude={"concurrency"}),
+        "bottleneck": scenario.bottleneck.model_dump(mode="json") if scenario.bottleneck is not None else None,
+        "neighbors": scenario.neighbors.model_dump(mode="json") if scenario.neighbors is not None else None,
     }
 
 
@@ -154,20 +163,24 @@ def _run(scenario: Scenario, pool: tuple[Draw, ...], treatment: str, repeat: int
     own = needs_own_texts(scenario, treatment)
     drawn = [turn for draw in _drawn(scenario, pool, run_id, repeat) for turn in _turns_of(scenario, draw)]
     own_salt = f"{salt}{run_id}" if own else salt
+    due_times = _due_times(scenario, treatment, len(drawn), repeat)
     draws = tuple(
         replace(draw, request_id=f"{run_id}/{number:03d}-{draw.request_id}", salt=own_salt, due_s=due_s)
-        for number, (draw, due_s) in enumerate(zip(drawn, _due_times(scenario, len(drawn), repeat), strict=True))
+        for number, (draw, due_s) in enumerate(zip(drawn, due_times, strict=True))
     )
     return RunSpec(run_id, treatment, repeat, draws)
 
 
-def _due_times(scenario: Scenario, count: int, repeat: int) -> list[float | None]:
-    """Return when each request of an open loop is due, alike for all treatments of a round; None if closed."""
-    rate = scenario.load.request_rate
+def _due_times(scenario: Scenario, treatment: str, count: int, repeat: int) -> list[float | None]:
+    """Return when each request of an open loop is due; None if closed.
+
+    Treatments of one round have the same gaps, up to the ratio of their rates.
+    """
+    rate, constant = scenario.rate_of(treatment), scenario.arrival_of(treatment) == "constant"
     if rate is None:
         return [None] * count
     chance = random.Random(f"{scenario.prompts.seed}/arrivals/{repeat}")  # noqa: S311
-    gaps = [1 / rate if scenario.load.arrival == "constant" else chance.expovariate(rate) for _ in range(count - 1)]
+    gaps = [1 / rate if constant else chance.expovariate(rate) for _ in range(count - 1)]
     return [0.0, *itertools.accumulate(gaps)]
 
 
@@ -227,9 +240,20 @@ def needs_own_texts(scenario: Scenario, treatment: str) -> bool:
 
 
 def working_set_bytes(scenario: Scenario) -> float | None:
-    """Return the KV bytes of all prompts, after the scale; None for a server whose model is not in the scenario."""
-    emulator = scenario.server.emulator
-    if emulator is None:
-        return None
+    """Return the KV bytes of all prompts, after the scale; None where the scenario does not tell those of a token."""
+    per_token = _kv_bytes_per_token(scenario.server)
     tokens = sum(turns[-1] for turns in scenario.prompts.isl_by_turn.values()) * scenario.prompts.per_length
-    return tokens * shape_of(emulator.model).kv_bytes_per_token / emulator.scale.bytes
+    return tokens * per_token if per_token is not None else None
+
+
+def _kv_bytes_per_token(server: ServerSpec) -> float | None:
+    """Return the real bytes of a token's KV: of the emulator's model, of vLLM's if its folder is here, or as given."""
+    if server.emulator is not None:
+        return shape_of(server.emulator.model).kv_bytes_per_token / server.emulator.scale.bytes
+    if server.external is not None:
+        return server.external.kv_bytes_per_token
+    assert server.vllm is not None  # noqa: S101 - a scenario has exactly one server
+    try:
+        return load_shape(Path(server.vllm.model), server.vllm.kv_dtype).kv_bytes_per_token
+    except (OSError, ValueError):  # a name that vLLM itself will look up, or a model whose shape is not understood
+        return None

@@ -159,12 +159,13 @@ def read(text: str, unit: str, words: Words = "exactly", *, times: int = 1) -> P
 
 
 def _rounded(text: str, *, exact: bool) -> Interval:
-    """Return what is rounded to these digits; counts are exact."""
-    match = re.fullmatch(r"([+-]?)(\d+|\d{1,3}(?:,\d{3})+)(?:\.(\d+))?", text.replace("\N{MINUS SIGN}", "-"))
+    """Return what is rounded to these digits; counts are exact, and "32k" is rounded to a thousand."""
+    match = re.fullmatch(r"([+-]?)(\d+|\d{1,3}(?:,\d{3})+)(?:\.(\d+))?([kM]?)", text.replace("\N{MINUS SIGN}", "-"))
     if not match:
         raise ValueError(f"{text!r} is not a number such as 0.57 or 1,048.56")
-    value = float(f"{match[1]}{match[2].replace(',', '')}.{match[3] or 0}")
-    half = 0.0 if exact else 0.5 * 10.0 ** -len(match[3] or "")
+    size = {"": 1.0, "k": 1e3, "M": 1e6}[match[4]]
+    value = float(f"{match[1]}{match[2].replace(',', '')}.{match[3] or 0}") * size
+    half = 0.0 if exact else 0.5 * 10.0 ** -len(match[3] or "") * size
     return Interval(value - half, value + half)
 
 

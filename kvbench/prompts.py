@@ -113,7 +113,7 @@ def local_counter(directory: Path) -> TokenCounter:
     try:
         from tokenizers import Tokenizer  # noqa: PLC0415 - only scenarios that name a tokenizer need the package
     except ImportError:
-        raise ScenarioError("prompts.tokenizer needs the package tokenizers", "pip install tokenizers") from None
+        raise ScenarioError("prompts.tokenizer needs the package tokenizers", "Run `pip install tokenizers`.") from None
     file = directory / "tokenizer.json"
     if not file.is_file():
         raise ScenarioError(f"prompts.tokenizer: there is no {file}", "Name the folder that holds tokenizer.json.")
@@ -129,6 +129,15 @@ Prompt = str | list[int] | tuple[str, ...]
 """A text, token ids, or the texts of a conversation: the user's and the model's in turn, the user's last."""
 
 
+def prompt_fields(prompt: Prompt, api: str) -> dict[str, Any]:
+    """Return the field of a body that carries a prompt: messages of user and model in turn, or one text."""
+    said = prompt if isinstance(prompt, tuple) else (prompt,)
+    if api != "chat":
+        return {"prompt": " ".join(prompt) if isinstance(prompt, tuple) else prompt}
+    roles = itertools.cycle(("user", "assistant"))
+    return {"messages": [{"role": role, "content": text} for role, text in zip(roles, said, strict=False)]}
+
+
 def request_body(
     model: str, api: str, prompt: Prompt, output_tokens: int, temperature: float = 0, *, with_ids: bool = False
 ) -> bytes:
@@ -137,14 +146,8 @@ def request_body(
     `with_ids` asks for the token ids of the answer, as vLLM offers them.
     """
     body: dict[str, Any] = {"model": model}
-    if api == "chat":
-        said = prompt if isinstance(prompt, tuple) else (prompt,)
-        roles = itertools.cycle(("user", "assistant"))
-        body["messages"] = [{"role": role, "content": text} for role, text in zip(roles, said, strict=False)]
-        body["max_completion_tokens"] = output_tokens
-    else:
-        body["prompt"] = " ".join(prompt) if isinstance(prompt, tuple) else prompt
-        body["max_tokens"] = output_tokens
+    body |= prompt_fields(prompt, api)
+    body["max_completion_tokens" if api == "chat" else "max_tokens"] = output_tokens
     body |= {"temperature": temperature, "stream": True, "stream_options": {"include_usage": True}, "ignore_eos": True}
     if with_ids:
         body["return_token_ids"] = True

@@ -28,7 +28,8 @@ _STRAY_READ_BYTES = 512 * 1024  # a process may page in code and directory block
 class Blocks:
     """The block arithmetic of a server: tokens per hash block, KV bytes per token, and its directory tier's name.
 
-    `kv_bytes_per_token` is None where the server does not tell it; then bytes are only seen to move.
+    `kv_bytes_per_token` is None where the server does not tell it; then bytes are only seen to move. `path_tier` is the
+    directory tier that is warm, else the slowest one: the one whose manifest is known.
     """
 
     tokens: int
@@ -55,11 +56,15 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a primed tier holds: its files by name, and the file bytes that belong to each text."""
+    """What a primed tier holds: its files by name, and the file bytes that belong to each text.
+
+    `primed_by` is "itself" where the server that is measured wrote them, else "another".
+    """
 
     tier: str
     files: dict[str, int]
     text_bytes: dict[str, int]
+    primed_by: str = "itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +150,9 @@ def _judge_offloaded(blocks: Blocks, served: Served, cached: int, held_bytes: in
     tier = _tier_of(label, blocks.path_tier)
     if tier is None:
         return "unproven", f"{cached} tokens read from a tier labelled {label!r}, which the scenario does not name"
-    problem = _bytes_problem(
-        blocks, cached, count, held_bytes, full=cached >= blocks.cacheable(served.response.isl or 0)
-    )
+    full = cached >= blocks.cacheable(served.response.isl or 0)
+    known_bytes = held_bytes if tier == blocks.path_tier else None  # other tiers cut their files elsewhere
+    problem = _bytes_problem(blocks, cached, count, known_bytes, full=full)
     if problem:
         return "unproven", problem
     if device is not None and _device_disagrees(device, count):
@@ -238,6 +243,7 @@ class Ledger:
     """The books of a run's measured requests: what the answers claim, what the counters say, what should have been.
 
     All in tokens and bytes; None where there is no source. `closes` is the verdict on tokens and bytes together.
+    `memory_tokens` are the hits that read no file: those in G1 and in host memory.
     """
 
     requests: int
@@ -252,6 +258,7 @@ class Ledger:
     hit_efficiency: float | None
     closes: bool
     gap: str | None
+    memory_tokens: float | None = None
     counter_tier_tokens: dict[str, float] = field(default_factory=dict)
     told_tier_tokens: dict[str, int] = field(default_factory=dict)
 
@@ -276,9 +283,13 @@ def close_ledger(
     cached = None if any(value is None for value in reported) else sum(value or 0 for value in reported)
     expected = sum(blocks.expected(draw.isl_target, one.cached_tokens) for draw, one in pairs) if warm else 0
     hits = None if delta.local_hits is None else delta.local_hits + (delta.external_hits or 0)
+    memory = None if delta.local_hits is None else delta.local_hits + (delta.host_tokens or 0)
     wanted = [file_bytes(manifest, draw) for draw, _ in pairs] if warm else [0]
     expected_bytes = None if any(size is None for size in wanted) else sum(size or 0 for size in wanted)
-    gap = _ledger_gap(blocks, [one for _, one in pairs], delta, expected_bytes if cached == expected else None)
+    others = {"g3", "g4"} - {blocks.path_tier}
+    promoted = bool(memory) or bool(others & set(_moved(blocks, delta, len(pairs))))
+    known_bytes = expected_bytes if cached == expected and not promoted else None
+    gap = _ledger_gap(blocks, [one for _, one in pairs], delta, known_bytes)
     return Ledger(
         requests=len(pairs),
         prompt_tokens=sum(response.isl or 0 for _, response in pairs),
@@ -292,6 +303,7 @@ def close_ledger(
         hit_efficiency=cached / expected if cached is not None and expected else None,
         closes=gap is None,
         gap=gap,
+        memory_tokens=memory,
         counter_tier_tokens=delta.tier_tokens,
         told_tier_tokens=_told_tier_tokens([one for _, one in pairs]),
     )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+LEAST_P = 0.05  # complete separation of so few values that its p-value is larger shows nothing
 EXACT_MOST = 100  # values of both arms together; beyond, the normal approximation is as good
 
 
@@ -41,6 +42,11 @@ class RankFigure:
     least_p: float
     exact: bool
     sentence: str
+
+    @property
+    def is_separate(self) -> bool:
+        """Whether all values of one arm lie beyond all of the other, which so few values do not do by chance."""
+        return self.superiority in (0.0, 1.0) and self.least_p <= LEAST_P
 
 
 def rank_test(
@@ -78,7 +84,9 @@ def _say(a: NDArray[np.float64], b: NDArray[np.float64], names: tuple[str, str],
         text = f"all {len(a)} of {names[0]} are {side} all {len(b)} of {names[1]}"
     else:
         text = f"{names[0]} is below {names[1]} in {100 * share:.0f} % of {len(a)} x {len(b)} pairs"
-    return f"{text}; so few values cannot show a difference (p is at least {least_p:.2g})" if least_p > 0.05 else text
+    if least_p <= LEAST_P:
+        return text
+    return f"{text}; so few values cannot show a difference (p is at least {least_p:.2g})"
 
 
 def _doubled_ranks(pooled: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -27,6 +27,7 @@ Method = Literal["t", "bootstrap", "none"]
 
 FEWEST_ROUNDS = 3  # two give a t quantile of 12.7 on a spread known from one difference
 BOOTSTRAP_ROUNDS = 20
+TOO_FEW = "too few rounds"  # the word below three: neither a difference nor its absence can be claimed
 RESAMPLES = 4999
 
 
@@ -83,7 +84,7 @@ class Equivalence:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What may be said: `faster`, `slower`, `no difference shown` or `equivalent within x %`, and the reason."""
+    """`faster`, `slower`, `no difference shown`, `equivalent within x %` or `too few rounds`, and the reason."""
 
     word: str
     reason: str
@@ -164,6 +165,12 @@ def ratio_of_samples(
     p_value = 2 * _tail(middle, error, freedom)
     ends = (math.exp(middle - reach), math.exp(middle + reach))
     return SampleFigure(sizes, math.exp(middle), *ends, confidence, p_value, error, freedom, None)
+
+
+def mean_over_rounds(arm: Mapping[int, Sequence[float]], centre: Centre = "median") -> float | None:
+    """Return the geometric mean of an arm's rounds: what `ratio_of_samples` divides; None without a round."""
+    logs = [_log_centre(values, centre) for values in arm.values() if values]
+    return math.exp(float(np.mean(logs))) if logs else None
 
 
 def _welch_freedom(parts: Sequence[float], sizes: tuple[int, int]) -> float:
@@ -248,7 +255,7 @@ def compare_ratio(
     nothing, words = "no difference shown", f"{100 * figure.confidence:g} % interval"
     if figure.ratio is None or figure.low is None or figure.high is None:
         rounds = figure.rounds if isinstance(figure, RatioFigure) else min(figure.rounds)
-        return Comparison(nothing, f"no interval below {FEWEST_ROUNDS} rounds (n={rounds})")
+        return Comparison(TOO_FEW, f"no interval below {FEWEST_ROUNDS} rounds (n={rounds})")
     differs = figure.low > 1 or figure.high < 1
     if margin is not None and floor <= 1 + margin and equivalent(figure, margin).shown:
         also = f"; the {words} excludes 1, but inside the margin" if differs else ""

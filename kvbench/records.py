@@ -8,7 +8,7 @@ All `*_ns` are wall-clock nanoseconds anchored to the monotonic clock, all `*_s`
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -179,3 +179,22 @@ class Row:
 
 
 ROW_FIELDS = tuple(f.name for f in fields(Row))
+
+
+def repeats(answered: Sequence[Row]) -> set[str]:
+    """Return the requests that may find what the run itself has put into a cache.
+
+    These are the ones whose prompt had been sent in another request before their first token came: of two that were out
+    at once, the server may have taken either first.
+    """
+    sent: dict[str, list[int]] = {}
+    for row in answered:
+        sent.setdefault(row.prompt_id, []).append(row.sent_ns or 0)
+    earliest = {prompt: sorted(times)[:2] for prompt, times in sent.items()}
+    found = set()
+    for row in answered:
+        first_ns, *second_ns = earliest[row.prompt_id]
+        is_first = (row.sent_ns or 0) == first_ns
+        if not is_first or (second_ns and second_ns[0] < (row.first_token_ns or 0)):
+            found.add(row.request_id)
+    return found

@@ -1,31 +1,35 @@
 """The act: the one place that knows the order of steps.
 
-For every run: server up -> warmup -> cache into its state, proven -> measure -> close the ledger -> seal. Every request
-is in the journal before the next step. What the requests mean is not decided here but read from the files later.
+For every run: server up -> warmup -> cache into its state, proven -> neighbours until they are steady -> measure ->
+neighbours stop -> close the ledger -> seal. Every request is in the journal before the next step. What the requests
+mean is not decided here but read from the files later.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from kvbench import cache, facts
-from kvbench.errors import EndpointError
+from kvbench import cache, facts, store
+from kvbench.bench import Bench
+from kvbench.errors import EndpointError, HostError
 from kvbench.lane import Lane
 from kvbench.load.round_trip import network_floor_s
 from kvbench.plan import WARMUP, Draw, Plan
 from kvbench.proof import Blocks, Ledger, Manifest, Served, close_ledger, file_bytes, judge, judge_by_ledger
 from kvbench.servers.endpoint import Counters
-from kvbench.store import settle_answers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from kvbench.lane import Watch
+    from kvbench.neighbors.loads import Loads
+    from kvbench.plan import RunSpec
     from kvbench.records import Response, Tier
     from kvbench.scenario import Scenario
     from kvbench.scenario_models import Treatment
@@ -39,26 +43,77 @@ _NO_COUNTERS = Counters()
 
 
 def execute(scenario: Scenario, plan: Plan, testbed: Testbed, result: ResultFolder, watch: Watch) -> None:
-    """Make every run of the plan that is not sealed yet."""
-    fitted: dict[str, str] = {}
+    """Make every run of the plan that is not sealed yet.
+
+    Raises:
+        HostError: a side client was lost and stays away, or was lost again in the last try before a load began.
+
+    """
+    stage = _Stage(scenario, plan, testbed, result, watch)
+    if testbed.loads is not None and not all(result.is_sealed(spec.run_id) for spec in plan.runs):
+        used = [one.disturbance for one in scenario.treatments.values() if one.disturbance is not None]
+        testbed.loads.calibrate(result.path, sorted({load for load, target in used if target.fraction is not None}))
     for number, spec in enumerate(plan.runs, 1):
         if result.is_sealed(spec.run_id):
             watch.run_kept(spec)
             continue
         watch.run_starts(spec, number, len(plan.runs))
-        folder = result.open_run(spec.run_id)
-        treatment = scenario.treatments[spec.treatment]
-        with (
-            testbed.serving(treatment, folder.path) as (endpoint, driver, measuring),
-            contextlib.closing(folder.open_journal()) as journal,
-        ):
-            lane = Lane(scenario, plan, spec, folder.attempt, endpoint, driver, measuring, journal, watch, fitted)
-            record = make_run(lane, treatment, folder, result)
-        folder.seal(record.facts, record.tiers)
+        while not _try_run(stage, spec):
+            watch.step("again, because a side client was lost")
         watch.run_ends(spec)
     if scenario.check_answers:
         off = [spec.run_id for spec in plan.runs if scenario.treatments[spec.treatment].cache == "off"]
-        settle_answers(result.path / "runs", off)
+        store.settle_answers(result.path / "runs", off)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What all runs of a result have in common; `fitted` are texts of exact length that were found by asking."""
+
+    scenario: Scenario
+    plan: Plan
+    testbed: Testbed
+    result: ResultFolder
+    watch: Watch
+    fitted: dict[str, str] = field(default_factory=dict)
+
+
+def _try_run(stage: _Stage, spec: RunSpec) -> bool:
+    """Make a run; tell whether it is sealed, and not broken off because a side client was lost.
+
+    What a broken try has left is kept as `attempt-N`, with the reason in `broken.json`.
+    """
+    folder, loads = stage.result.open_run(spec.run_id), stage.testbed.loads
+    treatment = stage.scenario.treatments[spec.treatment]
+    earlier = [store.read_json(path)["why"] for path in sorted(folder.path.glob("attempt-*/broken.json"))]
+    is_last = loads is None or len(earlier) + 1 >= loads.tries
+    if loads is not None and loads.lost:
+        loads.restore()
+    broken: dict[str, Any]
+    try:
+        with (
+            stage.testbed.serving(treatment, folder.path) as (endpoint, driver, measuring),
+            contextlib.closing(folder.open_journal()) as journal,
+        ):
+            how = (endpoint, driver, measuring, journal, stage.watch, stage.fitted)
+            another = partial(stage.testbed.another, treatment, folder.path) if treatment.primed_by_another else None
+            lane = Lane(stage.scenario, stage.plan, spec, folder.attempt, *how, another=another)
+            record = make_run(lane, treatment, folder, stage.result, loads)
+    except HostError as fault:
+        if loads is None or loads.breaks_off is None or is_last:
+            raise
+        broken = {"why": fault.message}
+    else:
+        lost = loads.breaks_off if loads is not None else None
+        if lost is None or is_last:
+            neighbors = record.facts["neighbors"]
+            with_tries = {**neighbors, "attempts": [{"why": why} for why in earlier]} if neighbors else None
+            kept = {**record.facts, "neighbors": with_tries, "bottleneck": stage.testbed.bottleneck}
+            folder.seal(kept, record.tiers)
+            return True
+        broken = {"why": f"{lost.name} was lost: {lost.why}", **record.facts}
+    store.write_json(folder.path / "broken.json", broken)
+    return False
 
 
 @dataclass(frozen=True)
@@ -69,11 +124,20 @@ class RunRecord:
     tiers: dict[str, tuple[Tier, str]]
 
 
-def make_run(lane: Lane, treatment: Treatment, folder: RunFolder, result: ResultFolder) -> RunRecord:
-    """Make one run on a server that is up."""
+def make_run(
+    lane: Lane, treatment: Treatment, folder: RunFolder, result: ResultFolder, loads: Loads | None = None
+) -> RunRecord:
+    """Make one run on a server that is up.
+
+    Raises:
+        EndpointError: the server cannot be measured.
+        HostError: a neighbour did not start, or was lost before the load began.
+
+    """
     started, host = datetime.now(UTC), facts.HostObservation(paths_of(lane, folder))
     blocks = blocks_of(lane.scenario, lane.spec.treatment, lane.endpoint)
-    bench = cache.Bench(lane.endpoint, lane.send, blocks)
+    another = lane.primer if lane.another is not None else None
+    bench = Bench(lane.endpoint, lane.send, blocks, another, send_all=lane.send_all)
     lane.watch.step("warmup")
     warm_up(lane)
     if not (result.path / "prompts.jsonl.zst").exists():
@@ -86,15 +150,18 @@ def make_run(lane: Lane, treatment: Treatment, folder: RunFolder, result: Result
     if proof.manifest is not None:
         result.write_json("manifest.json", {"manifest": asdict(proof.manifest)})
     floor_s = network_floor_s(lane.endpoint.url)
-    lane.watch.step("measure")
-    host.begin()
-    health_before, before = lane.measuring.health(), lane.endpoint.scrape()
-    served = measure(lane, bench)
-    after, health = lane.endpoint.scrape(), lane.measuring.health()
-    host.end()
+    with disturbed(lane, treatment, folder, loads):
+        lane.watch.step("measure")
+        host.begin()
+        health_before, before = lane.measuring.health(), lane.endpoint.scrape()
+        served = measure(lane, bench)
+        after, health = lane.endpoint.scrape(), lane.measuring.health()
+        host.end()
+    window = load_window([one.response for _, one in served])
     delta = without(after.since(before), lane.measuring.own_requests)
     folder.keep_text("metrics/before.prom", before.text)
     folder.keep_text("metrics/after.prom", after.text)
+    folder.keep_answers(lane.live_answers)
     pairs = [(draw, one.response) for draw, one in served]
     ledger = close_ledger(blocks, pairs, delta, proof.manifest, warm=treatment.warm_tier is not None)
     return RunRecord(
@@ -102,7 +169,7 @@ def make_run(lane: Lane, treatment: Treatment, folder: RunFolder, result: Result
             "run": {"run_id": lane.spec.run_id, "treatment": lane.spec.treatment, "repeat": lane.spec.repeat},
             "started": started.isoformat(),
             "sent_one_by_one": lane.sends_one_by_one,
-            "load_s": load_window_s([one.response for _, one in served]),
+            "load_s": (window[1] - window[0]) / 1e9,
             "cache": {"state": proof.state, "steps": [asdict(step) for step in proof.steps]},
             "ledger": asdict(ledger),
             "blocks": asdict(blocks),
@@ -111,6 +178,7 @@ def make_run(lane: Lane, treatment: Treatment, folder: RunFolder, result: Result
             "network_floor_s": floor_s,
             "world": host.to_json(),
             "load_1min": round(os.getloadavg()[0], 2),
+            "neighbors": loads.told(window) if loads is not None else None,
         },
         tiers=tier_verdicts(blocks, lane, served, Books(ledger, delta, proof.manifest)),
     )
@@ -144,11 +212,29 @@ def without(delta: Counters, own_requests: Sequence[Response]) -> Counters:
     return replace(delta, computed_tokens=delta.computed_tokens - own_tokens)
 
 
-def load_window_s(responses: list[Response]) -> float:
-    """Return the time from the first send to the last token; what a driver needs to start and to end is outside."""
+def load_window(responses: list[Response]) -> tuple[int, int]:
+    """Return the first send and the last token (ns); what a driver needs to start and to end is outside.
+
+    Where nothing was answered both are the same.
+    """
     sent = [one.sent_ns for one in responses if one.sent_ns is not None]
     ended = [one.last_token_ns for one in responses if one.last_token_ns is not None]
-    return (max(ended) - min(sent)) / 1e9 if sent and ended else 0.0
+    return (min(sent), max(ended)) if sent and ended else (0, 0)
+
+
+@contextlib.contextmanager
+def disturbed(lane: Lane, treatment: Treatment, folder: RunFolder, loads: Loads | None) -> Iterator[None]:
+    """Have a treatment's neighbours at work, and steady, while the context is open; they stop only after it."""
+    if loads is None:
+        yield
+        return
+    if treatment.disturbance is not None:
+        lane.watch.step(f"neighbours: {treatment.disturbance[0]}, {treatment.disturbance[1]}")
+    loads.begin(folder.path, treatment.disturbance)
+    try:
+        yield
+    finally:
+        loads.end()
 
 
 def blocks_of(scenario: Scenario, treatment: str, endpoint: Endpoint) -> Blocks:
@@ -196,7 +282,7 @@ def _first_remedy(response: Response) -> str:
     return "Look at the server's log."
 
 
-def measure(lane: Lane, bench: cache.Bench) -> list[tuple[Draw, Served]]:
+def measure(lane: Lane, bench: Bench) -> list[tuple[Draw, Served]]:
     """Send the run's draws; each alone between two scrapes, or all in one closed loop."""
     if lane.sends_one_by_one:
         return [(draw, bench.serve(draw, "measure")) for draw in lane.draws]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field, model_validator
 
 from kvbench import shapes, units
+from kvbench.neighbor_spec import Bottleneck, Neighbors
 from kvbench.scenario_models import (
     CacheTier,
     EmulatorSpec,
@@ -59,6 +60,8 @@ class Scenario(Strict):
     check_answers: bool = False
     max_fail: Annotated[int, Field(ge=0)] = 0
     published: str | None = None
+    bottleneck: Bottleneck | None = None
+    neighbors: Neighbors | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -75,6 +78,14 @@ class Scenario(Strict):
         """Return how many requests a treatment has out at once."""
         return self.treatments[treatment].concurrency or self.load.concurrency
 
+    def rate_of(self, treatment: str) -> float | None:
+        """Return the requests per second at which a treatment's are due, None in a closed loop."""
+        return self.treatments[treatment].request_rate or self.load.request_rate
+
+    def arrival_of(self, treatment: str) -> str:
+        """Return how a treatment's requests follow one another in an open loop."""
+        return self.treatments[treatment].arrival or self.load.arrival
+
     def baseline_of(self, treatment: str) -> str | None:
         """Return the treatment that this one is compared with."""
         return self.treatments[treatment].against or self.baseline
@@ -88,10 +99,18 @@ class Scenario(Strict):
         return found
 
     def path_tier_of(self, treatment: str) -> CacheTier | None:
-        """Return the directory tier that a treatment fills, None where there is none."""
+        """Return the directory tier that a treatment's requests are read from: the warm one, else the slowest."""
+        warm = self.treatments[treatment].warm_tier
+        if warm in ("g3", "g4"):
+            return warm
         external = self.server.external
         elsewhere: CacheTier | None = "g4" if external is not None and external.tier_path is not None else None
-        return next(iter(self.tiers_of(treatment).directories), elsewhere)
+        return next(reversed(self.tiers_of(treatment).directories), elsewhere)
+
+    @property
+    def shares_g4(self) -> bool:
+        """Whether two servers use the directory of g4, one of which primes it."""
+        return any(treatment.primed_by_another for treatment in self.treatments.values())
 
     @model_validator(mode="after")
     def _make_sense_together(self) -> Scenario:
@@ -103,6 +122,7 @@ class Scenario(Strict):
 def contradictions(scenario: Scenario) -> Iterator[Found]:
     """Give each contradiction: the path of the key to blame, and what is wrong."""
     yield from _treatments(scenario)
+    yield from _primers(scenario)
     if scenario.check_answers:
         yield from _answers(scenario)
     yield from _load(scenario)
@@ -110,6 +130,11 @@ def contradictions(scenario: Scenario) -> Iterator[Found]:
         yield from _conversations(scenario)
     if scenario.server.emulator is not None:
         yield from _emulator(scenario, scenario.server.emulator)
+    if scenario.server.vllm is not None:
+        yield from _vllm(scenario)
+    yield from _neighbors(scenario)
+    if scenario.bottleneck is not None:
+        yield from _bottleneck(scenario, scenario.bottleneck)
 
 
 def _treatments(scenario: Scenario) -> Iterator[Found]:
@@ -125,6 +150,21 @@ def _treatments(scenario: Scenario) -> Iterator[Found]:
             yield where, f"warm: {tier} asks for a tier that `tiers` does not give any capacity"
 
 
+def _primers(scenario: Scenario) -> Iterator[Found]:
+    """Give tiers that another server is to fill and cannot, and the address of one that nobody asks."""
+    external = scenario.server.external
+    for name, treatment in scenario.treatments.items():
+        where = ("treatments", name)
+        if treatment.primed_by_another and treatment.warm_tier != "g4":
+            yield where, f"{treatment.warm_tier} belongs to one server alone: primed_by: another is for g4"
+        if treatment.primed_by_another and scenario.server.vllm is not None:
+            yield where, "kvbench starts one vLLM: start both yourself, and give server.external with a primer_url"
+        if treatment.primed_by_another and external is not None and external.primer_url is None:
+            yield where, "primed_by: another needs server.external.primer_url, the server that fills the tier"
+    if external is not None and external.primer_url is not None and not scenario.shares_g4:
+        yield ("server", "external", "primer_url"), "no treatment is primed_by: another, so nobody would ask it"
+
+
 def _answers(scenario: Scenario) -> Iterator[Found]:
     caches = {name: treatment.cache for name, treatment in scenario.treatments.items()}
     if "off" not in caches.values():
@@ -132,6 +172,8 @@ def _answers(scenario: Scenario) -> Iterator[Found]:
     if "cold" in caches.values():
         problem = "cold runs have texts of their own, so their answers cannot be compared with recomputed ones"
         yield ("check_answers",), problem
+    if scenario.prompts.temperature > 0:
+        yield ("prompts", "temperature"), "answers are drawn by chance above temperature 0: leave out check_answers"
     if scenario.server.external is not None:
         problem = "on a server that cannot be switched off, recomputed and warm requests have other texts"
         yield ("check_answers",), problem
@@ -145,20 +187,31 @@ def _load(scenario: Scenario) -> Iterator[Found]:
     if load.draw == "without_replacement" and load.requests is not None and load.requests > prompts:
         problem = f"{load.requests} requests cannot be drawn without replacement from {prompts} prompts"
         yield ("load", "requests"), problem
-    if load.request_rate is not None and load.driver == "aiperf":
-        yield ("load", "request_rate"), "an open loop is driven by the native driver only"
+    for name, treatment in scenario.treatments.items():
+        if scenario.rate_of(name) is not None and load.driver == "aiperf":
+            yield _where_rate(scenario, name), "an open loop is driven by the native driver only"
+        if treatment.arrival is not None and scenario.rate_of(name) is None:
+            problem = "arrival says how requests of an open loop follow one another: give a request_rate too"
+            yield ("treatments", name, "arrival"), problem
     if load.api == "chat" and scenario.prompts.form == "token_ids":
         yield ("prompts", "form"), "token_ids can only be sent with load.api: completions"
     if load.api == "chat" and scenario.prompts.tokenizer is not None:
         yield ("prompts", "tokenizer"), "a local tokenizer knows no chat template: use load.api: completions"
 
 
+def _where_rate(scenario: Scenario, treatment: str) -> tuple[str, ...]:
+    own = scenario.treatments[treatment].request_rate is not None
+    return ("treatments", treatment, "request_rate") if own else ("load", "request_rate")
+
+
 def _conversations(scenario: Scenario) -> Iterator[Found]:
     load = scenario.load
     if load.draw is not None:
         yield ("load", "draw"), "conversations are sent once each: leave out load.draw and load.requests"
-    if load.request_rate is not None:
-        yield ("load", "request_rate"), "a turn follows the answer to the one before it: leave out load.request_rate"
+    for name in scenario.treatments:
+        if scenario.rate_of(name) is not None:
+            problem = "a turn follows the answer to the one before it: leave out request_rate"
+            yield _where_rate(scenario, name), problem
     if scenario.prompts.form == "token_ids":
         yield ("prompts", "form"), "the history of a conversation is text: use prompts.form: text"
     if scenario.prompts.turns is not None and scenario.prompts.turns.history == "live" and load.driver == "aiperf":
@@ -168,6 +221,46 @@ def _conversations(scenario: Scenario) -> Iterator[Found]:
         if treatment.warm_tier is not None:
             problem = "conversations fill their tiers themselves: use cache: off or cold with prompts.turns"
             yield ("treatments", name), problem
+
+
+def _neighbors(scenario: Scenario) -> Iterator[Found]:
+    neighbors, used = scenario.neighbors, set[str]()
+    for name, treatment in scenario.treatments.items():
+        where = ("treatments", name, "neighbors")
+        if treatment.disturbance is None:
+            continue
+        load, _ = treatment.disturbance
+        used.add(load)
+        if neighbors is None:
+            yield where, "there is no `neighbors` block that says who disturbs"
+        elif load not in neighbors.loads:
+            yield where, f"{load} is not one of the loads of `neighbors`, which are {', '.join(neighbors.loads)}"
+    if neighbors is None:
+        return
+    for load in neighbors.loads:
+        if load not in used:
+            yield ("neighbors", "loads", load), f"no treatment uses the load {load}"
+    has_link = scenario.bottleneck is not None and scenario.bottleneck.link is not None
+    if not has_link and neighbors.hosts is None and neighbors.local is None:
+        yield ("neighbors",), "nobody says where the side clients are: give `hosts` or `local`"
+    if has_link and (neighbors.hosts is not None or neighbors.local is not None):
+        yield ("neighbors",), "behind a bottleneck of kind link the side clients are its own: leave out hosts and local"
+
+
+def _bottleneck(scenario: Scenario, bottleneck: Bottleneck) -> Iterator[Found]:
+    if scenario.server.emulator is None:
+        yield ("bottleneck",), "a bottleneck is made around the emulator only, never around a server of somebody else's"
+    if not scenario.directories:
+        yield ("bottleneck",), "a bottleneck lies under a directory tier: give `tiers` a g3 or g4"
+    if bottleneck.link is None:
+        return
+    mount = (bottleneck.folder / "g4").absolute()
+    for name, tier in scenario.directories.items():
+        if mount not in tier.path.absolute().parents:
+            text = (
+                f"behind the link the tier lies on the lab's shared storage: use a path in {bottleneck.folder}/g4/gpu"
+            )
+            yield ("tiers", name, "path"), text
 
 
 def _emulator(scenario: Scenario, emulator: EmulatorSpec) -> Iterator[Found]:
@@ -187,6 +280,10 @@ def _emulator(scenario: Scenario, emulator: EmulatorSpec) -> Iterator[Found]:
             problem = f"a prompt of {last:,} tokens{turn} does not fit the model's context of {shape.max_context:,}"
             yield ("prompts", "lengths", index), problem
     yield from _tiers(scenario, shape.kv_bytes_per_token / emulator.scale.bytes)
+    for name, treatment in scenario.treatments.items():
+        if treatment.cache == "cold" and not any(scenario.tiers_of(name).model_dump().values()):
+            problem = "cache: cold asks for a cache that is on and empty, and no tier has any capacity"
+            yield ("treatments", name), problem
     if emulator.write_policy == "back":
         yield from _write_back(scenario)
 
@@ -229,6 +326,12 @@ def _tiers(scenario: Scenario, per_token: float) -> Iterator[Found]:
                 f"{tier_name} cannot be warm: its capacity of {have} is below the {want} of all prompts and canaries"
             )
             yield (*where, str(tier_name)), problem
+
+
+def _vllm(scenario: Scenario) -> Iterator[Found]:
+    for where, tiers in _tier_sets(scenario):
+        if len(tiers.directories) > 1:
+            yield (*where, "g4"), "kvbench starts vLLM with one file tier: give g3 or g4, not both"
 
 
 def _tier_sets(scenario: Scenario) -> Iterator[tuple[tuple[str, ...], Tiers]]:

@@ -1,20 +1,23 @@
 """A scenario file: YAML 1.2 (so that `off` is a word) into a checked `Scenario`, with file and line for every fault.
 
-`load` is the only function that reads a scenario. Everything is checked before anything starts.
+`load` is the only function that reads a scenario. Everything is checked before anything starts. A fault that an option
+of the command line has brought in is blamed on the option, and not on a line of the file.
 """
 
 from __future__ import annotations
 
 import difflib
 import ssl
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from kvbench.errors import ScenarioError
+from kvbench.errors import OverrideError, ScenarioError
+from kvbench.neighbor_spec import Bottleneck, FioJob, Iperf3Flow, LocalClients, Neighbors, NeighborSpec, Target
 from kvbench.scenario import Contradiction, Scenario
 from kvbench.scenario_models import (
     EmulatorSpec,
@@ -45,43 +48,102 @@ _PLAIN = {  # pydantic's words for what a person who writes YAML has done
 }
 
 
-def load(path: Path, overrides: tuple[str, ...] = (), endpoint: str | None = None) -> Scenario:
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """What the command line changes: how it was written, and the key that it sets."""
+
+    said: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the values of a scenario came from: a file, and options that changed some of them."""
+
+    path: Path
+    tree: CommentedMap
+    options: tuple[_Option, ...]
+
+    def error(self, where: tuple[str | int, ...], sentence: str, remedy: str) -> ScenarioError:
+        """Return the error for a fault at a key, with the option or else the line that is to blame."""
+        option = self._blamed(tuple(map(str, where)))
+        if option is not None:
+            return OverrideError(f"{option}: {sentence}", remedy)
+        return ScenarioError(sentence, remedy, path=self.path, line=_locate(self.tree, where)[0])
+
+    def _blamed(self, where: tuple[str, ...]) -> str | None:
+        """Return the option that sets the key; another only where the file has no such line, or no fault by itself."""
+        for option in reversed(self.options):
+            if where[: len(option.keys)] == option.keys:
+                return option.said
+        is_in_file = _locate(self.tree, where)[0] is not None
+        if not self.options or (is_in_file and not _is_sound(self.path)):
+            return None
+        nearest = max(self.options, key=lambda option: _shared(option.keys, where))
+        return nearest.said if _shared(nearest.keys, where) else ", ".join(option.said for option in self.options)
+
+
+def load(
+    path: Path, overrides: tuple[str, ...] = (), endpoint: str | None = None, driver: str | None = None
+) -> Scenario:
     """Read and check a scenario file; `overrides` are `a.b=c` texts whose values are YAML.
 
-    `endpoint` is the URL of a server that takes the place of the scenario's own.
+    `endpoint` is the URL of a server that takes the place of the scenario's own, `driver` the load driver.
 
     Raises:
         ScenarioError: unreadable file, YAML fault, unknown or mistyped key, values that contradict one another.
+        OverrideError: the same, where an override, the endpoint or the driver brought it in.
 
     """
     tree = _read_yaml(path)
-    for override in overrides:
-        _apply_override(tree, override)
+    options = [_apply_override(tree, override) for override in overrides]
+    if driver is not None:
+        option = _apply_override(tree, f"load.driver={driver}")
+        options.append(_Option(f"--driver {driver}", option.keys))
     if endpoint is not None:
         given = tree.get("server")
         external = given.get("external") if isinstance(given, dict) else None
         tree["server"] = {"external": {**(_plain(external) or {}), "url": endpoint}}
+        options.append(_Option("--endpoint", ("server", "external", "url")))
+    source = _Source(path, tree, tuple(options))
     try:
         scenario = Scenario.model_validate(_plain(tree))
     except ValidationError as fault:
-        raise _first_error(fault, tree, path) from None
+        raise _first_error(fault, source) from None
     if scenario.server.external is not None and scenario.server.external.ca_file is not None:
-        _check_ca_file(scenario.server.external.ca_file, tree, path)
+        _check_ca_file(scenario.server.external.ca_file, source)
     return scenario
 
 
-def _check_ca_file(ca_file: Path, tree: CommentedMap, path: Path) -> None:
+def _is_sound(path: Path) -> bool:
+    """Tell whether a file by itself, without options, is a scenario."""
+    try:
+        Scenario.model_validate(_plain(_read_yaml(path)))
+    except ValidationError:
+        return False
+    return True
+
+
+def _shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    """Return how many keys two paths have in common from their beginning."""
+    count = 0
+    for first, second in zip(one, other, strict=False):
+        if first != second:
+            break
+        count += 1
+    return count
+
+
+def _check_ca_file(ca_file: Path, source: _Source) -> None:
     """Refuse a file without certificates here, where its line is known."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(ca_file)
     except OSError as fault:
         reason = "holds no certificate" if isinstance(fault, ssl.SSLError) else "cannot be read"
-        line, _ = _locate(tree, ("server", "external", "ca_file"))
-        raise ScenarioError(
+        raise source.error(
+            ("server", "external", "ca_file"),
             f"`server.external.ca_file`: {ca_file} {reason}",
             "Name a file of certificates in PEM form; its path is relative to where kvbench is started.",
-            path=path,
-            line=line,
         ) from None
 
 
@@ -102,10 +164,10 @@ def _read_yaml(path: Path) -> CommentedMap:
     return tree
 
 
-def _apply_override(tree: CommentedMap, override: str) -> None:
-    keys, equals, value = override.partition("=")
+def _apply_override(tree: CommentedMap, override: str) -> _Option:
+    said, (keys, equals, value) = f"--set {override}", override.partition("=")
     if not equals or not keys:
-        raise ScenarioError(f"--set {override} is not of the form a.b=c", "Write for example --set repeats=3.")
+        raise OverrideError(f"{said} is not of the form a.b=c", "Write for example --set repeats=3.")
     *parents, last = keys.split(".")
     node: Any = tree
     for key in parents:
@@ -113,9 +175,14 @@ def _apply_override(tree: CommentedMap, override: str) -> None:
         if child is None:
             child = node[key] = CommentedMap()
         if not isinstance(child, dict):
-            raise ScenarioError(f"--set {override}: {key} is not a mapping", "Name the key by its full path.")
+            raise OverrideError(f"{said}: {key} is not a mapping", "Name the key by its full path.")
         node = child
-    node[last] = _plain(YAML(typ="rt").load(value)) if value else None
+    try:
+        node[last] = _plain(YAML(typ="rt").load(value)) if value else None
+    except YAMLError:
+        remedy = "Write the value as in a scenario file, in quotes for the shell: --set 'prompts.lengths=[1k, 2k]'."
+        raise OverrideError(f"{said}: {value} is not YAML", remedy) from None
+    return _Option(said, (*parents, last))
 
 
 def _plain(node: Any) -> Any:
@@ -126,27 +193,26 @@ def _plain(node: Any) -> Any:
     return node
 
 
-def _first_error(fault: ValidationError, tree: CommentedMap, path: Path) -> ScenarioError:
-    """Turn pydantic's first complaint into one sentence with the line that is to blame."""
+def _first_error(fault: ValidationError, source: _Source) -> ScenarioError:
+    """Turn pydantic's first complaint into one sentence with the line or the option that is to blame."""
     found = fault.errors()
     error = next(
         (one for one in found if one["type"] == "extra_forbidden"), found[0]
     )  # a typo explains what is missing
     cause = error.get("ctx", {}).get("error")
     where = cause.where if isinstance(cause, Contradiction) else error["loc"]
-    line, trail = _locate(tree, where)
     if error["type"] == "extra_forbidden":
         key = str(error["loc"][-1])
         near = difflib.get_close_matches(key, _known_keys(), n=1)
         remedy = f"Did you mean `{near[0]}`?" if near else "Remove the key, or look it up in docs/scenarios.md."
-        return ScenarioError(f"unknown key `{key}`", remedy, path=path, line=line)
+        return source.error(where, f"unknown key `{key}`", remedy)
     if error["type"] == "missing":
         missing = ".".join(str(key) for key in error["loc"])
-        return ScenarioError(f"`{missing}` is missing", f"Add `{missing}`.", path=path, line=line)
+        return source.error(where, f"`{missing}` is missing", f"Add `{missing}`.")
     plain = _PLAIN.get(error["type"], error["msg"][:1].lower() + error["msg"][1:])
     sentence = str(cause) if cause is not None else f"{plain} (got {error.get('input')!r})"
     remedy = "Mend this value; docs/scenarios.md lists what each key takes."
-    return ScenarioError(f"`{trail}`: {sentence}", remedy, path=path, line=line)
+    return source.error(where, f"`{_locate(source.tree, where)[1]}`: {sentence}", remedy)
 
 
 def _locate(tree: CommentedMap, where: tuple[str | int, ...]) -> tuple[int | None, str]:
@@ -171,6 +237,7 @@ def _known_keys() -> list[str]:
     models: list[type[BaseModel]] = [Scenario, ServerSpec, EmulatorSpec, ExternalSpec, Scale, Tiers, PathTier]
     models += [VllmSpec, OffloadingSpec]
     models += [Prompts, Load, Treatment, Warm, Slo]
+    models += [Neighbors, NeighborSpec, LocalClients, FioJob, Iperf3Flow, Target, Bottleneck]
     for model in models:
         keys |= set(model.model_fields)
     return sorted(keys)

@@ -15,11 +15,21 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from kvbench import units
+from kvbench.neighbor_spec import Target
 
 Count = Annotated[int, BeforeValidator(units.parse_count), Field(gt=0)]
 Size = Annotated[int, BeforeValidator(units.parse_size), Field(ge=0)]
@@ -100,11 +110,12 @@ class ExternalSpec(Strict):
     kv_bytes_per_token: Size | None = None
     api_key_env: str | None = None
     ca_file: Path | None = None
+    primer_url: str | None = None
 
-    @field_validator("url")
+    @field_validator("url", "primer_url")
     @classmethod
-    def _plain_base_url(cls, value: str) -> str:
-        if not re.match(r"^https?://[^@/\s]+(/|$)", value):
+    def _plain_base_url(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"^https?://[^@/\s]+(/|$)", value):
             raise ValueError(f"{value!r} is not a URL such as http://host:8000/v1, without user name or password")
         return value
 
@@ -242,22 +253,33 @@ class Load(Strict):
 
 
 class Warm(Strict):
-    """Blocks are in this tier and in none faster."""
+    """Blocks are in this tier and in none faster; `another` server that shares the tier puts them there, or it does."""
 
     warm: CacheTier
+    primed_by: Literal["itself", "another"] = "itself"
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_usual(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Results made before there was a choice asked the same question."""
+        told: dict[str, Any] = dump(self)
+        return {name: value for name, value in told.items() if value != "itself"}
 
 
 class Treatment(Strict):
     """One combination of factors; the cache state in which its requests are measured.
 
-    `tiers` and `concurrency` stand in for the scenario's own; `against` names the treatment that this one is compared
-    with, where that is not the scenario's baseline.
+    `tiers`, `concurrency`, `request_rate` and `arrival` stand in for the scenario's own; `against` names the treatment
+    that this one is compared with, where that is not the scenario's baseline. `neighbors` names one of the scenario's
+    loads and how much of it.
     """
 
     cache: Literal["off", "cold"] | Warm
     tiers: Tiers | None = None
     concurrency: Annotated[int, Field(gt=0)] | None = None
+    request_rate: Annotated[float, Field(gt=0)] | None = None
+    arrival: Literal["constant", "poisson"] | None = None
     against: str | None = None
+    neighbors: Annotated[dict[str, Target], Field(min_length=1, max_length=1)] | None = None
 
     @field_validator("cache", mode="before")
     @classmethod
@@ -265,12 +287,24 @@ class Treatment(Strict):
         known = value in ("off", "cold") or (isinstance(value, dict) and value.get("warm") in get_args(CacheTier))
         if not known and not isinstance(value, Warm):
             raise ValueError(f"{value!r} is no cache state; write off, cold, or {{warm: g1|g2|g3|g4}}")
+        if isinstance(value, dict) and value.get("primed_by", "itself") not in ("itself", "another"):
+            raise ValueError(f"primed_by is itself or another, and not {value['primed_by']!r}")
         return value
 
     @property
     def warm_tier(self) -> CacheTier | None:
         """The tier that must serve the requests, None for `off` and `cold`."""
         return self.cache.warm if isinstance(self.cache, Warm) else None
+
+    @property
+    def primed_by_another(self) -> bool:
+        """Whether another server than the one that is measured fills the tier."""
+        return isinstance(self.cache, Warm) and self.cache.primed_by == "another"
+
+    @property
+    def disturbance(self) -> tuple[str, Target] | None:
+        """The load that disturbs this treatment and how much of it, None where it is quiet."""
+        return next(iter(self.neighbors.items()), None) if self.neighbors is not None else None
 
 
 class Slo(Strict):

@@ -73,6 +73,12 @@ def same_pairs(result: SealedResult) -> list[tuple[str, str]]:
     return verdict.same_pairs(result.asked, {name: result.cache_state(name) for name in result.asked["treatments"]})
 
 
+def pair_rounds(result: SealedResult) -> int | None:
+    """Return how many rounds the noise floor is from: of the A/A pair that shares the fewest; None without any."""
+    repeats = {name: {run.repeat for run in result.of(name)} for name in result.asked["treatments"]}
+    return min((len(repeats[one] & repeats[other]) for one, other in same_pairs(result)), default=None)
+
+
 def floor_of(result: SealedResult, place: Place) -> float | None:
     """Return the noise floor of a figure from the result's A/A pairs, the widest of them; None without any."""
     found = [ratio_between(result, one, other, place) for one, other in same_pairs(result)]
@@ -130,5 +136,7 @@ def ranks_between(
         values.append(by_unit(found, units) if found else [])
     if not all(values) or max(map(len, values)) > MOST_RANKED:
         return None
-    figure = asdict(rank_test(values[0], values[1], names=names))
-    return {name: figure[name] for name in ("n_a", "n_b", "superiority", "low", "high", "p_value", "sentence")}
+    test = rank_test(values[0], values[1], names=names)
+    figure = {**asdict(test), "is_separate": test.is_separate}
+    shown = ("n_a", "n_b", "superiority", "low", "high", "p_value", "sentence", "is_separate")
+    return {name: figure[name] for name in shown}

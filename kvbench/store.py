@@ -3,6 +3,7 @@
     results/<scenario>/<UTC time>/
         scenario.yaml  plan.json  facts.json  prompts.jsonl.zst  manifest.json  summary.json
         runs/<run id>/  run.json  requests.jsonl (while it runs)  requests.parquet (sealed)  metrics/  logs/  attempt-N/
+                         answers.jsonl.zst (conversations with live history: what later turns sent again)
 
 Every completed request is one `write()` to the journal before the next step is taken; fsync happens only on sealing,
 because the journal may share the disk under test. The unit of resume is the run: the cache state of a broken run died
@@ -137,6 +138,15 @@ class RunFolder:
         """Keep a text as it was, such as a scrape of the server's metrics."""
         write_atomic(self.path / name, text.encode())
 
+    def keep_answers(self, answers: Iterable[tuple[str, str]]) -> None:
+        """Write `answers.jsonl.zst`, the answers that later turns sent again, by request; no file if there are none."""
+        import zstandard  # noqa: PLC0415
+
+        lines = [json.dumps({"request_id": name, "answer": text}, separators=(",", ":")) for name, text in answers]
+        if lines:
+            content = "".join(f"{line}\n" for line in lines).encode()
+            write_atomic(self.path / "answers.jsonl.zst", zstandard.ZstdCompressor(3).compress(content))
+
     def seal(self, record: dict[str, Any], tiers: dict[str, tuple[Tier, str]]) -> None:
         """Turn the journal into `requests.parquet`, then write `run.json`, which marks the run as done.
 
@@ -157,24 +167,25 @@ def settle_answers(runs: Path, reference_runs: list[str]) -> None:
     """Compare every answer with the one that recomputing gave for the same prompt.
 
     Writes `answers_match` into the rows of every sealed run. The reference is the first answer of the runs named in
-    `reference_runs`, whose prompts must be the same texts. A prompt without a reference stays null.
+    `reference_runs`, whose prompts, and turns of them, must be the same texts. A prompt without a reference stays null.
     """
     measured = {path.parent: read_rows(path.parent) for path in sorted(runs.glob("*/run.json"))}
-    reference: dict[str, str] = {}
+    reference: dict[tuple[str, int], str] = {}
     for run_id in reference_runs:
         for row in measured.get(runs / run_id, []):
             if row.phase == "measure" and row.answer_hash is not None:
-                reference.setdefault(row.prompt_id, row.answer_hash)
+                reference.setdefault((row.prompt_id, row.turn), row.answer_hash)
     for folder, rows in measured.items():
         settled = [replace(row, answers_match=_same(row, reference)) for row in rows]
         if settled != rows:
             _write_parquet(folder / "requests.parquet", settled)
 
 
-def _same(row: Row, reference: dict[str, str]) -> bool | None:
-    if row.phase != "measure" or row.answer_hash is None or row.prompt_id not in reference:
+def _same(row: Row, reference: dict[tuple[str, int], str]) -> bool | None:
+    wanted = reference.get((row.prompt_id, row.turn))
+    if row.phase != "measure" or row.answer_hash is None or wanted is None:
         return None
-    return row.answer_hash == reference[row.prompt_id]
+    return row.answer_hash == wanted
 
 
 @dataclass(frozen=True)
@@ -281,25 +292,6 @@ def open_result(results: Path, scenario: str, fingerprint: str, *, fresh: bool =
             folder = results / scenario / f"{stamp}-{number}"
         folder.mkdir(parents=True)
     return ResultFolder(folder, resumed=False)
-
-
-def find_result(what: str, results: Path) -> Path:
-    """Return the folder that a user means: a path, or a scenario's name for its newest result.
-
-    Raises:
-        ResultError: there is none.
-
-    """
-    from pathlib import Path as FilePath  # noqa: PLC0415
-
-    for named in (FilePath(what), results / what):
-        if (named / "plan.json").exists():
-            return named
-    found = sorted(path.parent for path in (results / what).glob("*/plan.json"))
-    found = found or sorted(path.parent for path in results.glob(f"*/{what}/plan.json"))
-    if not found:
-        raise ResultError(f"no result called {what} in {results}", "Run the scenario first, or give the folder's path.")
-    return found[-1]
 
 
 def read_rows(run: Path) -> list[Row]:

@@ -11,9 +11,12 @@ import statistics
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from kvbench import checks, metrics, published, sealed, speed_ups, touches
+from kvbench import arrivals, beside, checks, doses, metrics, published, sealed, speed_ups, touches
+from kvbench.checks.client import overrun_shares
 from kvbench.checks.treatment import judge_treatment
+from kvbench.checks.verdict import concurrency_of, open_loop_of
 from kvbench.metrics import METRICS
+from kvbench.plan import most_speed_up
 from kvbench.speed_ups import Place
 from kvbench.stats import influence
 
@@ -45,7 +48,7 @@ def summarise(result: Path) -> dict[str, Any]:
     read = sealed.read(result)
     plan, asked, runs = read.plan, read.asked, read.runs
     publication = published.load(asked["published"]) if asked["published"] else None
-    changed, load = read.facts.get("changed_on_resume", []), asked.get("setting", {}).get("load", {})
+    changed = read.facts.get("changed_on_resume", [])
     treatments = _summarise_treatments(read)
     words = [item["verdict"] for item in treatments.values()] + (["suspect"] if changed else [])
     complete = len(runs) == len(plan["runs"])
@@ -58,8 +61,7 @@ def summarise(result: Path) -> dict[str, Any]:
         "driver": runs[0].record["driver"]["name"],
         "concurrency": asked["concurrency"],
         "concurrencies": asked.get("concurrencies") or dict.fromkeys(asked["treatments"], asked["concurrency"]),
-        "request_rate": load.get("request_rate"),
-        "arrival": load.get("arrival"),
+        "open_loops": {name: told for name in asked["treatments"] if (told := open_loop_of(asked, name)) is not None},
         "turns": asked.get("turns"),
         "output_tokens": asked["output_tokens"],
         "repeats": asked["repeats"],
@@ -67,21 +69,29 @@ def summarise(result: Path) -> dict[str, Any]:
         "baselines": speed_ups.baselines_of(asked),
         "slo": asked["slo"],
         "scale": asked["scale"],
-        "published": None if publication is None else {"title": publication.title, "section": publication.section},
+        "published": _named(publication) if publication is not None and publication.curves else None,
+        "beside": beside.account(publication, asked, treatments) if publication is not None else None,
         "complete": complete,
         "facts_changed": changed,
         "calibration": read.calibration,
         "imported": read.facts.get("imported"),
         "runs_planned": len(plan["runs"]),
         "verdict": checks.worst(words) if complete else "invalid",
-        "runs": [_summarise_run(run) for run in runs],
+        "runs": [_summarise_run(run, asked) for run in runs],
         "treatments": treatments,
         "lengths": _summarise_lengths(read, publication),
         "same_pairs": speed_ups.same_pairs(read),
+        "same_pair_rounds": speed_ups.pair_rounds(read),
+        "headline": _headline(asked),
+        "doses": doses.doses(read),
     }
 
 
-def _summarise_run(run: SealedRun) -> dict[str, Any]:
+def _named(publication: Publication) -> dict[str, str]:
+    return {"title": publication.title, "section": publication.section}
+
+
+def _summarise_run(run: SealedRun, asked: dict[str, Any]) -> dict[str, Any]:
     record, measured = run.record, run.measured
     return {
         **record["run"],
@@ -91,6 +101,7 @@ def _summarise_run(run: SealedRun) -> dict[str, Any]:
         "sent_one_by_one": record.get("sent_one_by_one", False),
         "requests": len(measured),
         "ok": len(run.answered),
+        "headline": metrics.of_run(METRICS[_headline(asked)], run, metrics.limits_of(asked)) if run.used else None,
         "failures": metrics.failures([run]),
         "tiers": dict(Counter(row.tier or "unproven" for row in measured)),
         "cache_state": record["cache"]["state"],
@@ -136,18 +147,48 @@ def _summarise_treatment(name: str, result: SealedResult) -> dict[str, Any]:
         "hit_efficiency": _share(totals["cached_tokens"], totals["expected_cached_tokens"]),
         "read_bytes": _counted_bytes(ledgers),
         "process_read_bytes": totals["process_read_bytes"],
-        "expected_read_bytes": totals["expected_read_bytes"],
+        "expected_read_bytes": totals["expected_read_bytes"] if state != "cold" else None,  # nothing was primed
         "answers_match": _answers_match(own) if asked.get("check_answers") else None,
         "slo_attainment": figures["slo_attainment"]["value"],
         "upper_bounds": sum(row.ttft_bound == "upper" for row in rows),
-        "overrun_share": _share(
-            metrics.sum_of_all(row.server_overrun_s for row in rows), metrics.sum_of_all(row.ttft_s for row in rows)
-        ),
-        "storage_bytes_per_s": _storage_rate(rows),
+        "overrun_share": statistics.fmean(over) if (over := overrun_shares(rows)) else None,
+        "storage_bytes_per_s": _storage_rate(rows) if _is_alone(asked, name) else None,
+        "most_gain": _most_gain(rows) if state == "cold" else None,
         "metrics": figures,
         "comparisons": {},
         "touches": touches.history(good) if state == "cold" and good else None,
+        "open_loop": arrivals.account(good, told, limits) if good and (told := open_loop_of(asked, name)) else None,
     }
+
+
+def _headline(asked: dict[str, Any]) -> str:
+    """Return the metric that answers the question: a rate where requests run beside one another, else TTFT.
+
+    In an open loop the rate is that of the schedule, so goodput answers where there is an SLO.
+    """
+    if any(open_loop_of(asked, name) is not None for name in asked["treatments"]):
+        return "goodput_per_s" if asked["slo"].get("ttft") else "ttft_p50"
+    side_by_side = any((concurrency_of(asked, name) or 1) > 1 for name in asked["treatments"])
+    is_drawn = asked.get("setting", {}).get("load", {}).get("draw") is not None
+    return "requests_per_s" if is_drawn or side_by_side else "ttft_p50"
+
+
+def _is_alone(asked: dict[str, Any], *treatments: str) -> bool:
+    """Tell whether requests were out one at a time: else a request's storage time holds its wait for others."""
+    return all(concurrency_of(asked, name) == 1 for name in treatments)
+
+
+def _most_gain(rows: list[Row]) -> float | None:
+    """Return how much faster than recomputing an empty start can be, at most: each distinct prompt is computed once.
+
+    None for conversations, whose turns share their beginnings.
+    """
+    if not rows or any(row.conversation_id or not row.length for row in rows):
+        return None
+    lists: dict[str, list[tuple[str, int]]] = {}
+    for row in rows:
+        lists.setdefault(row.run_id, []).append((row.prompt_id, row.length or 1))
+    return max(most_speed_up(drawn) for drawn in lists.values())
 
 
 def _answers_match(runs: Sequence[SealedRun]) -> float | None:
@@ -224,7 +265,8 @@ def _put_beside(
         cell["published_s"], cell["published_kind"] = value, kind
         cell["published_ratio"] = _share(cell["median_s"], value / time_scale if value is not None else None)
         base = cells.get(baselines[name] or "")
-        cell["recompute_over_load"] = _share(base["median_s"], cell["load_s"]) if base and cell["load_s"] else None
+        alone = base is not None and _is_alone(asked, name, str(baselines[name]))
+        cell["recompute_over_load"] = _share(base["median_s"], cell["load_s"]) if base and alone else None
 
 
 def _cell(result: SealedResult, isl: int | None, treatment: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The testbed: all of the world that a scenario needs, as one context that is torn down in reverse.
 
 Everything that can be refused is refused here, before the first request: a driver that is not there, a tier path in
-memory or without write permission, an endpoint that does not answer.
+memory or without write permission, an endpoint that does not answer, a side client that cannot be reached or trusted.
 """
 
 from __future__ import annotations
@@ -9,22 +9,28 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kvbench import facts, plan, store
+from kvbench import facts, lab, plan, store
 from kvbench.errors import ServerError, StorageError
 from kvbench.load.native import NativeDriver
 from kvbench.load.target import Target
+from kvbench.neighbor_spec import LocalClients
+from kvbench.scenario_models import Tiers
 from kvbench.servers import emulator, external, tier_directory, vllm
 from kvbench.servers.endpoint import plain_url
-from kvbench.units import format_size
+from kvbench.units import format_rate, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kvbench.hosts import HostsFile
     from kvbench.load.aiperf import AiperfDriver
+    from kvbench.neighbor_spec import Neighbors
+    from kvbench.neighbors.bottleneck import Cap
+    from kvbench.neighbors.loads import Loads
     from kvbench.scenario import Scenario
     from kvbench.scenario_models import Treatment, VllmSpec
     from kvbench.servers.endpoint import Endpoint
@@ -37,7 +43,8 @@ class Testbed:
     """What stands ready for the runs of one scenario, and is torn down when `stand_up` ends.
 
     `attached` is the server that somebody else runs, if any; `kept` holds servers that take long to start and therefore
-    serve all runs that need one like them: one with its cache off, and one for each set of tiers.
+    serve all runs that need one like them: one with its cache off, and one for each set of tiers. `cap` is the read
+    limit that a server of ours comes under, `loads` are the neighbours, `bottleneck` is what a result says of it.
     """
 
     scenario: Scenario
@@ -45,6 +52,9 @@ class Testbed:
     stack: contextlib.ExitStack
     kept: dict[str, Endpoint] = field(default_factory=dict)
     held: list[Path] = field(default_factory=list)
+    cap: Cap | None = None
+    loads: Loads | None = None
+    bottleneck: dict[str, Any] | None = None
 
     @contextlib.contextmanager
     def serving(
@@ -65,6 +75,23 @@ class Testbed:
                 # What follows is bounded and stops the server: a second Ctrl-C must not leave it running.
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 raise
+
+    @contextlib.contextmanager
+    def another(self, treatment: Treatment, folder: Path) -> Iterator[tuple[Endpoint, NativeDriver]]:
+        """Give a second server that shares g4 with the one that is measured, and a driver to it, to prime the tier."""
+        server, external_spec = self.scenario.server, self.scenario.server.external
+        with contextlib.ExitStack() as stack:
+            if external_spec is not None and self.attached is not None:
+                endpoint = external.attach_primer(external_spec, self.attached.model)
+            else:
+                assert server.emulator is not None  # noqa: S101 - the scenario refuses it elsewhere
+                tiers = Tiers(g4=(treatment.tiers or self.scenario.tiers).g4)
+                serving = emulator.serve(
+                    server.emulator, tiers, folder / "logs" / "primer.log", cache_on=True, shared=True
+                )
+                endpoint = stack.enter_context(serving)
+            target = Target(endpoint.url, self.scenario.load.api, endpoint.api_key, endpoint.ca_file)
+            yield endpoint, stack.enter_context(NativeDriver(target, timeout_s=self.scenario.load.timeout))
 
     def _measuring(self, native: NativeDriver, target: Target, folder: Path) -> NativeDriver | AiperfDriver:
         if self.scenario.load.driver == "native":
@@ -94,16 +121,32 @@ class Testbed:
         for tier in tiers.directories.values():
             if tier.path not in self.held:
                 self.held.append(tier.path)
-                self.stack.enter_context(store.locked(tier.path, "the tier"))
+                self.stack.enter_context(_held(tier.path))
         if server.emulator is not None:
             log = logs / "emulator.log"
-            return stack.enter_context(emulator.serve(server.emulator, tiers, log, cache_on=cache_on))
+            shared = self.scenario.shares_g4
+            serving = emulator.serve(server.emulator, tiers, log, cache_on=cache_on, shared=shared)
+            endpoint = stack.enter_context(serving)
+            if self.cap is not None and endpoint.pid is not None:
+                self.cap.add(endpoint.pid)
+            return endpoint
         assert server.vllm is not None  # noqa: S101 - a scenario has exactly one server
         kind = f"{cache_on} {tiers.model_dump_json() if cache_on else ''}"
         if kind not in self.kept:
             serving = vllm.serve(server.vllm, tiers, logs / "vllm.log", cache_on=cache_on)
             self.kept[kind] = self.stack.enter_context(serving)
         return self.kept[kind]
+
+
+@contextlib.contextmanager
+def _held(tier: Path) -> Iterator[None]:
+    """Hold a tier's directory for this process, and leave nothing in it unless the runs are broken off.
+
+    What was primed is needed by whoever goes on with them.
+    """
+    with store.locked(tier, "the tier"):
+        yield
+        tier_directory.clear(tier)
 
 
 @contextlib.contextmanager
@@ -115,8 +158,74 @@ def stand_up(scenario: Scenario) -> Iterator[Testbed]:
         StorageError: a tier path cannot serve as a disk tier.
         ServerError: there is no vLLM where the scenario says.
         EndpointError: the external server cannot be used.
+        HostError: a side client cannot be used, or a link cannot be made.
 
     """
+    with contextlib.ExitStack() as stack:
+        hosts = _make_link(scenario, stack)
+        attached = _check_all(scenario)
+        yield _with_neighbors(Testbed(scenario, attached, stack), hosts)
+
+
+def _make_link(scenario: Scenario, stack: contextlib.ExitStack) -> Path | None:
+    """Make the link that a scenario asks for; the tier and the side clients lie behind it. Return its hosts file."""
+    asked = scenario.bottleneck
+    if asked is None or asked.link is None:
+        return None
+    link = lab.standing(asked.folder, rate_bytes_per_s=asked.link, with_sshd=False, shared_storage=True)
+    return stack.enter_context(link)
+
+
+def _with_neighbors(bed: Testbed, lab_hosts: Path | None) -> Testbed:
+    """Make the read limit and bring the side clients, where the scenario has them."""
+    asked, bottleneck = bed.scenario.neighbors, bed.scenario.bottleneck
+    if asked is None and bottleneck is None:
+        return bed
+    from kvbench.neighbors.bottleneck import capped  # noqa: PLC0415 - most scenarios have no neighbours
+    from kvbench.neighbors.loads import Loads, folders_of  # noqa: PLC0415
+
+    paths, cap, told = [tier.path for tier in bed.scenario.directories.values()], None, None
+    if bottleneck is not None and bottleneck.disk is not None:
+        cap = bed.stack.enter_context(capped(facts.nearest_existing(paths[0]), bottleneck.disk))
+        told = {"kind": "disk", **cap.to_json()}
+    elif bottleneck is not None:
+        reason = f"a token-bucket link between network namespaces of {format_rate(bottleneck.link or 0.0)}"
+        told = {"kind": "link", "bytes_per_s": bottleneck.link, "how": "tbf", "reason": reason}
+    if asked is None:
+        return replace(bed, cap=cap, bottleneck=told)
+    if asked.local is not None:
+        bed.stack.enter_context(folders_of(asked.local))
+    loads = bed.stack.enter_context(Loads(asked, _side_clients(asked, lab_hosts), cap, paths))
+    return replace(bed, cap=cap, loads=loads, bottleneck=told)
+
+
+def _side_clients(asked: Neighbors, lab_hosts: Path | None) -> HostsFile:
+    from kvbench import hosts  # noqa: PLC0415
+    from kvbench.neighbors.loads import hosts_of_this_machine  # noqa: PLC0415
+
+    file = lab_hosts or asked.hosts
+    return hosts.load(file) if file is not None else hosts_of_this_machine(asked.local or LocalClients())
+
+
+def remote_commands(scenario: Scenario) -> list[str]:
+    """Return every line that would be run on side clients, for a dry run; nothing is made or connected.
+
+    Raises:
+        HostError: the hosts file is wrong, or does not fit the loads.
+
+    """
+    asked = scenario.neighbors
+    if asked is None:
+        return []
+    if asked.hosts is None and asked.local is None:
+        return ["in the namespaces behind the link, which are made when it starts"]
+    from kvbench.neighbors.loads import commands_of  # noqa: PLC0415
+
+    return commands_of(asked, _side_clients(asked, None), [tier.path for tier in scenario.directories.values()])
+
+
+def _check_all(scenario: Scenario) -> Endpoint | None:
+    """Check the driver, the tiers and the server; return the one that somebody else runs."""
     if scenario.load.driver == "aiperf":
         from kvbench.load import aiperf  # noqa: PLC0415
 
@@ -133,8 +242,9 @@ def stand_up(scenario: Scenario) -> Iterator[Testbed]:
         Target(
             attached.url, scenario.load.api, attached.api_key, attached.ca_file
         )  # refuses what the driver cannot drive
-    with contextlib.ExitStack() as stack:
-        yield Testbed(scenario, attached, stack)
+    if scenario.server.external is not None and attached is not None and scenario.shares_g4:
+        external.attach_primer(scenario.server.external, attached.model)
+    return attached
 
 
 def _check_profile(name: str) -> None:
@@ -151,7 +261,7 @@ def _check_vllm(spec: VllmSpec) -> None:
     if not os.access(spec.python, os.X_OK):
         raise ServerError(
             f"there is no Python at {spec.python} to run vLLM with",
-            "Make the environment (`make real-cpu` makes one for CPUs), or set server.vllm.python.",
+            "Make one (docs/vllm.md for a GPU, `make real-cpu` for CPUs), or set server.vllm.python to one with vLLM.",
         )
     if spec.offloading_spec is not None and not spec.offloading_spec.file.is_file():
         raise ServerError(f"there is no file {spec.offloading_spec.file}", "Set server.vllm.offloading_spec.file.")

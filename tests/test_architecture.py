@@ -22,12 +22,12 @@ PARTS: list[tuple[str, ...]] = [
         "redact",
         "neighbor_spec",
     ),
-    ("store", "calibration", "likeness"),
+    ("store", "calibration", "lookup", "likeness"),
     ("facts", "servers", "hosts"),
     ("neighbors",),
     ("load",),
     ("testbed", "lab"),
-    ("proof", "cache", "lane", "run", "calibrate"),
+    ("proof", "bench", "prime", "cache", "lane", "run", "calibrate"),
     (
         "printed",
         "claims",
@@ -40,7 +40,11 @@ PARTS: list[tuple[str, ...]] = [
         "sealed",
         "metrics",
         "touches",
+        "arrivals",
+        "beside",
         "speed_ups",
+        "doses",
+        "dose_courses",
         "summary",
         "gates",
         "compare",
@@ -48,7 +52,7 @@ PARTS: list[tuple[str, ...]] = [
         "audit",
     ),
     ("report",),
-    ("cli_compare", "cli"),
+    ("terminal", "cli_show", "cli_compare", "cli_lab", "cli"),
 ]
 WORLD, MEANING = slice(2, 7), slice(7, 9)  # what touches hosts and servers; what reads files and shows them
 EMULATOR_MAY_IMPORT = {"errors", "units", "shapes", "emulator"}

@@ -203,4 +203,4 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path) -> None:
     done = command(str(path))
     assert done.returncode == 1
     assert "mine.yaml:2: nam: this key is not known" in done.stderr
-    assert "docs/claims.md" in done.stderr
+    assert "Did you mean `name`?" in done.stderr

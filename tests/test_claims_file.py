@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from kvbench import claims_file, published
+from kvbench import claims_file, published, shapes
 from kvbench.errors import ResultError
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.test_cli import kvbench
 
 HEAD = """\
 schema_version: 1
@@ -72,6 +70,7 @@ def test_a_column_of_changes_becomes_derived_claims() -> None:
         (HEAD + TABLE.replace("versus: off", "versus: ssd"), "has no row of ssd"),
         (HEAD + TABLE.replace("experiment: one", "experiment: two"), "is of no experiment"),
         (HEAD + "model: {shape: gpt-9, section: s}\n", "gpt-9 is not a model whose shape is known"),
+        (HEAD.replace("concurrency: 8", "concurrency: many"), "'many' is not a count"),
     ],
 )
 def test_every_fault_is_one_sentence_with_a_remedy(text: str, told: str) -> None:
@@ -79,6 +78,66 @@ def test_every_fault_is_one_sentence_with_a_remedy(text: str, told: str) -> None
         claims_file.parse(text, "example")
     assert told in fault.value.message
     assert fault.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        (HEAD + "quantitys: []\n", "Did you mean `quantities`?"),
+        (HEAD + TABLE.replace("what: ttft", "waht: ttft"), "Did you mean `what`?"),
+        (HEAD + TABLE.replace("what: ttft", "what: tftt"), "Did you mean `ttft`?"),
+        (HEAD + "model: {shape: llama-3-80b, section: s}\n", "Did you mean `llama-3-8b`?"),
+        (HEAD.replace("cache: on", "cache: of"), "Did you mean `off`?"),
+    ],
+)
+def test_a_slip_has_its_nearest_word(text: str, remedy: str) -> None:
+    with pytest.raises(ResultError) as fault:
+        claims_file.parse(text, "example")
+    assert fault.value.remedy == remedy
+
+
+def test_thousands_may_be_written_as_people_write_them() -> None:
+    document = claims_file.parse(
+        HEAD.replace("concurrency: 8", "concurrency: 8, prompt_tokens: 32k") + TABLE, "example"
+    )
+    assert document.cells[0].load.prompt_tokens == 32_000
+    tokens = "quantities:\n- {id: a, what: kv_tokens, value: 32k, unit: tokens, section: s}\n"
+    (figure,) = claims_file.parse(HEAD + tokens, "example").figures
+    assert figure.printed.interval.ends == (31_500, 32_500)
+
+
+def test_a_file_with_nothing_to_check_is_no_success(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(HEAD + 'quantities:\n- {id: a, what: ttft, value: "1.0", unit: s, section: s}\n')
+    done = kvbench("audit", path)
+    assert done.returncode == 1
+    assert "nothing could be checked" in done.stdout
+    assert f"nothing in {path} could be checked" in done.stderr
+    assert "0 findings" not in done.stdout
+
+
+FIGURES = """\
+- {id: noisy, section: slide 7}
+quantities:
+- {id: working-set, what: kv_tokens, value: "32k", unit: tokens, section: slide 5}
+- {id: load, what: neighbour_rate, value: "20", unit: GB/s, section: slide 7}
+- {id: storage, what: storage_read, value: "40", unit: GB/s, section: slide 7}
+curves: {sweep: {section: slide 3, quantity: TTFT, experiment: one, treatments: {recompute: {printed: {10k: "0.57"}}}}}
+"""
+
+
+def test_the_documented_entry_of_every_list_is_one() -> None:
+    rows = [line for line in Path("docs/claims.md").read_text().splitlines() if line.startswith("| `")]
+    entries = {row.split("`")[1]: row.split("`")[-2] for row in rows if row.split("`")[-2].startswith("{")}
+    assert set(entries) == {"growth", "fits", "promises", "features", "neighbours"}
+    lists = "".join(f"{name}: [{entry}]\n" for name, entry in entries.items())
+    claims = claims_file.parse(HEAD + FIGURES + lists, "docs/claims.md").claims
+    assert all(len(getattr(claims, name)) == 1 for name in entries)
+
+
+def test_every_known_shape_is_documented() -> None:
+    text = Path("docs/claims.md").read_text()
+    assert all(f"`{name}`" in text for name in shapes.KNOWN_SHAPES)
 
 
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:

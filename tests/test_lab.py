@@ -16,6 +16,7 @@ import pytest
 from kvbench import lab
 from kvbench.errors import HostError
 from kvbench.hosts import load
+from kvbench.lab import sshd
 from kvbench.neighbor_spec import NeighborSpec, Target
 from kvbench.neighbors.crew import Crew, crew_for
 
@@ -151,8 +152,46 @@ def test_a_killed_lab_is_taken_down_by_its_name(tmp_path: Path, prefix: str) -> 
     process.wait()
     process.stdout.close()
     assert namespaces(prefix) != []
-    lab.down(folder, prefix=prefix)
+    lab.down(prefix=prefix)  # its bridge says where the folder is
     assert (namespaces(prefix), folder.exists()) == ([], False)
+
+
+@pytest.mark.root
+def test_what_a_killed_run_leaves_is_swept_and_what_is_used_is_kept(tmp_path: Path, prefix: str) -> None:
+    needs()
+    folder = tmp_path / "lab"
+    script = (
+        "import time; from pathlib import Path; from kvbench import lab\n"
+        f"with lab.standing(Path({str(folder)!r}), prefix={prefix!r}, with_sshd=False):\n"
+        "    print('up', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    assert prefix in lab.labs()
+    assert lab.sweep([prefix]) == ([], [prefix])
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    removed, kept = lab.sweep([prefix])
+    assert (len(removed), kept) == (8, [])
+    assert (namespaces(prefix), folder.exists(), prefix in lab.labs()) == ([], False, False)
+
+
+@pytest.mark.root
+def test_a_folder_of_another_lab_is_left_alone(tmp_path: Path, prefix: str) -> None:
+    needs()
+    folder = tmp_path / "lab"
+    with lab.standing(folder, prefix=prefix, with_sshd=False):
+        with pytest.raises(HostError, match="belongs to the lab"):
+            lab.down(folder, prefix=f"{prefix}x-")
+        assert len(namespaces(prefix)) == 7
+    with pytest.raises(HostError, match="unusual characters"):
+        lab.up(tmp_path / "a b", prefix=prefix, with_sshd=False)
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(HostError, match="not a plain directory"):
+        lab.up(tmp_path / "link", prefix=prefix, with_sshd=False)
+    assert namespaces(prefix) == []
 
 
 def trial(crew: Crew, target: Target, seconds: float = 2.0) -> dict[str, Any]:
@@ -225,6 +264,9 @@ def test_a_host_lost_in_mid_run(tmp_path: Path, prefix: str, fault: str) -> None
         assert {name: end - lost.noticed_ns < 500_000_000 for name, end in began.ended_ns.items()} == dict.fromkeys(
             ("c1", "c3", "c4"), True
         ), "the others were stopped within 0.5 s"
+        stopped_s = (max(began.ended_ns.values()) - lost.noticed_ns) / 1e9
+        noticed_s = (lost.noticed_ns - broken_ns) / 1e9
+        print(f"{fault}: noticed after {noticed_s:.2f} s, the others had ended {stopped_s:.2f} s later")  # noqa: T201
         kept = crew.report((start_ns, time.time_ns()))
         assert kept["verdict"]["word"] == "invalid"
         if fault == "sshd":
@@ -237,13 +279,14 @@ def test_a_host_lost_in_mid_run(tmp_path: Path, prefix: str, fault: str) -> None
         assert set(again["hosts"]) == set(lab.CLIENTS)
         crew.__exit__()
         assert [list((folder / "targets" / name).iterdir()) for name in lab.CLIENTS] == [[], [], [], []]
+        assert [line for line in processes(prefix) if "sshd" not in line] == []
 
 
 @pytest.mark.root
 def test_an_sshd_that_does_not_start_is_told(tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     needs("sshd", "ssh-keygen")
-    monkeypatch.setattr(lab, "_STOP_S", 0.3)
-    monkeypatch.setattr(lab, "_new_key", lambda path: path.with_suffix(".pub").write_text("no key\n"))
+    monkeypatch.setattr(sshd, "STOP_S", 0.3)
+    monkeypatch.setattr(sshd, "_new_key", lambda path: path.with_suffix(".pub").write_text("no key\n"))
     with pytest.raises(HostError, match="did not start: "):
         lab.up(tmp_path / "lab", prefix=prefix)
     assert (namespaces(prefix), (tmp_path / "lab").exists()) == ([], False)

@@ -159,7 +159,7 @@ def test_equivalence_agrees_with_its_two_tests_and_with_the_inverse(logs: list[f
         ((0.9, 0.91, 0.89), {"floor": 1.153}, "no difference shown", "the baseline differs from itself by up to 1.15x"),
         ((1.001, 0.999, 1.0), {"floor": 1.153}, "no difference shown", "the 95 % interval contains 1"),
         ((2.0, 2.1, 1.9), {"adjusted_p": 0.06}, "no difference shown", "among several treatments p is 0.06 (Holm)"),
-        ((2.0, 2.1), {}, "no difference shown", "no interval below 3 rounds (n=2)"),
+        ((2.0, 2.1), {}, "too few rounds", "no interval below 3 rounds (n=2)"),
     ],
 )
 def test_what_may_be_said(values: tuple[float, ...], options: dict[str, float | None], word: str, reason: str) -> None:
@@ -264,7 +264,7 @@ def test_two_samples_with_too_few_rounds_have_no_interval(rounds: tuple[int, int
     found = ratios.ratio_of_samples(arms[0], arms[1])
     assert (found.low, found.high, found.refusal) == (None, None, refusal)
     assert (found.ratio is None) == (0 in rounds)
-    assert ratios.compare_ratio(found).word == "no difference shown"
+    assert ratios.compare_ratio(found).word == "too few rounds"
     assert not ratios.equivalent(found).shown
 
 

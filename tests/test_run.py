@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from kvbench.neighbors.loads import Loads
     from kvbench.plan import RunSpec
     from kvbench.records import Row
     from kvbench.scenario import Scenario
@@ -33,6 +34,8 @@ class FakeTestbed:
         self.fails: dict[str, Response] = {}
         self.measuring: FakeDriver | None = None
         self.interrupt_at: str | None = None
+        self.loads: Loads | None = None
+        self.bottleneck: dict[str, Any] | None = None
 
     @contextlib.contextmanager
     def serving(self, treatment: Treatment, _folder: Path) -> Iterator[tuple[FakeServer, FakeDriver, FakeDriver]]:
@@ -274,5 +277,5 @@ def test_the_load_window_is_from_the_first_send_to_the_last_token() -> None:
     one = Response("a", "ok", 0, sent_ns=5_000_000_000, last_token_ns=6_000_000_000)
     two = Response("b", "ok", 0, sent_ns=4_000_000_000, last_token_ns=5_500_000_000)
     failed = Response("c", "refused", 0)
-    assert run.load_window_s([one, two, failed]) == 2.0
-    assert run.load_window_s([failed]) == 0.0
+    assert run.load_window([one, two, failed]) == (4_000_000_000, 6_000_000_000)
+    assert run.load_window([failed]) == (0, 0)

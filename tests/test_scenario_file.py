@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
 from kvbench import scenario_file
-from kvbench.errors import ScenarioError
+from kvbench.errors import OverrideError, ScenarioError
 
 GOOD = """\
 name: a-sweep
@@ -189,3 +190,40 @@ def test_a_ca_file_is_kept_with_another_endpoint(tmp_path: Path) -> None:
     external = scenario_file.load(path, endpoint="https://other/v1").server.external
     assert external is not None
     assert (external.url, external.ca_file) == ("https://other/v1", authority)
+
+
+# -- what an option has brought in is the option's fault --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "blamed", "words"),
+    [
+        ({"overrides": ("repeats=many",)}, "--set repeats=many: ", "`repeats`"),
+        ({"overrides": ("repeats=2", "load.concurency=2")}, "--set load.concurency=2: ", "unknown key `concurency`"),
+        ({"overrides": ("prompts.lengths=[1k",)}, "--set prompts.lengths=[1k: ", "[1k is not YAML"),
+        ({"overrides": ("tiers.g3.path=x",)}, "--set tiers.g3.path=x: ", "`tiers.g3.capacity` is missing"),
+        ({"overrides": ("tiers.g4.capacity=20MB", "repeats=2")}, "--set tiers.g4.capacity=20MB: ", "cannot be warm"),
+        ({"overrides": ("load.request_rate=2",), "driver": "aiperf"}, "--set load.request_rate=2: ", "open loop"),
+        ({"driver": "locust"}, "--driver locust: ", "`load.driver`"),
+        ({"endpoint": "ftp://host/v1"}, "--endpoint: ", "not a URL"),
+    ],
+)
+def test_a_bad_value_is_blamed_on_its_option(given: dict[str, Any], blamed: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(OverrideError) as error:
+        scenario_file.load(write(tmp_path, GOOD), **given)
+    assert error.value.message.startswith(blamed)
+    assert words in error.value.message
+    assert "scenario.yaml" not in error.value.message
+    assert error.value.exit_code == 2
+
+
+def test_a_fault_of_the_file_stays_with_its_line_whatever_the_options(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD.replace("output_tokens: 8", "output_tokens: none"))
+    with pytest.raises(ScenarioError) as error:
+        scenario_file.load(path, ("repeats=2",), None, "native")
+    assert error.value.message.startswith(f"{path}:7: ")
+    assert error.value.exit_code == 1
+
+
+def test_a_driver_takes_the_place_of_the_scenarios(tmp_path: Path) -> None:
+    assert scenario_file.load(write(tmp_path, GOOD), driver="aiperf").load.driver == "aiperf"

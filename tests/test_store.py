@@ -175,11 +175,3 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot write") as error:
         store.open_result(tmp_path / "file", "made-up", "f")
     assert "--results" in error.value.remedy
-
-
-def test_results_are_found_by_folder_or_by_name(tmp_path: Path) -> None:
-    result = open_new(tmp_path)
-    assert store.find_result(str(result.path), tmp_path) == result.path
-    assert store.find_result("made-up", tmp_path) == result.path
-    with pytest.raises(ResultError, match="no result called"):
-        store.find_result("nothing", tmp_path)

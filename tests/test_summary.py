@@ -12,7 +12,7 @@ from rich.console import Console
 
 from kvbench import published, store, summary
 from kvbench.errors import ResultError
-from kvbench.report import matrix, metric_tables, setting, tables
+from kvbench.report import matrix, setting, tables
 from tests.report.synthetic import Case, build
 from tests.test_run import FakeTestbed, execute
 from tests.worlds import make_scenario
@@ -173,16 +173,38 @@ def test_the_load_is_told_of_every_treatment(tmp_path: Path) -> None:
     made = build(Case(treatments=treatments, lengths=["10k"], repeats=3, published=None), tmp_path)
     summed = summary.summarise(made)
     assert setting.load_text(summed) == "concurrency 1, 4, 8"
-    rate = {**summed, "request_rate": 2.5, "arrival": "poisson"}
-    assert setting.load_text(rate) == "open loop, 2.5 requests/s, arrival poisson, at most concurrency 1, 4, 8"
+    loop = {"request_rate": 2.5, "arrival": "poisson"}
+    rate = {**summed, "open_loops": dict.fromkeys(treatments, loop)}
+    assert setting.load_text(rate) == "open loop, requests due at 2.5/s poisson, at most concurrency 1, 4, 8"
+    some = {**summed, "open_loops": {"g4": {**loop, "arrival": "constant"}, "again": loop}}
+    rates = "requests due at 2.5/s constant, 2.5/s poisson for g4, again"
+    assert setting.load_text(some) == f"open loop, {rates}, at most concurrency 1, 4, 8"
     screen = io.StringIO()
     tables.print_summary(summed, Console(file=screen, width=160))
     assert "driver native, concurrency 1, 4, 8, scale model" in screen.getvalue()
-    told = [text for text in metric_tables.comparison_lines(summed) if "above 1x is better" in text]
-    assert [text.split(" against")[0] for text in told] == ["again", "g4"]  # by their own concurrency
-    alone = {**summed, "concurrencies": {**summed["concurrencies"], "again": 1}}
-    told = [text for text in metric_tables.comparison_lines(alone) if "above 1x is better" in text]
-    assert [text.split(" against")[0] for text in told] == ["g4"]
+    assert summed["headline"] == "requests_per_s"
+    told = " ".join(screen.getvalue().split())
+    assert "Throughput is" in told.replace("\u00a0", " ")
+    assert "storage rate" not in told  # of requests that wait for one another
+
+
+def test_the_overrun_shown_is_the_one_that_is_judged(tmp_path: Path) -> None:
+    """A tenth of a short request and nothing of a long one: a mean of 5 %, though a thousandth of all time."""
+    made = build(Case(lengths=["10k", "130k"], repeats=1), tmp_path)
+    run = made / "runs" / "r01-recompute"
+    folder = store.RunFolder(run, 1)
+    rows, record = store.read_rows(run), store.read_json(run / "run.json")
+    journal = folder.open_journal()
+    for row in rows:
+        over = 0.1 * (row.ttft_s or 0.0) if row.isl_target == 10_000 else 0.0
+        journal.append(replace(row, server_overrun_s=over))
+    journal.close()
+    tiers = {row.request_id: (row.tier or "unproven", "") for row in rows}
+    folder.seal({k: v for k, v in record.items() if k not in ("attempt", "requests")}, tiers)
+    summed = summary.summarise(made)
+    assert summed["treatments"]["recompute"]["overrun_share"] == pytest.approx(0.05)
+    (reason,) = [one for one in summed["runs"][0]["reasons"] + summed["runs"][1]["reasons"] if one["rule"] == "overrun"]
+    assert "5.0%" in reason["text"]
 
 
 def test_an_unfinished_result_is_never_valid(result: store.ResultFolder) -> None:

@@ -1,4 +1,4 @@
-"""A world made up for tests: a server with one directory tier, which can lie and writes down what is done to it."""
+"""A world made up for tests: a server with one or two directory tiers, which can lie and keeps a log."""
 
 from __future__ import annotations
 
@@ -40,10 +40,16 @@ def make_scenario(**changes: Any) -> Scenario:
 
 @dataclass
 class FakeServer:
-    """Holds texts in g1 (if `g1`) and in a directory; every lie is a flag."""
+    """Holds texts in g1 (if `g1`), in `fast_path` as g3 (if given), and in a directory as g4; every lie is a flag.
+
+    A text enters every tier with the `admit_after`-th request for it; the server tells that if `tells_admission`.
+    """
 
     tier_path: Path | None
     ours: bool = True
+    fast_path: Path | None = None
+    admit_after: int = 1
+    tells_admission: bool = True
     cache_on: bool = True
     g1: bool = False
     info: dict[str, Any] = field(
@@ -69,8 +75,9 @@ class FakeServer:
     g1_texts: set[str] = field(default_factory=set)
     g2_texts: set[str] = field(default_factory=set)
     counts: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("local", "external", "computed"), 0.0))
-    read: int = 0
-    written: int = 0
+    read: dict[str, int] = field(default_factory=lambda: {"g4": 0})
+    written: dict[str, int] = field(default_factory=lambda: {"g4": 0})
+    asked: dict[str, int] = field(default_factory=dict)
     bad_files: int = 0
     indexed: set[str] = field(default_factory=set)
     pending: list[tuple[int, Path, bytes]] = field(default_factory=list)
@@ -78,10 +85,19 @@ class FakeServer:
     free_ns: list[int] = field(default_factory=lambda: [2_000_000])
 
     def __post_init__(self) -> None:
-        if self.tier_path is not None:
-            self.tier_path.mkdir(exist_ok=True)
-            (self.tier_path / tier_directory.MARKER).write_text("{}")
+        for tier, path in self.tier_paths.items():
+            path.mkdir(exist_ok=True)
+            (path / tier_directory.MARKER).write_text("{}")
+            self.read[tier] = self.written[tier] = 0
+        if self.tells_admission:
+            self.info = {**self.info, "store": {"admit_after_hits": self.admit_after}}
         self._frozen_at = self._counters()
+
+    @property
+    def tier_paths(self) -> dict[str, Path]:
+        """Its directories by name, the fastest first."""
+        named = {"g3": self.fast_path, "g4": self.tier_path}
+        return {tier: path for tier, path in named.items() if path is not None}
 
     def _counters(self) -> Counters:
         return Counters(
@@ -91,8 +107,8 @@ class FakeServer:
             pending_writes=len(self.pending),
             bad_files=self.bad_files,
             process_read_bytes=self.device_read,
-            read_bytes={"g4": float(self.read)},
-            write_bytes={"g4": float(self.written)},
+            read_bytes={tier: float(count) for tier, count in self.read.items()},
+            write_bytes={tier: float(count) for tier, count in self.written.items()},
             block_tokens=BLOCK,
         )
 
@@ -102,7 +118,7 @@ class FakeServer:
         for left, path, content in self.pending:
             if left <= 0:
                 path.write_bytes(content)
-                self.written += len(content)
+                self.written["g3" if path.parent == self.fast_path else "g4"] += len(content)
         self.pending = [one for one in self.pending if one[0] > 0]
         return self._frozen_at if self.frozen else self._counters()
 
@@ -121,22 +137,30 @@ class FakeServer:
         """Serve a text: from g1, from its file, or by computing it."""
         cached = 0
         whole = (tokens - 1) // BLOCK * BLOCK
-        file = self.tier_path / f"{key.replace('/', '_')}.kv" if self.tier_path is not None else None
+        name = f"{key.replace('/', '_')}.kv"
+        files = {tier: path / name for tier, path in self.tier_paths.items()}
+        self.asked[key] = self.asked.get(key, 0) + 1
+        found = next((tier for tier, file in files.items() if self.cache_on and file.exists()), None)
         if self.cache_on and key in self.g1_texts:
             cached = whole
             self.counts["local"] += whole
         elif self.cache_on and key in self.g2_texts:
             cached = whole
             self.counts["external"] += whole
-        elif self.cache_on and file is not None and file.exists():
+        elif found is not None:
             cached = whole
+            size = files[found].stat().st_size
             self.counts["external"] += whole
-            self.read += file.stat().st_size
-            self.device_read += 0 if self.page_cache else file.stat().st_size
-        elif self.cache_on and file is not None and key not in self.forgets:
+            self.read[found] += size
+            self.device_read += 0 if self.page_cache else size
+        elif self.cache_on and files:
             self.bad_files += self.keeps_index and key in self.indexed
             self.indexed.add(key)
-            self.pending.append((self.write_delay, file, bytes(HEADER + whole * KV_BYTES)))
+        if self.cache_on and self.asked[key] >= self.admit_after and key not in self.forgets:
+            content = bytes(HEADER + whole * KV_BYTES)
+            waiting = {path for _, path, _ in self.pending}
+            missing = [file for file in files.values() if file not in waiting and not file.exists()]
+            self.pending += [(self.write_delay, file, content) for file in missing]
         if self.g1 and self.cache_on:
             self.g1_texts.add(key)
         if self.keeps_blocks:
@@ -165,7 +189,7 @@ class FakeServer:
         )
 
     def send(self, draw: Draw, phase: Phase) -> Response:
-        """What `cache.Send` asks for."""
+        """What `bench.Send` asks for."""
         self.log.append(f"{phase} {draw.prompt_id}")
         return self.answer(draw.text_key, draw.isl_target)
 

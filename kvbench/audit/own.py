@@ -195,5 +195,6 @@ def _length_figures(cell: Condition, good: list[Row], *, latency: bool = True) -
     known = [(size, time) for size, time in reads if size and time]
     if len(known) == len(good) and good:
         yield _quantity("read", "read_bytes", f"{statistics.mean(size for size, _ in known):.0f}", "B", condition=cell)
-        rate = statistics.median(size / time for size, time in known)
+        # What a request saw: all bytes over all waits, so that mean bytes over this rate are the mean wait.
+        rate = sum(size for size, _ in known) / sum(time for _, time in known)
         yield _quantity("storage", "storage_read", f"{rate / 1e6:.3f}", "MB/s", condition=cell)

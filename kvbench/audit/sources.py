@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvbench import claims_file, published, store
+from kvbench import claims_file, lookup, published
 from kvbench.audit import own
 from kvbench.errors import ResultError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kvbench.claims_file import Document
 
 
-def find(what: str, results: Path) -> Document:
+def find(what: str, results: Path, tell: Callable[[str], object] | None = None) -> Document:
     """Read what a person named: a published document goes before a file, and a file before a result.
+
+    `tell` gets a line where a newer result is passed over.
 
     Raises:
         ResultError: there is none of the three, or it cannot be read.
@@ -28,7 +32,7 @@ def find(what: str, results: Path) -> Document:
     if not path.exists() and path.suffix in (".yaml", ".yml"):
         raise ResultError(f"there is no file {what}", "Name a claims file; docs/claims.md says how to write one.")
     try:
-        return own.read(store.find_result(what, results))
+        return own.read(lookup.find_result(what, results, tell))
     except ResultError as fault:
         known = ", ".join(published.names())
         raise ResultError(f"{fault.message}", f"{fault.remedy} Published documents are {known}.") from None

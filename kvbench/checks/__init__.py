@@ -1,8 +1,8 @@
 """Verdicts: is a run to be believed, and if not, why not and what to do.
 
 Reads only what a run left in its folder. The rules are in `state` (what was asked for), `physics` (what is possible),
-`client` (the instrument) and `world` (the host), their words in `verdict`. `treatment`, which is imported by itself,
-judges what the runs of one treatment say together.
+`client` (the instrument), `world` (the host) and `neighbors`, their words in `verdict`. `treatment`, which is imported
+by itself, judges what the runs of one treatment say together.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from kvbench.checks.client import check_client
+from kvbench.checks.neighbors import check_neighbors
 from kvbench.checks.physics import check_physics
 from kvbench.checks.state import check_state
 from kvbench.checks.verdict import Asked, Ceiling, Reason, Verdict, VerdictWord, named_tier, verdict_of, worst
@@ -41,6 +42,7 @@ def judge_run(run: dict[str, Any], rows: list[Row], asked: Asked) -> Verdict:
             *check_physics(run, measured, asked),
             *check_client(run, measured, asked),
             *check_world(run),
+            *check_neighbors(run),
         ]
     )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kvbench.checks.verdict import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from kvbench.checks.verdict import Asked
     from kvbench.records import Row
@@ -26,8 +26,6 @@ MOST_RECEIVE_LAG = 0.05
 MOST_CLOCK_STEP_S = 0.01
 MOST_CLIENT_ERROR = 0.05
 
-_OWN_CORE = "Give the client a core of its own, or lower the concurrency."
-
 
 def check_client(run: dict[str, Any], measured: list[Row], asked: Asked) -> Iterator[Reason]:
     """Judge the driver and, of kvbench's own server, what it took beyond its model."""
@@ -35,8 +33,8 @@ def check_client(run: dict[str, Any], measured: list[Row], asked: Asked) -> Iter
     yield from _check_stamps(driver, measured)
     yield from _check_order(driver)
     yield from _check_clock_step(run)
-    yield from _check_lags(measured)
-    yield from _check_cpu(driver)
+    yield from _check_lags(measured, asked)
+    yield from _check_cpu(driver, asked)
     yield from _check_connections(driver, asked)
     yield from _check_client_error(measured, asked.client_error_s)
     yield from _check_emulator(measured)
@@ -73,28 +71,41 @@ def _check_clock_step(run: dict[str, Any]) -> Iterator[Reason]:
         yield Reason("suspect", "clock step", text, "Stop stepping the clock during a run.")
 
 
-def _check_lags(measured: list[Row]) -> Iterator[Reason]:
+def _own_core(asked: Asked) -> str:
+    """Say how a client that had too little processor time gets more of it; one request at a time cannot be fewer."""
+    other = "leave the machine alone meanwhile" if asked.concurrency == 1 else "lower the concurrency"
+    return f"Give the client a core of its own, or {other}."
+
+
+def _send_lag_remedy(asked: Asked) -> str:
+    """Say what helps where requests left late: in an open loop they wait for a free connection first of all."""
+    if not asked.is_open_loop:
+        return _own_core(asked)
+    return "Raise load.concurrency, the most that may be out at once, or lower load.request_rate to what is served."
+
+
+def _check_lags(measured: list[Row], asked: Asked) -> Iterator[Reason]:
     timed = [row for row in measured if row.ttft_bound is not None and row.ttft_s]
     sent = sorted(row.send_lag_s / row.ttft_s for row in timed if row.send_lag_s is not None and row.ttft_s)
     if sent and (lag := sent[len(sent) // 2]) > MOST_SEND_LAG:
         text = f"half of the requests left later than scheduled by more than {lag:.1%} of their TTFT"
-        yield Reason("suspect", "send lag", text, _OWN_CORE)
+        yield Reason("suspect", "send lag", text, _send_lag_remedy(asked))
     read = sorted(row.receive_lag_s / row.ttft_s for row in timed if row.receive_lag_s is not None and row.ttft_s)
     if read and (lag := read[-max(len(read) // 100, 1)]) > MOST_RECEIVE_LAG:
         text = f"the client read its latest 1 % of first tokens {lag:.1%} of TTFT after the kernel had them, or later"
-        yield Reason("note", "receive lag", f"{text}; their times are the kernel's", _OWN_CORE)
+        yield Reason("note", "receive lag", f"{text}; their times are the kernel's", _own_core(asked))
 
 
-def _check_cpu(driver: dict[str, Any]) -> Iterator[Reason]:
+def _check_cpu(driver: dict[str, Any], asked: Asked) -> Iterator[Reason]:
     wall_s = max(driver.get("wall_s", 0.0), 1e-9)
     busy = driver.get("worker_cpu_s", driver.get("client_cpu_s", 0.0)) / wall_s
     if busy > MOST_CLIENT_CPU:
         text = f"the client used {busy:.0%} of a core: it may have been the bottleneck"
-        yield Reason("suspect", "client CPU", text, _OWN_CORE)
+        yield Reason("suspect", "client CPU", text, _own_core(asked))
     receiver = driver.get("receiver_cpu_s", 0.0) / wall_s
     if receiver > MOST_RECEIVER_CPU:
         text = f"the receiver used {receiver:.0%} of a core: reads of several streams may have fallen together"
-        yield Reason("suspect", "receiver CPU", text, _OWN_CORE)
+        yield Reason("suspect", "receiver CPU", text, _own_core(asked))
 
 
 def _check_connections(driver: dict[str, Any], asked: Asked) -> Iterator[Reason]:
@@ -132,12 +143,17 @@ def _check_client_error(measured: list[Row], error_s: float | None) -> Iterator[
         yield Reason("note", "client error", text, remedy)
 
 
+def overrun_shares(rows: Iterable[Row]) -> list[float]:
+    """Return for each request the emulator's overrun as a share of its TTFT; a run is judged by their mean."""
+    return [row.server_overrun_s / row.ttft_s for row in rows if row.server_overrun_s is not None and row.ttft_s]
+
+
 def _check_emulator(measured: list[Row]) -> Iterator[Reason]:
     """Processor time of the emulator beyond what it models is not the storage's fault.
 
     The mean of each request's own share: a long recompute must not hide what happened to short requests.
     """
-    shares = [row.server_overrun_s / row.ttft_s for row in measured if row.server_overrun_s is not None and row.ttft_s]
+    shares = overrun_shares(measured)
     if shares and (mean := sum(shares) / len(shares)) > MOST_OVERRUN:
         text = f"the emulator ran over by {mean:.1%} of TTFT, mean of {len(shares)} requests, at most {max(shares):.1%}"
         yield Reason("suspect", "overrun", text, "Leave the machine alone meanwhile, or lower scale.time.")

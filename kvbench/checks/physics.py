@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kvbench.checks.verdict import Reason, named_tier, repeats
+from kvbench.checks.verdict import Reason, named_tier
+from kvbench.records import repeats
 from kvbench.units import format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
@@ -30,14 +31,19 @@ def check_physics(run: dict[str, Any], measured: list[Row], asked: Asked) -> Ite
     answered = [row for row in measured if row.status == "ok"]
     yield from _check_order_of_times(measured)
     yield from _check_server_clock(answered)
-    ceiling = asked.ceilings.get(named_tier(run["cache"]["state"]))
-    if ceiling is not None:
-        yield from _check_bandwidth(run, answered, ceiling)
+    warm = named_tier(run["cache"]["state"])
+    if (ceiling := asked.ceilings.get(warm)) is not None:
+        yield from _check_bandwidth(run, served_by(warm, answered), ceiling)
     yield from _check_written(run, answered)
     yield from _check_bytes_for_hits(run)
     yield from _check_little(run, measured, asked)
     yield from _check_network_floor(run.get("network_floor_s"), answered)
     yield from _check_streams(answered, asked)
+
+
+def served_by(tier: str, rows: list[Row]) -> list[Row]:
+    """Return the rows that a tier served, as far as is known: not those that found their blocks promoted."""
+    return [row for row in rows if row.tier in (tier, "unproven", None)]
 
 
 def request_bytes(run: dict[str, Any], row: Row) -> float | None:
@@ -105,7 +111,8 @@ def _check_bandwidth(run: dict[str, Any], answered: list[Row], ceiling: Ceiling)
             f"{len(found)} of {len(answered)} requests got their bytes faster than the tier can: {took}, above {told}"
         )
         yield Reason("suspect", "bytes over bandwidth", text, remedy)
-    total = _counted_bytes(run["ledger"]) or 0.0
+    tier = named_tier(run["cache"]["state"])
+    total = run["ledger"]["read_bytes"].get(tier) or _counted_bytes(run["ledger"]) or 0.0
     window_s = run.get("load_s") or 0.0
     if not found and window_s and total / window_s > limit:
         took = f"{format_size(total)} in {format_duration(window_s)}"
@@ -144,12 +151,12 @@ def _check_first_touches(answered: list[Row]) -> Iterator[Reason]:
 
 
 def _check_bytes_for_hits(run: dict[str, Any]) -> Iterator[Reason]:
-    """Hits in a directory tier are read from it, byte for byte; where the ledger sees less, its gap says so already."""
+    """Hits below host memory are read from files; where the ledger sees fewer bytes, its gap says so already."""
     ledger, per_token = run["ledger"], run["blocks"].get("kv_bytes_per_token")
     if ledger["gap"] or named_tier(run["cache"]["state"]) not in ("g3", "g4"):
         return
     counted = _counted_bytes(ledger)
-    needed = (ledger["cached_tokens"] or 0) * (per_token or 0)
+    needed = ((ledger["cached_tokens"] or 0) - (ledger.get("memory_tokens") or 0)) * (per_token or 0)
     if counted is not None and counted < needed * (1 - BYTES_SLACK):
         text = f"{format_size(counted)} were read, the hits need {format_size(needed)}"
         remedy = "Find the faster tier or the page cache that served the rest."

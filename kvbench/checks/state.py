@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from kvbench.checks.verdict import Reason, named_tier, repeats
+from kvbench.checks.verdict import Reason, named_tier
+from kvbench.records import repeats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from kvbench.checks.verdict import Asked, Level
     from kvbench.records import Row
 
+MOST_LIVE_GROWTH, TEMPLATE_TOKENS = 0.05, 16
 _ASIDE = ("prove cold", "reset, external tiers too")
 
 
@@ -22,7 +24,7 @@ def check_state(run: dict[str, Any], measured: list[Row], asked: Asked) -> Itera
     yield from _check_steps(run["cache"])
     yield from _check_failures(measured, asked)
     yield from _check_lengths(answered, asked)
-    yield from _check_tiers(run["cache"]["state"], answered)
+    yield from _check_tiers(run, answered)
     yield from _check_ledger(run)
     if asked.check_answers:
         yield from _check_answers(answered)
@@ -66,7 +68,7 @@ def _check_lengths(answered: list[Row], asked: Asked) -> Iterator[Reason]:
     if unknown:
         text = f"the server reported no prompt tokens for {unknown} of {len(answered)} requests"
         yield Reason("suspect", "prompt length", text, "Use a server that honours stream_options.include_usage.")
-    wrong = [row for row in answered if row.isl not in (None, row.isl_target)]
+    wrong = [row for row in answered if _has_wrong_length(row, asked)]
     if wrong:
         text = f"{len(wrong)} prompts had another length than planned, such as {wrong[0].isl} for {wrong[0].isl_target}"
         remedy = "Use prompts.form: token_ids, or a server with a /tokenize route."
@@ -77,18 +79,50 @@ def _check_lengths(answered: list[Row], asked: Asked) -> Iterator[Reason]:
         yield Reason("suspect", "answer length", text, "Use a server that honours ignore_eos.")
 
 
-def _check_tiers(state: str, answered: list[Row]) -> Iterator[Reason]:
+def _has_wrong_length(row: Row, asked: Asked) -> bool:
+    """Tell whether a prompt was longer or shorter than planned.
+
+    A live answer comes back as other tokens than it went, and in a template: later turns have some room for that.
+    """
+    if row.isl is None or row.isl == row.isl_target:
+        return False
+    planned = row.isl_target or 0
+    spare = max(MOST_LIVE_GROWTH * planned, TEMPLATE_TOKENS * row.turn) if asked.has_live_history else 0
+    return abs(row.isl - planned) > spare * bool(row.turn)
+
+
+def faster_tiers(run: dict[str, Any]) -> set[str]:
+    """Return the tiers into which a request's blocks are promoted from the warm one: what the server has above it.
+
+    A server that does not tell its tiers may have any of them, and has GPU memory.
+    """
+    told, wanted = (run["server"].get("info") or {}).get("tiers"), named_tier(run["cache"]["state"])
+    names = [name for name in ("g1", "g2", "g3", "g4") if name < wanted] if wanted != "recompute" else []
+    return {name for name in names if told is None or (told.get(name) or {}).get("capacity_bytes")}
+
+
+def _check_tiers(run: dict[str, Any], answered: list[Row]) -> Iterator[Reason]:
     """Each request must have been served by the tier that the treatment names.
 
     What a run has put into a cache itself may be served from anywhere: prompts that it sent before from an empty start,
-    and the beginnings of later turns.
+    and the beginnings of later turns. Where the warm tier has faster ones above it, a prompt's first request promotes
+    its blocks into them, so later ones may be served from there.
     """
-    wanted, known = named_tier(state), repeats(answered) if state == "cold" else set()
-    free = {
-        row.request_id
-        for row in answered
-        if row.tier not in (None, "unproven") and (row.request_id in known or (row.turn and state != "off"))
-    }
+    state, known, faster = run["cache"]["state"], repeats(answered), faster_tiers(run)
+    wanted = named_tier(state)
+    promoted = [row for row in answered if row.request_id in known and row.tier in {*faster, "mixed"} and faster]
+    free = {row.request_id for row in promoted}
+    if state == "cold":
+        free |= {row.request_id for row in answered if row.request_id in known}
+    if state != "off":
+        free |= {row.request_id for row in answered if row.turn}
+    free -= {row.request_id for row in answered if row.tier in (None, "unproven")}
+    if promoted:
+        counted = ", ".join(f"{count} {tier}" for tier, count in Counter(row.tier for row in promoted).most_common())
+        text = f"{len(promoted)} of {len(answered)} requests repeated a prompt and found it promoted: {counted}"
+        yield Reason(
+            "note", "promoted", text, f"Give {', '.join(sorted(faster))} no capacity, or send each prompt once."
+        )
     others = Counter(row.tier or "unproven" for row in answered if row.tier != wanted and row.request_id not in free)
     for tier, count in others.items():
         bound = [row for row in answered if row.request_id not in free]

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from kvbench.records import Row
-
 Level = Literal["note", "suspect", "invalid"]
 VerdictWord = Literal["valid", "suspect", "invalid"]
 
@@ -26,6 +24,11 @@ class Reason:
     rule: str
     text: str
     remedy: str
+
+    @classmethod
+    def of_json(cls, told: Mapping[str, Any]) -> Reason:
+        """Take over a reason that was found where it was measured."""
+        return cls(told["level"], told["rule"], told["text"], told["remedy"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Asked:
     client_error_s: float | None = None
     concurrency: int | None = None
     is_open_loop: bool = False
+    has_live_history: bool = False
     time_scale: float = 1.0
     ceilings: Mapping[str, Ceiling] = field(default_factory=dict)
 
@@ -71,7 +75,6 @@ class Asked:
         cls, asked: Mapping[str, Any], treatment: str, requests: int, client_error_s: float | None = None
     ) -> Asked:
         """Read it from the part of `plan.json` that says what the result must be judged by."""
-        load = (asked.get("setting") or {}).get("load") or {}
         return cls(
             requests=requests,
             output_tokens=asked["output_tokens"],
@@ -79,7 +82,8 @@ class Asked:
             check_answers=asked.get("check_answers", False),
             client_error_s=client_error_s,
             concurrency=concurrency_of(asked, treatment),
-            is_open_loop=load.get("request_rate") is not None,
+            is_open_loop=open_loop_of(asked, treatment) is not None,
+            has_live_history=(asked.get("turns") or {}).get("history") == "live",
             time_scale=asked["scale"]["time"] if asked.get("scale") else 1.0,
             ceilings=ceilings_of(asked, treatment),
         )
@@ -89,6 +93,15 @@ def concurrency_of(asked: Mapping[str, Any], treatment: str) -> int | None:
     """Return the number of slots of a treatment, None where the plan does not tell."""
     told = (asked.get("concurrencies") or {}).get(treatment, asked.get("concurrency"))
     return None if told is None else int(told)
+
+
+def open_loop_of(asked: Mapping[str, Any], treatment: str) -> dict[str, Any] | None:
+    """Return rate and arrival of a treatment's requests, None in a closed loop; older plans have one rate for all."""
+    told: dict[str, dict[str, Any]] | None = asked.get("open_loops")
+    if told is not None:
+        return told.get(treatment)
+    load = (asked.get("setting") or {}).get("load") or {}
+    return {key: load[key] for key in ("request_rate", "arrival")} if load.get("request_rate") is not None else None
 
 
 def baseline_of(asked: Mapping[str, Any], treatment: str) -> str | None:
@@ -140,25 +153,6 @@ def worst(words: list[VerdictWord]) -> VerdictWord:
     """Return the worst of several verdicts; no run at all is invalid."""
     order: list[VerdictWord] = ["valid", "suspect", "invalid"]
     return max(words, key=order.index) if words else "invalid"
-
-
-def repeats(answered: Sequence[Row]) -> set[str]:
-    """Return the requests that may find what the run itself has put into a cache.
-
-    These are the ones whose prompt had been sent in another request before their first token came: of two that were out
-    at once, the server may have taken either first.
-    """
-    sent: dict[str, list[int]] = {}
-    for row in answered:
-        sent.setdefault(row.prompt_id, []).append(row.sent_ns or 0)
-    earliest = {prompt: sorted(times)[:2] for prompt, times in sent.items()}
-    found = set()
-    for row in answered:
-        first_ns, *second_ns = earliest[row.prompt_id]
-        is_first = (row.sent_ns or 0) == first_ns
-        if not is_first or (second_ns and second_ns[0] < (row.first_token_ns or 0)):
-            found.add(row.request_id)
-    return found
 
 
 def named_tier(state: str | None) -> str:

@@ -186,7 +186,7 @@ def _read_key(name: str | None) -> str | None:
     if name is None:
         return None
     if not os.environ.get(name):
-        raise ServerError(f"the environment variable {name} holds no key", f"set {name}, or leave out --api-key-env")
+        raise ServerError(f"the environment variable {name} holds no key", f"Set {name}, or leave out --api-key-env.")
     return os.environ[name]
 
 
@@ -203,7 +203,7 @@ def _bind(settings: EmulatorSettings) -> socket.socket:
     except (OSError, OverflowError) as error:
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         reason = "is in use" if taken else f"cannot be used: {error}"
-        raise ServerError(f"{settings.host}:{settings.port} {reason}", "choose another --port, 0 for any") from error
+        raise ServerError(f"{settings.host}:{settings.port} {reason}", "Choose another --port, 0 for any.") from error
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what it accepts
     return listener
 

@@ -96,7 +96,7 @@ def open_host_memory(
     free_bytes = _available_bytes()
     if free_bytes is not None and settings.g2_bytes > free_bytes:
         asked, free = format_size(settings.g2_bytes), format_size(free_bytes)
-        raise ServerError(f"--g2 {asked} is more than the {free} of memory that is available", "make --g2 smaller")
+        raise ServerError(f"--g2 {asked} is more than the {free} of memory that is available", "Make --g2 smaller.")
     bare = Geometry(geometry.block_bytes, geometry.blocks_per_file, bare=True)
     io = HostFiles(bare, loop.call_soon_threadsafe)
     return HostMemory(io, FileTier("g2", io, bare, settings.g2_bytes, in_memory=True))
@@ -154,7 +154,7 @@ def _open(
         io = ThreadedFiles(*where, damage=_damage(faults))
         tier = FileTier(name, io, geometry, capacity_bytes)
     directory = TierDirectory(path, found, access, io, tier, lock)
-    directory.adopt(_first_scan(name, path, io))
+    directory.adopt(_first_scan(name, path, io, replace_others=settings.replace_others and not shared))
     return directory
 
 
@@ -168,15 +168,15 @@ def _damage(faults: Faults) -> Damage:
     )
 
 
-def _first_scan(name: str, path: Path, io: ThreadedFiles) -> Scan:
+def _first_scan(name: str, path: Path, io: ThreadedFiles, *, replace_others: bool) -> Scan:
     try:
-        scan = io.scan()
+        scan = io.scan(replace_others=replace_others)
     except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error.strerror}", "check its owner and mode") from error
+        raise StorageError(f"{path} cannot be read: {error.strerror}", "Check its owner and mode.") from error
     if "header" in scan.bad:
         raise StorageError(
             f"{path} holds files of another model, scale or file size",
-            f"start with the same --model, --bytes and --g4-payload, or empty the directory of {name}",
+            f"Start with the same --model, --bytes and --g4-payload, or empty the directory of {name}.",
         )
     return scan
 
@@ -196,7 +196,7 @@ def _hold(path: Path, *, shared: bool) -> int | None:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             raise StorageError(
                 f"another server uses {path} as its tier",
-                "start every server on a common G4 with --g4-shared, or give each a directory of its own",
+                "Start every server on a common G4 with --g4-shared, or give each a directory of its own.",
             ) from None
         return None
     return descriptor

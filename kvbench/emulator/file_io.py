@@ -53,19 +53,19 @@ def claim(directory: Path, *, allow_tmpfs: bool) -> Probe:
         if not marker.exists() and any(directory.iterdir()):
             raise StorageError(
                 f"{directory} is not empty and carries no {MARKER}, so it is not a tier of kvbench",
-                "name an empty or a new directory",
+                "Name an empty or a new directory.",
             )
         found = probe(directory)
         if found.filesystem in RAM_FILESYSTEMS and not allow_tmpfs:
             raise StorageError(
                 f"{directory} is on {found.filesystem}, which is memory and not storage",
-                "name a directory on a disk, or pass --allow-tmpfs where the storage time does not matter",
+                "Name a directory on a disk, or pass --allow-tmpfs where the storage time does not matter.",
             )
         mark(directory)
     except OSError as error:
         raise StorageError(
             f"{directory} cannot be used as a tier: {error.strerror or error}",
-            "name a directory that this user may create and write",
+            "Name a directory that this user may create and write.",
         ) from error
     return found
 
@@ -238,8 +238,10 @@ class ThreadedFiles:
         with contextlib.suppress(OSError):
             Path(self.path_of(file)).unlink()
 
-    def scan(self) -> Scan:
+    def scan(self, *, replace_others: bool = False) -> Scan:
         """Read the header of every file of ours, oldest first, and delete what is broken.
+
+        With `replace_others` files of another model, scale or file size are deleted too.
 
         Raises:
             OSError: the directory cannot be listed.
@@ -260,9 +262,13 @@ class ThreadedFiles:
             if isinstance(found, TierFile):
                 files.append(found)
                 continue
-            bad.append(found)
-            if found != "header":  # a header of another model or scale is good, only not ours to judge
-                Path(path).unlink(missing_ok=True)
+            is_other = found == "header"  # a header of another model or scale is good, only not ours to judge
+            if is_other and not replace_others:
+                bad.append(found)
+                continue
+            Path(path).unlink(missing_ok=True)
+            if not is_other:
+                bad.append(found)
         return Scan(files, bad, read_bytes)
 
     def _examine(self, view: memoryview, path: str, size_bytes: int) -> TierFile | str:

@@ -241,12 +241,15 @@ def check_model(machine: Machine, model: str | None) -> None:
 
 
 async def hash_politely(machine: Machine, source: str | list[int]) -> Prompt:
-    """Hash a prompt, letting others run between the steps.
+    """Hash a prompt, letting others run between the steps; a text that was hashed lately is known.
 
     Raises:
         ApiError: 400, the prompt is empty or a token id is none.
 
     """
+    known = machine.known_prompts.find(source)
+    if known is not None:
+        return known
     try:
         if machine.settings.fixed_latency_s is not None:
             return _not_empty(count_only(source))
@@ -255,7 +258,9 @@ async def hash_politely(machine: Machine, source: str | list[int]) -> Prompt:
             try:
                 next(steps)
             except StopIteration as end:
-                return _not_empty(end.value)
+                prompt = _not_empty(end.value)
+                machine.known_prompts.keep(source, prompt)
+                return prompt
             await asyncio.sleep(0)
     except (TypeError, OverflowError):
         raise ApiError(400, "a token id is not an integer of 64 bits", "prompt") from None

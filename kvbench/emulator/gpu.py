@@ -63,13 +63,3 @@ class Gpu:
         host = self.figures.host_path_bytes_per_s if tier == "g2" else None
         bytes_per_s = self.figures.path_bytes_per_s if host is None else host
         return tokens * self.kv_bytes_per_token / bytes_per_s / self.time_scale
-
-    def recompute_ttft_s(self, tokens: int) -> float:
-        """TTFT of a single request of which nothing is cached."""
-        return self.prefill_s(0, tokens)
-
-    def warm_ttft_s(self, tokens: int, block_tokens: int, storage_s: float = 0.0) -> float:
-        """TTFT of a single request whose blocks are all in G4; the last one is computed again."""
-        cached = (tokens - 1) // block_tokens * block_tokens
-        onboard_s = self.onboard_fixed_s() + max(self.path_s(cached), storage_s)
-        return onboard_s + self.prefill_s(cached, tokens)

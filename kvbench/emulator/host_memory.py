@@ -51,9 +51,15 @@ class HostFiles:
             if buffer is None or buffer.nbytes < file.size_bytes:
                 reads.append(FileRead(file, "missing", 0, started_s, time.monotonic()))
                 continue
-            np.copyto(self._staging()[: file.size_bytes], buffer[: file.size_bytes])
-            reads.append(FileRead(file, None, file.size_bytes, started_s, time.monotonic()))
+            reads.append(self._copy_out(file, buffer, started_s))
         done(reads)
+
+    def _copy_out(self, file: TierFile, buffer: np.ndarray, started_s: float) -> FileRead:
+        try:
+            np.copyto(self._staging()[: file.size_bytes], buffer[: file.size_bytes])
+        except MemoryError:  # a copy that could not be made is no hit
+            return FileRead(file, "io_error", 0, started_s, time.monotonic())
+        return FileRead(file, None, file.size_bytes, started_s, time.monotonic())
 
     def _staging(self) -> np.ndarray:
         """Return this thread's own stand-in for GPU memory, touched once so that no copy waits for new pages."""
@@ -67,7 +73,11 @@ class HostFiles:
         self._writers.submit(self._write_one, file, done)
 
     def _write_one(self, file: TierFile, done: Callable[[TierFile, str | None], None]) -> None:
-        self._buffers[file.key] = np.frombuffer(payload(file.hashes, self._geometry.block_bytes), np.uint8)
+        try:
+            self._buffers[file.key] = np.frombuffer(payload(file.hashes, self._geometry.block_bytes), np.uint8)
+        except MemoryError:  # the host is full: without a word the file would be pending for ever
+            self._post(done, file, "no_space")
+            return
         self._post(done, file, None)
 
     def remove(self, file: TierFile) -> None:

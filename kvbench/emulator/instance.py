@@ -56,6 +56,7 @@ class Generation:
     read_bytes: int = 0
     wrong_kv: bool = False
     scheduled: bool = False
+    taken_bytes: int = 0
     aborted: bool = False
 
     @property
@@ -192,10 +193,18 @@ class Instance:
                 budget -= stop - generation.computed_tokens
                 duration_s += self._gpu.prefill_s(generation.computed_tokens, stop)
                 chunks.append((generation, stop))
-                generation.scheduled = True
+                self._take_memory(generation)
         self._stepping = True
         self._step_end_s = start_s + duration_s
         self._clock.call_at(self._step_end_s, self._end_step, decoding, chunks)
+
+    def _take_memory(self, generation: Generation) -> None:
+        """Have a request take its room in G1 with its first step; what it found there is there already."""
+        if self.g1 and not generation.scheduled:
+            local, prompt = generation.local_tokens, generation.prompt
+            new_tokens = prompt.tokens + generation.output_tokens - local
+            generation.taken_bytes = self.g1.take(prompt.chain, local // BLOCK_TOKENS, new_tokens)
+        generation.scheduled = True
 
     def _end_step(self, decoding: list[Generation], chunks: list[tuple[Generation, int]]) -> None:
         end_s = self._step_end_s
@@ -236,6 +245,9 @@ class Instance:
     def _release(self, generation: Generation, reason: str) -> None:
         self.unfinished.discard(generation)
         self.counts.finished[reason] += 1
+        if self.g1:
+            held = generation.local_tokens // BLOCK_TOKENS if generation.scheduled else 0
+            self.g1.give_back(generation.prompt.chain, held, generation.taken_bytes)
         if self.g1 and generation.first_token_s is not None:
             self._clock.call_at(self._step_end_s, self._keep_sequence, generation)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kvbench import __version__
 from kvbench.emulator import blocks
+from kvbench.emulator.blocks import KnownPrompts
 from kvbench.emulator.direct_io import ALIGN_BYTES
 from kvbench.emulator.directories import open_directories, open_host_memory
 from kvbench.emulator.engine import Engine, EngineLimits
@@ -45,6 +46,7 @@ class Machine:
     directories: list[TierDirectory]
     faults: Faults
     root: bytes
+    known_prompts: KnownPrompts = field(default_factory=KnownPrompts)
 
     @property
     def token_gap_s(self) -> float:
@@ -127,7 +129,7 @@ class Machine:
             "fixed_latency_s": self.settings.fixed_latency_s,
             "token_gap_s": self.settings.token_gap_s,
             "tiers": self._tiers(),
-            "store": asdict(self.engine.below.rules),
+            "store": asdict(rules_of(self.settings)),  # what was set: a fault that changes it does not say so
             "faults": sorted(self.faults.names),
             "fault_every": self.faults.every,
         }
@@ -140,6 +142,11 @@ class Machine:
         for directory in self.directories:
             tiers[directory.tier.name] = {**directory.info(), "io_threads": self.settings.io_threads}
         return tiers
+
+
+def rules_of(settings: EmulatorSettings) -> StoreRules:
+    """Return the rules of storing that were set."""
+    return StoreRules(settings.write_policy, settings.admit_after_hits, settings.write_delay_s)
 
 
 def assemble(settings: EmulatorSettings, loop: asyncio.AbstractEventLoop) -> Machine:
@@ -156,14 +163,14 @@ def assemble(settings: EmulatorSettings, loop: asyncio.AbstractEventLoop) -> Mac
     try:
         shape = shape_of(model)
     except KeyError as error:
-        raise ServerError(str(error.args[0]), "name a model whose KV shape is known with --model") from None
+        raise ServerError(str(error.args[0]), "Name a model whose KV shape is known with --model.") from None
     kv_bytes = _scaled_bytes(shape.kv_bytes_per_token, settings.byte_scale)
     gpu = Gpu(profile.figures, shape.kv_bytes_per_token, settings.time_scale)
     geometry = Geometry.for_payload(kv_bytes * blocks.BLOCK_TOKENS, settings.g4_payload_bytes)
     faults = Faults(frozenset(settings.faults), settings.fault_every)
     host, directories = open_host_memory(settings, geometry, loop), open_directories(settings, geometry, faults, loop)
     tiers = ([host.tier] if host else []) + [directory.tier for directory in directories]
-    rules = StoreRules(settings.write_policy, settings.admit_after_hits, settings.write_delay_s)
+    rules = store_rules(rules_of(settings), faults)
     limits = EngineLimits(
         block_bytes=geometry.block_bytes,
         instances=settings.instances,
@@ -171,7 +178,7 @@ def assemble(settings: EmulatorSettings, loop: asyncio.AbstractEventLoop) -> Mac
         g1_bytes=settings.g1_bytes,
         cache=settings.cache,
     )
-    engine = Engine(loop, gpu, Hierarchy(loop, tiers, store_rules(rules, faults)), limits)
+    engine = Engine(loop, gpu, Hierarchy(loop, tiers, rules), limits)
     scheduler: Engine | FixedPace = engine
     if settings.fixed_latency_s is not None:
         scheduler = FixedPace(loop, engine.instances[0], settings.fixed_latency_s, settings.token_gap_s)
@@ -197,6 +204,6 @@ def _scaled_bytes(kv_bytes_per_token: int, scale: int) -> int:
     if rest or not kv_bytes:
         raise ServerError(
             f"--bytes {scale} does not divide the {kv_bytes_per_token} KV bytes of a token",
-            "use a power of two, e.g. 512",
+            "Use a power of two, e.g. 512.",
         )
     return kv_bytes

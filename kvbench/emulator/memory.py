@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import TYPE_CHECKING
 
-from kvbench.emulator.blocks import HASH_BYTES
+from kvbench.emulator.blocks import BLOCK_TOKENS, HASH_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 class MemoryTier:
     """Blocks in memory, least recently used dropped first; capacity 0 keeps nothing.
 
-    Blocks enter when their request ends and of one request the tail is dropped before the head, as vLLM does. With
-    `evicted` set, what pressure drops is handed over in runs of consecutive blocks: (chain, start, stop).
+    Blocks enter when their request ends and of one request the tail is dropped before the head, as vLLM does. Requests
+    that are running take room from the same memory; they are never made to wait for it. With `evicted` set, what
+    pressure drops is handed over in runs of consecutive blocks: (chain, start, stop).
     """
 
     def __init__(
@@ -30,19 +31,48 @@ class MemoryTier:
         self.capacity_bytes = capacity_bytes
         self._block_bytes = block_bytes
         self._evicted = evicted
+        self._taken_bytes = 0
+        self._in_use: Counter[bytes] = Counter()
         self._blocks: OrderedDict[bytes, tuple[bytes, int] | None] = OrderedDict()
 
     @property
     def used_bytes(self) -> int:
-        """Bytes of all blocks held."""
-        return len(self._blocks) * self._block_bytes
+        """Bytes of all blocks that may be found."""
+        return (len(self._blocks) + len(self._in_use)) * self._block_bytes
 
     def covered(self, chain: bytes, start: int, stop: int) -> int:
         """Return the first block from `start` on that is not held, at most `stop`."""
         block = start
-        while block < stop and chain[block * HASH_BYTES : (block + 1) * HASH_BYTES] in self._blocks:
+        while block < stop and self._holds(chain[block * HASH_BYTES : (block + 1) * HASH_BYTES]):
             block += 1
         return block
+
+    def _holds(self, block: bytes) -> bool:
+        return block in self._blocks or block in self._in_use
+
+    def take(self, chain: bytes, held_blocks: int, new_tokens: int) -> int:
+        """Make room for a request that begins; what it found here cannot be dropped meanwhile. Return its new bytes."""
+        for number in range(held_blocks):
+            block = chain[number * HASH_BYTES : (number + 1) * HASH_BYTES]
+            self._blocks.pop(block, None)
+            self._in_use[block] += 1
+        taken_bytes = -(-new_tokens // BLOCK_TOKENS) * self._block_bytes
+        self._taken_bytes += taken_bytes
+        self._shrink()
+        return taken_bytes
+
+    def give_back(self, chain: bytes, held_blocks: int, taken_bytes: int) -> None:
+        """Let go of the room of a request that has ended; what it leaves comes by `keep`.
+
+        What it found here is never out of sight: `keep` comes later, and not at all for a request that was aborted.
+        """
+        self._taken_bytes -= taken_bytes
+        for number in range(held_blocks - 1, -1, -1):
+            block = chain[number * HASH_BYTES : (number + 1) * HASH_BYTES]
+            self._in_use[block] -= 1
+            if not self._in_use[block]:
+                del self._in_use[block]
+                self._blocks[block] = (chain, number) if self._evicted else None
 
     def keep(self, chain: bytes) -> None:
         """Make these blocks the most recently used, the head of the chain last."""
@@ -52,14 +82,15 @@ class MemoryTier:
             return
         for number in range(len(chain) // HASH_BYTES - 1, -1, -1):
             block = chain[number * HASH_BYTES : (number + 1) * HASH_BYTES]
-            self._blocks[block] = (chain, number) if self._evicted else None
-            self._blocks.move_to_end(block)
+            if block not in self._in_use:  # else the request that uses it keeps it when it ends
+                self._blocks[block] = (chain, number) if self._evicted else None
+                self._blocks.move_to_end(block)
         self._shrink()
 
     def _shrink(self) -> None:
         """Drop the oldest blocks; those that follow one another in a chain leave together."""
         runs: list[list[tuple[bytes, int]]] = []
-        while self.used_bytes > self.capacity_bytes:
+        while self._blocks and self.used_bytes + self._taken_bytes > self.capacity_bytes:
             place = self._blocks.popitem(last=False)[1]
             if place is None:
                 continue

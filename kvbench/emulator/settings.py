@@ -50,6 +50,7 @@ class EmulatorSettings:
     g4_path: Path | None = None
     g4_capacity_bytes: int | None = None
     g4_shared: bool = False
+    replace_others: bool = False
     g4_payload_bytes: int = 1024 * 1024
     io_threads: int = 8
     write_policy: WritePolicy = "through"
@@ -72,17 +73,18 @@ class EmulatorSettings:
         """
         self._check_directories()
         if self.write_delay_s < 0:
-            raise ServerError("a write delay cannot be negative", "use --write-delay-ms 0 or more")
+            raise ServerError("a write delay cannot be negative", "Use --write-delay-ms 0 or more.")
         if self.g4_payload_bytes < MIN_PAYLOAD_BYTES:
-            raise ServerError("tier files would be too small to measure storage", "use at least 64KiB a file")
+            raise ServerError("tier files would be too small to measure storage", "Use at least 64KiB a file.")
         if self.time_scale <= 0 or self.byte_scale < 1:
-            raise ServerError("a scale must be positive", "use e.g. --time 8 --bytes 512, or 1 for full scale")
+            raise ServerError("a scale must be positive", "Use e.g. --time 8 --bytes 512, or 1 for full scale.")
         counts = (self.instances, self.max_batched_tokens, self.io_threads, self.fault_every, self.admit_after_hits)
         if min(counts) < 1:
             named = "instances, batched tokens, I/O threads, admit-after-hits and fault-every"
-            raise ServerError(f"{named} must be at least 1", "raise it")
+            raise ServerError(f"{named} must be at least 1", "Raise it.")
         if unknown := sorted(set(self.faults) - set(FAULTS)):
-            raise ServerError(f"{unknown[0]} is not a fault that the emulator knows", f"use one of {', '.join(FAULTS)}")
+            remedy = f"Use one of {', '.join(FAULTS)}."
+            raise ServerError(f"{unknown[0]} is not a fault that the emulator knows", remedy)
 
     def _check_directories(self) -> None:
         for name, path, capacity_bytes in (
@@ -90,13 +92,13 @@ class EmulatorSettings:
             ("g4", self.g4_path, self.g4_capacity_bytes),
         ):
             if path and not capacity_bytes:
-                raise ServerError(f"{name.upper()} has a path and no capacity", f"add --{name}-capacity, e.g. 20GB")
+                raise ServerError(f"{name.upper()} has a path and no capacity", f"Add --{name}-capacity, e.g. 20GB.")
             if capacity_bytes and not path:
-                raise ServerError(f"{name.upper()} has a capacity and no path", f"add --{name}-path, a directory")
+                raise ServerError(f"{name.upper()} has a capacity and no path", f"Add --{name}-path, a directory.")
         if self.g3_path and self.g4_path and self.g3_path.resolve() == self.g4_path.resolve():
-            raise ServerError("G3 and G4 are the same directory", "give each tier a directory of its own")
+            raise ServerError("G3 and G4 are the same directory", "Give each tier a directory of its own.")
         if self.g4_shared and not self.g4_path:
-            raise ServerError("there is no G4 to share", "add --g4-path, or leave out --g4-shared")
+            raise ServerError("there is no G4 to share", "Add --g4-path, or leave out --g4-shared.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +124,18 @@ def load_profile(name: str) -> Profile:
         return Profile(content["name"], content["model"], GpuFigures(**figures))
     except OSError:
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
-        raise ServerError(f"there is no profile {name}", f"use one of {known}, or the path of a YAML file") from None
+        raise ServerError(f"there is no profile {name}", f"Use one of {known}, or the path of a YAML file.") from None
     except (YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ServerError(
-            f"{path} is not a profile: {error!r}", "compare it with the profile that is shipped"
+            f"{path} is not a profile: {error!r}", "Compare it with the profile that is shipped."
         ) from None
 
 
-def parse_arguments(arguments: Sequence[str], program: str = "kvbench.emulator") -> EmulatorSettings:
-    """Read the command line; wrong usage ends the process with exit code 2, as argparse does."""
-    given = vars(_parser(program).parse_args(arguments))
+def parse_arguments(arguments: Sequence[str], program: str = "kvbench.emulator", port: int = 0) -> EmulatorSettings:
+    """Read the command line, whose default port is `port`; wrong usage ends the process with exit code 2."""
+    parser = _parser(program)
+    parser.set_defaults(port=port)
+    given = vars(parser.parse_args(arguments))
     given["cache"] = given["cache"] == "on"
     given["faults"] = tuple(given["faults"])
     fixed_ms = given.pop("fixed_latency_ms")
@@ -195,6 +199,7 @@ def _add_tiers(parser: argparse.ArgumentParser, default: EmulatorSettings) -> No
         capacity = f"{tier}_capacity_bytes"
         add(f"--{tier}-capacity", dest=capacity, type=_size, metavar="SIZE", help=f"{tier.upper()} evicts above this")
     add("--g4-shared", action="store_true", help="other servers use the directory of G4 too, each with this option")
+    add("--replace-others", action="store_true", help="delete tier files of another model, scale or file size")
     add(
         "--g4-payload",
         dest="g4_payload_bytes",

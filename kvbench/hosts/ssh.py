@@ -55,7 +55,7 @@ class SshHost:
         try:
             import asyncssh  # noqa: PLC0415 - an optional extra
         except ImportError:
-            raise HostError("hosts behind SSH need asyncssh", "Install it with: pip install 'kvbench[ssh]'") from None
+            raise HostError("hosts behind SSH need asyncssh", "Install it with `pip install 'kvbench[ssh]'`.") from None
         try:
             self._connection = await asyncssh.connect(self._reach.host, **await self._options())
         except asyncssh.HostKeyNotVerifiable as fault:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kvbench import __version__, store
-from kvbench.errors import ResultError
+from kvbench.errors import OptionError, ResultError
 from kvbench.importers import aiperf, guidellm, vllm
 from kvbench.importers.source import EXPORTS, Source, parse, shared
 from kvbench.metrics import sum_of_all
@@ -51,6 +51,7 @@ def import_result(tool: str, path: Path, results: Path, name: str | None = None)
 
     Raises:
         ResultError: the tool is not known, or the file is not its export.
+        OptionError: the name cannot be one of a folder.
         StorageError: the folder cannot be written.
 
     """
@@ -59,7 +60,7 @@ def import_result(tool: str, path: Path, results: Path, name: str | None = None)
     named = name if name is not None else _name_of(tool, path)
     if _NAME.fullmatch(named) is None:
         remedy = "Use letters, digits, dots, hyphens and underscores, with --name NAME."
-        raise ResultError(f"{named!r} cannot be the name of a result", remedy)
+        raise OptionError(f"{named!r} cannot be the name of a result", remedy)
     source = READERS[tool](path)
     if not any(seen.phase == "measure" for part in source.parts for seen in part.seen):
         raise ResultError(f"{path} holds no measured request", "Give the file of a run that measured something.")

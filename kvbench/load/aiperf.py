@@ -45,6 +45,7 @@ _START_BOUND_S = 180.0
 _STOP_S = 5.0
 _SAMPLE_S = 0.25
 _WARMUP = "warmup"
+_SCRATCH = "kvbench-aiperf-"  # in the system's folder: AIPerf puts sockets there, whose paths must be short
 _WORKER = re.compile(r"\bworker_[0-9a-f]+$")  # the title of its process, as AIPerf sets it
 _REVISION = "0" * 40
 _TOKENIZER = {
@@ -73,10 +74,25 @@ def find() -> Path:
     named = os.environ.get("KVBENCH_AIPERF")
     beside = Path(sys.executable).with_name("aiperf")
     found = shutil.which(named) if named else str(beside) if os.access(beside, os.X_OK) else shutil.which("aiperf")
+    if found is None and named:
+        remedy = "Set KVBENCH_AIPERF to the program's path, or unset it to use the one beside kvbench or on PATH."
+        raise DriverError(f"KVBENCH_AIPERF names {named}, which is no program", remedy)
     if found is None:
-        where = f"KVBENCH_AIPERF names {named}, which is no program" if named else "AIPerf is not installed here"
-        raise DriverError(where, "Install it with `pip install 'kvbench[aiperf]'`, or use --driver native.")
+        remedy = "Install it with `pip install 'kvbench[aiperf]'`, or use --driver native."
+        raise DriverError("AIPerf is not installed here", remedy)
     return Path(found)
+
+
+def sweep_scratch() -> list[Path]:
+    """Remove the scratch folders of this user's runs that were killed, and return them; each holds all prompts."""
+    left = []
+    for folder in sorted(Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*")):
+        pid = folder.name.removeprefix(_SCRATCH).partition("-")[0]
+        is_ours = not folder.is_symlink() and folder.is_dir() and folder.stat().st_uid == os.getuid()
+        if is_ours and pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            left.append(folder)
+    return left
 
 
 class AiperfDriver:
@@ -127,7 +143,8 @@ class AiperfDriver:
         if not asked:
             return []
         started_ns = time.time_ns()
-        with tempfile.TemporaryDirectory(prefix="kvbench-") as scratch:
+        sweep_scratch()
+        with tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-") as scratch:
             _write_tokenizer(Path(scratch))
             self._write_input(Path(scratch), sessions, concurrency)
             watch = CpuWatch()

@@ -161,7 +161,7 @@ def receiver_lost() -> DriverError:
     """Return the error for a receiver that ended before the driver did."""
     return DriverError(
         "the receiver process ended while connections were open",
-        "look for its message above, or for the out-of-memory killer in the system log, and run again",
+        "Look for its message above, or for the out-of-memory killer in the system log, and run again.",
     )
 
 

@@ -46,9 +46,9 @@ class Target:
         except ValueError:
             port = 0
         if parts.scheme not in _PORTS or not parts.hostname or not port:
-            raise EndpointError(f"not a URL of an endpoint: {self.url!r}", "write it as http://HOST:PORT/v1")
+            raise EndpointError(f"not a URL of an endpoint: {self.url!r}", "Write it as http://HOST:PORT/v1.")
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
-            raise EndpointError("the API key holds characters that no header can carry", "check where it is read from")
+            raise EndpointError("the API key holds characters that no header can carry", "Check where it is read from.")
         object.__setattr__(self, "host", parts.hostname)
         object.__setattr__(self, "port", port)
         object.__setattr__(self, "tls", trust.context_for(self.ca_file) if parts.scheme == "https" else None)

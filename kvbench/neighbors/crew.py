@@ -23,7 +23,6 @@ from kvbench.errors import HostError
 from kvbench.hosts import HostThread, open_host
 from kvbench.neighbor_spec import Target
 from kvbench.neighbors import fio, iperf3, surroundings
-from kvbench.neighbors.nobody import Nobody
 from kvbench.neighbors.roster import Place, Roster, roster
 from kvbench.neighbors.series import Series
 from kvbench.neighbors.side_client import SideClient, clock_ns
@@ -44,24 +43,32 @@ _HEAR_S = 1.0
 
 
 def crew_for(
-    spec: NeighborSpec | None, hosts: HostsFile | None, folder: Path, tier_paths: Iterable[Path] = ()
-) -> Crew | Nobody:
-    """Return the side clients of a hosts file with a spec's generator; `folder` is a run's. Without either, nobody.
+    spec: NeighborSpec,
+    hosts: HostsFile,
+    folder: Path | None = None,
+    tier_paths: Iterable[Path] = (),
+    reach: Callable[[str, Reach], Host] = open_host,
+) -> Crew:
+    """Return the side clients of a hosts file with a spec's generator; `folder` is a run's.
 
-    `tier_paths` are the server's own directories, which are refused as targets.
+    `tier_paths` are the server's own directories, which are refused as targets. `reach` makes hosts of entries, which
+    tests replace.
 
     Raises:
         HostError: they do not fit together; nothing has been connected yet.
 
     """
-    return Nobody() if spec is None or hosts is None else Crew(roster(spec, hosts, tier_paths), folder)
+    return Crew(roster(spec, hosts, tier_paths), folder, reach)
 
 
 class Crew:
     """Side clients with one generator each; a context manager, used from synchronous code."""
 
-    def __init__(self, plan: Roster, folder: Path, reach: Callable[[str, Reach], Host] = open_host) -> None:
-        """Nothing is connected yet; `reach` makes hosts of entries, which tests replace."""
+    def __init__(self, plan: Roster, folder: Path | None, reach: Callable[[str, Reach], Host] = open_host) -> None:
+        """Nothing is connected yet; `reach` makes hosts of entries, which tests replace.
+
+        Without `folder` nothing that agents say is kept before `keep_in`.
+        """
         self.spec = plan.spec
         self.on_lost: Callable[[Lost], None] | None = None
         self.calibration: Calibration | None = None
@@ -269,8 +276,8 @@ class Crew:
             elif trial is not None and name not in trial.finals:
                 trial.finals[name], trial.ended_ns[name] = event, t_ns
                 series.finish(event, moved_ns)
-        if kind != "pong":
-            self._journal(name).write(json.dumps({"t_ns": t_ns, **event}) + "\n")
+        if kind != "pong" and self._folder is not None:
+            self._journal(name, self._folder).write(json.dumps({"t_ns": t_ns, **event}) + "\n")
 
     def _lose(self, lost: Lost) -> None:
         self.lost.append(lost)
@@ -370,9 +377,9 @@ class Crew:
             facts=facts | {"version": client.hello.get(self.spec.generator), "offset_ns": client.offset_ns},
         )
 
-    def _journal(self, name: str) -> IO[str]:
+    def _journal(self, name: str, folder: Path) -> IO[str]:
         if name not in self._journals:
-            path = self._folder / "neighbors" / f"{name}.jsonl"
+            path = folder / "neighbors" / f"{name}.jsonl"
             path.parent.mkdir(parents=True, exist_ok=True)
             self._journals[name] = path.open("a", buffering=1)
         return self._journals[name]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kvbench.neighbor_spec import FioJob
 
 _STOPPED = 128  # fio's exit code after SIGINT
+_CLASSES = {"realtime": 1, "best-effort": 2, "idle": 3}
 
 
 def layout_command(job: FioJob) -> list[str]:
@@ -30,6 +31,7 @@ def run_command(job: FioJob, rate_bytes_per_s: float | None, max_runtime_s: floa
         "--allow_file_create=0",
         *(["--overwrite=1"] if job.writes else ["--readonly"]),
         *([f"--rwmixread={round(job.read_share * 100)}"] if job.rw in ("rw", "randrw") else []),
+        *([] if job.ionice is None else [f"--prioclass={_CLASSES[job.ionice]}"]),
         *(f"--{name}={value}" for name, value in sorted(job.options.items())),
         *_rate(job, rate_bytes_per_s),
         "--time_based",
@@ -41,7 +43,7 @@ def run_command(job: FioJob, rate_bytes_per_s: float | None, max_runtime_s: floa
 
 
 def outcome(final: dict[str, Any]) -> dict[str, Any]:
-    """Return what a `final` event of the agent says: {"error": sentence or None, "bytes": ..., "clat_ns": ...}."""
+    """Return what a `final` event of the agent says: {"error": sentence or None, "bytes": ..., ...}."""
     document = final.get("document") or {}
     jobs = document.get("jobs", [])
     error = next((job["error"] for job in jobs if job.get("error")), 0)
@@ -58,6 +60,7 @@ def outcome(final: dict[str, Any]) -> dict[str, Any]:
         "error": sentence,
         "version": document.get("fio version"),
         "bytes": sum(job[way]["io_bytes"] for job in jobs for way in ("read", "write")),
+        "ionice": _stated_class(jobs),
         "clat_ns": {way: _latency(jobs, way) for way in ("read", "write")},
     }
 
@@ -96,6 +99,12 @@ def _latency(jobs: list[dict[str, Any]], way: str) -> dict[str, float] | None:
     clat = jobs[0][way]["clat_ns"]
     percentiles = clat.get("percentile", {})
     return {"mean": clat["mean"], **{f"p{float(name):g}": value for name, value in percentiles.items()}}
+
+
+def _stated_class(jobs: list[dict[str, Any]]) -> str | None:
+    """Return the I/O class that fio says it ran in, None where none was asked for."""
+    said = {job.get("job options", {}).get("prioclass") for job in jobs}
+    return next((name for name, code in _CLASSES.items() if said == {str(code)}), None)
 
 
 def _last_line(final: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 PROTOCOL = 1
 OWNER = "owner.json"
-_MEMORY = ("tmpfs", "ramfs", "devtmpfs", "hugetlbfs")
+MEMORY = ("tmpfs", "ramfs", "devtmpfs", "hugetlbfs")
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a fault
@@ -105,7 +105,7 @@ def check_directory(given: str, need_bytes: int) -> Path:
         raise Refusal(f"the target {given} is a symbolic link", f"Name the directory itself: {path}.")
     if not stat.S_ISDIR(mode):
         raise Refusal(f"the target {given} is not a directory", "Name a directory.")
-    if file_system_of(path) in _MEMORY:
+    if file_system_of(path) in MEMORY:
         raise Refusal(f"the target {given} is in memory, not on storage", "Name a directory on the storage.")
     if path.parts[1:2] in ((), ("dev",), ("proc",), ("sys",)):
         raise Refusal(f"the target {given} is the system's own", "Name a directory for the benchmark.")

@@ -1,8 +1,8 @@
-"""Published documents as claims: each figure with the section that it came from; scenarios reproduce their curves."""
+"""Published documents as claims: each figure with its section; scenarios reproduce their curves and their rows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from kvbench.errors import ResultError
 
 if TYPE_CHECKING:
     from kvbench.claims_file import Document
+    from kvbench.printed import Printed
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,36 @@ class PublishedCurve:
 
 
 @dataclass(frozen=True)
+class PublishedRow:
+    """Printed figures for treatments of these names: by our metric what is printed, and its value.
+
+    `against` is the row that the document compares it with.
+    """
+
+    name: str
+    treatments: tuple[str, ...]
+    printed: dict[str, Printed]
+    against: str | None
+
+    def value(self, metric: str) -> float | None:
+        """Return a printed figure in SI units, None where none is printed."""
+        return self.printed[metric].rounded.middle if metric in self.printed else None
+
+
+@dataclass(frozen=True)
 class Publication:
-    """The part of a document that a scenario reproduces."""
+    """The part of a document that a scenario reproduces: curves over prompt length, or rows of figures.
+
+    `ratios` tells how rows are compared, as `times` or as a `change` in percent; `remarks` are kvbench's own.
+    """
 
     title: str
     section: str
-    curves: dict[str, PublishedCurve]
-    speed_up: dict[int, float]
+    curves: dict[str, PublishedCurve] = field(default_factory=dict)
+    speed_up: dict[int, float] = field(default_factory=dict)
+    rows: tuple[PublishedRow, ...] = ()
+    ratios: str = "times"
+    remarks: tuple[str, ...] = ()
 
 
 def names() -> list[str]:
@@ -66,11 +90,18 @@ def load(reference: str) -> Publication:
 
     """
     name, _, section = reference.partition("/")
-    claims = document(name).claims
-    if section not in claims.curves:
-        has = f"It has {', '.join(claims.curves)}." if claims.curves else "It has no curve to reproduce."
-        raise ResultError(f"{name} has no section {section}", has)
-    content = claims.curves[section]
+    found = document(name)
+    if section in found.claims.curves:
+        return _with_curves(found, section)
+    if section in found.claims.beside:
+        return _with_rows(found, section)
+    known = [f"{name}/{one}" for one in (*found.claims.curves, *found.claims.beside)]
+    has = f"It has {', '.join(known)}." if known else "It has nothing to reproduce."
+    raise ResultError(f"{name} has no section {section}" if section else f"{name} names no section of it", has)
+
+
+def _with_curves(found: Document, section: str) -> Publication:
+    content = found.claims.curves[section]
     curves = {
         treatment: PublishedCurve(
             treatment,
@@ -79,4 +110,18 @@ def load(reference: str) -> Publication:
         )
         for treatment, points in content.treatments.items()
     }
-    return Publication(claims.title, content.section, curves, content.speed_up)
+    return Publication(found.claims.title, content.section, curves, content.speed_up)
+
+
+def _with_rows(found: Document, section: str) -> Publication:
+    content = found.claims.beside[section]
+    rows = tuple(
+        PublishedRow(
+            name,
+            row.treatments,
+            {metric: found.figure(ref).printed for metric, ref in row.figures.items()},
+            row.against or None,
+        )
+        for name, row in content.rows.items()
+    )
+    return Publication(found.claims.title, content.section, rows=rows, ratios=content.ratios, remarks=content.remarks)

@@ -23,10 +23,18 @@ _QUIET: tuple[Severity, ...] = ("missing", "note")  # told in one line each, aft
 
 
 def sentence(one: Audit) -> str:
-    """Say in one line how many checks there were and what they found."""
-    counts = [f"{len(one.of(severity))} {severity}" for severity in SEVERITIES if one.of(severity)]
-    found = f"{len(one.findings)} finding{'' if len(one.findings) == 1 else 's'}"
-    return f"{one.evaluated} checks, {found}" + (f" ({', '.join(counts)})" if counts else "")
+    """Say in one line how many checks there were, what they found, and what stands beside the findings."""
+    conflicts, unsupported, missing, notes = (len(one.of(severity)) for severity in SEVERITIES)
+    kinds = [_count(conflicts, "conflict"), _count(unsupported, "unsupported claim")]
+    found = _count(len(one.findings), "finding") or "0 findings"
+    found += f" ({' and '.join(filter(None, kinds))})" if one.findings else ""
+    beside = " and ".join(filter(None, [f"{missing} not stated" if missing else "", _count(notes, "note")]))
+    said = f"{_count(one.evaluated, 'check')}, {found}" if one.evaluated else "nothing could be checked"
+    return f"{said}; {beside}" if beside else said
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}" if number else ""
 
 
 def print_audit(one: Audit, console: Console) -> None:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kvbench.report.grid import ratio
+from kvbench.report.grid import ratio, three_digits
 from kvbench.units import format_count
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ INK = "#222222"
 _RULE = "#d9d9d9"
 _WIDTH_IN = 7.2
 _LABEL_GAP_PT = 11.0
+_LONGEST_NAME = 24
 STYLE: Any = {
     "svg.fonttype": "path",
     "svg.hashsalt": "kvbench",
@@ -65,6 +66,35 @@ def panels(*, with_lower: bool) -> tuple[Figure, Axes, Axes | None]:
     if not with_lower:
         return figure, figure.add_axes((left, 0.145, width, 0.70)), None
     return figure, figure.add_axes((left, 0.47, width, 0.48)), figure.add_axes((left, 0.10, width, 0.295))
+
+
+def rows(names: Sequence[str]) -> tuple[Figure, Axes]:
+    """Lay out one row for each name, the first on top, with room for the names at the left."""
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    height = 0.62 + 0.34 * len(names)
+    figure = Figure(figsize=(_WIDTH_IN, height))
+    left = 0.03 + 0.0112 * min(max(map(len, names)), _LONGEST_NAME)
+    axes = figure.add_axes((left, 0.5 / height, 0.98 - left, 1 - 0.56 / height))
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    short = [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in names]
+    axes.set_yticks(range(len(names)), short)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color=_RULE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def draw_row(axes: Axes, place: int, figure: dict[str, Any], rounds: Sequence[float], look: tuple[str, str]) -> None:
+    """Draw one treatment's rounds as dots below its mean, which carries its interval and its value."""
+    colour, marker = look
+    ends = (figure["low"], figure["high"]) if figure["low"] is not None else (figure["value"], figure["value"])
+    axes.plot(ends, (place, place), "-|", color=colour, linewidth=1.4, markersize=7)
+    axes.plot([figure["value"]], [place], marker, color=colour, markersize=6)
+    if len(rounds) > 1:
+        axes.plot(rounds, [place + 0.27] * len(rounds), "o", color=colour, alpha=0.5, markersize=2.6, markeredgewidth=0)
+    at = (max(ends[1], figure["value"]), place)
+    axes.annotate(three_digits(figure["value"]), at, (7, 0), textcoords="offset points", va="center", color=colour)
 
 
 def prepare_lengths(axes: Axes, lengths: Sequence[int]) -> None:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-NOT_ATTACHED = "no calibration of this host and driver is attached: run kvbench calibrate"
 _ORDER = ("p50", "p90", "p99", "max")
 
 
@@ -106,11 +105,16 @@ def _place(cell: dict[str, Any]) -> str:
 # -- in a result ------------------------------------------------------------------------------------------------------
 
 
+def not_attached(driver: str) -> str:
+    """Say that a result carries no calibration, and which command makes one for its driver."""
+    return f"no calibration of this host and driver is attached: run kvbench calibrate --driver {driver}"
+
+
 def sentence(summary: dict[str, Any]) -> str:
     """Say in one line how wrong the client is, by the calibration that is attached to a result."""
     told = summary.get("calibration")
     if told is None:
-        return NOT_ATTACHED
+        return not_attached(summary.get("driver", "native"))
     error_s, name = worst_error_s(told)
     connections = sorted({cell["connections"] for cell in told["cells"]})
     asked = sorted(set(summary["concurrencies"].values()))

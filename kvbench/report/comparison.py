@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -9,9 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from kvbench.metrics import METRICS
-from kvbench.report.figure_text import SHOWN, value_text
-from kvbench.report.grid import NOTHING
-from kvbench.report.metric_tables import ranks_text
+from kvbench.report.figure_text import SHOWN, short_word, value_text
+from kvbench.report.grid import NOTHING, length_text
 from kvbench.units import format_count
 
 if TYPE_CHECKING:
@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
 _STYLES = {"slower": "red", "lower": "red", "faster": "green", "higher": "green"}
 _VERDICTS = {"valid": "green", "suspect": "yellow", "invalid": "red"}
-_LEFT_OUT = ("ttft_max", "latency_from_schedule_p50")  # these are in the JSON
-_SHORT = 3  # facts of a group that only one side has; more would bury the others
+_LEFT_OUT = ("ttft_max",)  # in the JSON
+_SHORT = 3  # facts of a group, or figures of a reason, that are named; more would bury the others
 _GATES = {"passed": "green", "tripped": "bold red", "cannot be judged": "bold yellow"}
+_COMMIT = re.compile("[0-9a-f]{40}")
+_WIDE = 100  # characters of a terminal in which a figure's name has a column of its own
+_MAY_BE_NONE = ("slo.", "calibration.", "setting.tiers.")  # where nothing is a setting too
 
 
 def print_comparison(found: dict[str, Any], console: Console) -> None:
@@ -31,16 +34,17 @@ def print_comparison(found: dict[str, Any], console: Console) -> None:
     if found["same_result"]:
         console.print(Text("A and B are the same result: nothing can differ.", style="bold yellow"))
     if found["question"]:
-        console.print(_differences("Asked differently: the figures below are not of one question", found["question"]))
-    if found["facts"]:
-        console.print(_differences("What differed around them", found["facts"]))
-    elif not found["same_result"]:
-        console.print("What differed around them: no fact that kvbench keeps")
-    console.print(_figures(found))
-    _print_ranks(found, console)
+        title = "Asked differently: the figures below are not of one question"
+        console.print(_differences(title, found["question"], console.width))
+    _print_facts(found, console)
+    console.print(_figures(found, wide=console.width >= _WIDE))
+    for text in _notes(found):
+        console.print(Text(text, style="dim"))
     for gate in found["gates"]:
         line = Text.assemble("gate ", (gate["expression"], "bold"), ": ", (gate["word"], _GATES[gate["word"]]))
         console.print(line.append(f", {gate['reason']}"))
+        if gate["remedy"]:
+            console.print(Text(f"  {gate['remedy']}", style="dim"))
 
 
 def _print_side(side: str, about: dict[str, Any], console: Console) -> None:
@@ -53,11 +57,29 @@ def _print_side(side: str, about: dict[str, Any], console: Console) -> None:
     console.print(text)
 
 
-def _differences(title: str, found: list[dict[str, Any]]) -> Table:
+def _print_facts(found: dict[str, Any], console: Console) -> None:
+    """Print what differed around both; of what only one of them tells (an older one has less) the names are enough."""
+    title = "What differed around them"
+    both = [one for one in found["facts"] if not _is_one_sided(one)]
+    lone = [one["name"] for one in found["facts"] if _is_one_sided(one)]
+    if both:
+        console.print(_differences(title, both, console.width))
+    elif not found["same_result"]:
+        console.print(f"{title}: no fact that both of them tell")
+    if lone:
+        console.print(Text(f"Told by one of them alone: {', '.join(lone)} (values with --json)", style="dim"))
+
+
+def _is_one_sided(one: dict[str, Any]) -> bool:
+    return None in (one["base"], one["other"]) and not one["name"].startswith(_MAY_BE_NONE)
+
+
+def _differences(title: str, found: list[dict[str, Any]], width: int) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("", overflow="fold", max_width=34)
+    name = min(36, max(len(one["name"]) for one in found), (width - 4) * 2 // 5)
+    table.add_column("", overflow="fold", max_width=name)
     for side in ("A", "B"):
-        table.add_column(side, overflow="fold", max_width=32)
+        table.add_column(side, overflow="fold", max_width=(width - 4 - name) // 2)
     for one in found:
         table.add_row(Text(one["name"]), *(Text(_fact(one[key])) for key in ("base", "other")))
     return table
@@ -65,30 +87,34 @@ def _differences(title: str, found: list[dict[str, Any]]) -> Table:
 
 def _fact(value: Any) -> str:
     if value is None:
-        return "not told"
+        return "none"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     if isinstance(value, dict):
         short = ", ".join(f"{key} {item}" for key, item in value.items() if not isinstance(item, dict | list))
         return short if len(value) <= _SHORT else f"{len(value)} facts, in the JSON"
-    return str(value)
+    return str(value)[:12] if _COMMIT.fullmatch(str(value)) else str(value)
 
 
-def _figures(found: dict[str, Any]) -> Table:
-    """Return a row for each figure that at least one side has; times by prompt length where lengths are known."""
+def _figures(found: dict[str, Any], *, wide: bool) -> Table:
+    """Return a row for each figure that at least one side has; its name stands above its rows where width is scarce."""
     table = Table(title="What changed: B over A", title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-    table.add_column("figure", no_wrap=True)
-    table.add_column("tokens", justify="right", no_wrap=True)
-    table.add_column("treatment", no_wrap=True)
-    for heading in ("A", "B", "B / A", "95 % interval"):
+    for heading in ("figure",) * wide:
+        table.add_column(heading, no_wrap=True)
+    table.add_column("treatment", overflow="fold")
+    for heading in ("tokens", "A", "B", "B / A", "95 % interval"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("said")
     before = ""
     for one in _shown(found["figures"]):
         label = METRICS[one["metric"]].label
-        table.add_row("" if label == before else label, *_cells(one))
+        if wide:
+            table.add_row(label if label != before else "", *_cells(one))
+        else:
+            if label != before:
+                table.add_row(Text(label, style="bold"))
+            table.add_row(*_cells(one, indent="  "))
         before = label
-    table.caption, table.caption_justify = _caption(found), "left"
     return table
 
 
@@ -101,31 +127,59 @@ def _shown(figures: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [one for one in rows if one["base"]["value"] or one["other"]["value"]]
 
 
-def _cells(one: dict[str, Any]) -> list[str | Text]:
+def _cells(one: dict[str, Any], indent: str = "") -> list[str | Text]:
     unit = METRICS[one["metric"]].unit
-    values = [value_text(unit, one[side]["value"]) for side in ("base", "other")]
-    length = "all" if one["length"] is None else format_count(one["length"])
+    values = one["over_rounds"] or [one[side]["value"] for side in ("base", "other")]
     ratio = NOTHING if one["ratio"] is None else f"{one['ratio']:.3f}"
-    interval = f"{one['low']:.3f}\N{EN DASH}{one['high']:.3f}" if one["low"] is not None else "n/a"
-    return [length, Text(one["treatment"]), *values, ratio, interval, Text(one["word"], _STYLES.get(one["word"], ""))]
+    interval = f"{one['low']:.3f}\N{EN DASH}{one['high']:.3f}" if one["low"] is not None else NOTHING
+    word = Text(short_word(one["word"]), _STYLES.get(one["word"], ""))
+    figures = [value_text(unit, value) for value in values]
+    return [Text(indent + one["treatment"]), length_text(one["length"]), *figures, ratio, interval, word]
 
 
-def _caption(found: dict[str, Any]) -> str:
+def _notes(found: dict[str, Any]) -> list[str]:
+    """Say what the columns are, how far a result differs from itself, why intervals are missing, what ranks show."""
+    rows = _shown(found["figures"])
+    columns = "A and B: geometric mean over rounds, so that B over A is the ratio. Interval of two samples of rounds;"
+    notes = [f"{columns} said with Holm's correction over the rows of a figure."]
+    if any(one["over_rounds"] is None for one in rows):
+        notes.append("Without a ratio, A and B are the figures over all requests, or over those rounds that have one.")
+    if found["same_result"]:
+        return notes
+    reasons: dict[str, list[str]] = {}
+    for one in rows:
+        if one["low"] is None:
+            reasons.setdefault(f"{short_word(one['word'])}: {one['reason']}", []).append(METRICS[one["metric"]].label)
+    notes.append(_floor_note(found))
+    notes += [f"{reason}{_listed(labels, reason)}." for reason, labels in reasons.items()]
+    return notes + _ranks(rows)
+
+
+def _listed(labels: list[str], reason: str) -> str:
+    """Name the figures that a reason holds for, unless it does so itself; their number where they are many."""
+    names = list(dict.fromkeys(label for label in labels if label not in reason))
+    if not names:
+        return ""
+    return f" ({', '.join(names)})" if len(names) <= _SHORT else f" ({len(names)} figures)"
+
+
+def _floor_note(found: dict[str, Any]) -> str:
     of_ttft = [one for one in found["figures"] if one["metric"] == "ttft_p50" and one["is_length"]]
     floors = [one["noise_floor"] for one in of_ttft if one["noise_floor"] is not None]
-    notes = ["Intervals of two samples of rounds; Holm's correction over the rows of one figure."]
-    if floors and not found["same_result"]:
-        notes.append(f"Noise floor of TTFT (A/A): up to {max(floors):.3f}x.")
-    elif not found["same_result"]:
-        notes.append("No A/A pair: what drifted between the two results is not known.")
-    reasons = {one["reason"] for one in _shown(found["figures"]) if one["low"] is None}
-    return " ".join([*notes, *(f"n/a: {reason}." for reason in sorted(reasons) if not found["same_result"])])
+    if not floors:
+        return "No A/A pair: what drifted between the two results is not known."
+    counts = [count for count in found["same_pair_rounds"].values() if count]
+    rounds = f"{min(counts)} round{'s' if min(counts) > 1 else ''}"
+    return f"Noise floor of TTFT (A/A, {rounds}): up to {max(floors):.3f}x; no smaller difference is claimed."
 
 
-def _print_ranks(found: dict[str, Any], console: Console) -> None:
-    """Say what ranks show where there are too few rounds for an interval."""
-    for one in _shown(found["figures"]):
-        if one["rank"] is not None:
-            label, length = METRICS[one["metric"]].label, one["length"]
-            place = one["treatment"] + ("" if length is None else f", {format_count(length)} tokens")
-            console.print(Text(f"by rank, {label} of {place}: {ranks_text(one['rank'])}", style="dim"))
+def _ranks(rows: list[dict[str, Any]]) -> list[str]:
+    """Name the places where all TTFTs of one side lie beyond all of the other, where rounds are too few to say more."""
+    found: dict[str, list[str]] = {}
+    for one in rows:
+        if one["metric"] == "ttft_p50" and one["rank"] is not None and one["rank"]["is_separate"]:
+            place = one["treatment"] + ("" if one["length"] is None else f" {format_count(one['length'])}")
+            side = "above" if one["rank"]["superiority"] == 0 else "below"
+            found.setdefault(side, []).append(f"{place} (n={one['rank']['n_b']} and {one['rank']['n_a']})")
+    told = "Each TTFT of B is {} each of A, in these runs alone: {}."
+    return [told.format(side, ", ".join(places)) for side, places in found.items()]

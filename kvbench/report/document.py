@@ -15,13 +15,16 @@ from kvbench.errors import StorageError
 from kvbench.report import (
     answer,
     audit_section,
+    beside,
     client_error,
+    dose_section,
     evidence,
     figures,
     imported,
     material,
     matrix,
     metric_tables,
+    open_loop,
     plots,
     series,
     setting,
@@ -32,16 +35,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kvbench.report.material import Material
-
-
-def render_html(result: Path) -> str:
-    """Return the report of one result folder as one page of HTML without any reference to the outside.
-
-    Raises:
-        ResultError: the folder is not a result, or no run of it is sealed.
-
-    """
-    return render(material.read(result))
 
 
 def write_report(results: Sequence[Path], out: Path, *, html: bool, pdf: bool) -> list[Path]:
@@ -76,7 +69,7 @@ def render(one: Material) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    drawn = {"ttft": plots.ttft_plot(one), "published": plots.published_plot(one)}
+    drawn = {"rate": plots.rate_plot(one), "ttft": plots.ttft_plot(one), "published": plots.published_plot(one)}
     pictures = {name: svg and Markup(svg) for name, svg in drawn.items()}  # noqa: S704 - our own SVG
     return environment.get_template("report.html.j2").render(**_content(one), plots=pictures)
 
@@ -93,8 +86,13 @@ def _content(one: Material) -> dict[str, Any]:
         "reasons": evidence.reasons(one),
         "measured": figures.measured_grid(one),
         "beside": figures.published_grid(one),
+        "load_ratio": figures.has_load_ratio(one.summary),
+        "printed_rows": beside.beside_grid(one.summary["beside"]) if one.summary["beside"] else None,
+        "open_loop": open_loop.open_loop_grid(one.summary),
+        "open_loop_note": open_loop.note(one.summary),
+        "queues": list(open_loop.sentences(one.summary)),
         "matrix": matrix.matrix_grid(one.summary) if matrix.has_matrix(one.summary) else None,
-        "metrics": metric_tables.metrics_grid(one.summary),
+        "metrics": list(metric_tables.metrics_grids(one.summary)),
         "remarks": list(metric_tables.comparison_lines(one.summary)),
         "proof": evidence.proof_grid(one),
         "steps": evidence.step_grids(one),
@@ -104,6 +102,7 @@ def _content(one: Material) -> dict[str, Any]:
         "client_error": client_error.sentence(one.summary),
         "calibration": client_error.calibration_grid(one.summary),
         "audit": audit_section.section(one),
+        "dose": dose_section.section(one),
         "fact_groups": setting.groups(one),
         "imported": one.summary.get("imported"),
         "import_grid": imported.grid(one.summary) if one.summary.get("imported") else None,

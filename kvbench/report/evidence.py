@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from typing import TYPE_CHECKING, Any
 
+from kvbench.checks.client import overrun_shares
 from kvbench.checks.treatment import gather_reasons
-from kvbench.report.figures import served_cell
-from kvbench.report.grid import NOTHING, SPACE, Cell, Column, Grid, Line, difference, line, moment, percent, shown
+from kvbench.report.grid import (
+    NOTHING,
+    SPACE,
+    Cell,
+    Column,
+    Grid,
+    Line,
+    difference,
+    line,
+    moment,
+    percent,
+    served_cell,
+    shown,
+)
 from kvbench.units import format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
@@ -17,11 +31,26 @@ if TYPE_CHECKING:
     from kvbench.report.material import Material
 
 _FINE = ("proven", "done")
+_FIGURES = re.compile(r"[\d.,]+")
 
 
 def reasons(material: Material) -> list[dict[str, Any]]:
-    """Give each distinct reason once, worst first, with the runs and treatments that it holds for."""
-    return [{**reason, "runs": ", ".join(where)} for reason, where in gather_reasons(material.summary)]
+    """Give each kind of reason once, worst first, with the runs and treatments that it holds for."""
+    found = []
+    for reason, (first, *others) in grouped_reasons(material.summary):
+        likewise = f"; likewise, with figures of their own: {', '.join(others)}" if others else ""
+        found.append({**reason, "runs": f"{first}{likewise}"})
+    return found
+
+
+def grouped_reasons(summary: dict[str, Any]) -> list[tuple[dict[str, str], list[str]]]:
+    """Join reasons that differ in nothing but their figures: the list of all runs has each with its own."""
+    found: dict[str, tuple[dict[str, str], list[str]]] = {}
+    for reason, owners in gather_reasons(summary):
+        kind = _FIGURES.sub("", f"{reason['level']} {reason['rule']} {reason['text']}")
+        known = found.setdefault(kind, (reason, []))[1]
+        known += [owner for owner in owners if owner not in known]
+    return list(found.values())
 
 
 # -- proof ------------------------------------------------------------------------------------------------------------
@@ -29,6 +58,7 @@ def reasons(material: Material) -> list[dict[str, Any]]:
 
 def proof_grid(material: Material) -> Grid:
     """Give one row for each treatment: what served it, and the bytes by three independent sources."""
+    rates = any(item["storage_bytes_per_s"] is not None for item in material.summary["treatments"].values())
     columns = (
         Column("Treatment", "name"),
         Column("Runs used / made"),
@@ -38,13 +68,14 @@ def proof_grid(material: Material) -> Grid:
         Column("Tier's count"),
         Column("Kernel's count"),
         Column("Manifest"),
-        Column("Storage rate"),
+        *((Column("Storage rate"),) if rates else ()),
         Column("Ledger", "text"),
     )
-    return Grid(columns, tuple(_proof_line(material, name) for name in material.summary["treatments"]))
+    names = material.summary["treatments"]
+    return Grid(columns, tuple(_proof_line(material, name, with_rate=rates) for name in names))
 
 
-def _proof_line(material: Material, name: str) -> Line:
+def _proof_line(material: Material, name: str, *, with_rate: bool) -> Line:
     item = material.summary["treatments"][name]
     treatment = Cell(name, item["cache_state"] or "no run is done yet", "key")
     used = Cell(f"{item['runs_used']} / {item['runs']}", mark="" if item["runs_used"] == item["runs"] else "suspect")
@@ -52,7 +83,7 @@ def _proof_line(material: Material, name: str) -> Line:
     tokens = Cell(shown(cached, "{:,}".format, "not reported"), shown(expected, "of {:,}".format, ""))
     moved, kernel, manifest = item["read_bytes"], item["process_read_bytes"], item["expected_read_bytes"]
     if not item["runs_used"]:
-        return line(treatment, used, Cell("no valid run", mark="invalid"), *[NOTHING] * 7)
+        return line(treatment, used, Cell("no valid run", mark="invalid"), *[NOTHING] * (6 + with_rate))
     return line(
         treatment,
         used,
@@ -62,7 +93,7 @@ def _proof_line(material: Material, name: str) -> Line:
         _bytes_cell(moved),
         _compared_bytes(kernel, moved, "not readable"),
         _compared_bytes(manifest, moved, "no manifest"),
-        _rate_cell(item["storage_bytes_per_s"], material.summary["scale"]),
+        *([_rate_cell(item, material.summary["scale"])] if with_rate else []),
         _ledger_cell(material, name),
     )
 
@@ -80,9 +111,10 @@ def _compared_bytes(value: float | None, counters: float | None, missing: str) -
     return Cell(format_size(value), difference(value, counters) if counters else "")
 
 
-def _rate_cell(rate: float | None, scale: dict[str, Any] | None) -> Cell:
+def _rate_cell(item: dict[str, Any], scale: dict[str, Any] | None) -> Cell:
+    rate = item["storage_bytes_per_s"]
     if rate is None:
-        return Cell("nothing read")
+        return Cell(NOTHING if item["read_bytes"] else "nothing read")
     full = f"{format_rate(rate * scale['bytes'] / scale['time'])} at full scale" if scale else ""
     return Cell(format_rate(rate).replace(" ", SPACE), full)
 
@@ -100,19 +132,19 @@ def _ledger_cell(material: Material, name: str) -> Cell:
 
 
 def step_grids(material: Material) -> list[dict[str, Any]]:
-    """Give for each treatment the steps of its first run that is used; of its first run where none is."""
-    grids = []
+    """Give the steps of each treatment's first run that is used, else of its first; those that are alike once."""
+    found: dict[str, dict[str, Any]] = {}
     columns = (Column("Step", "text"), Column("Outcome", "text"), Column("Evidence", "long"))
     for name in material.summary["treatments"]:
         runs = material.runs_of(name)
         run = next((run for run in runs if run["word"] != "invalid"), runs[0] if runs else None)
         if run is None:
             continue
+        alike = str((run["cache_state"], [(step["name"], step["outcome"]) for step in run["cache_steps"]]))
         lines = tuple(line(step["name"], _outcome(step), step["evidence"]) for step in run["cache_steps"])
-        grids.append(
-            {"treatment": name, "state": run["cache_state"], "run_id": run["run_id"], "grid": Grid(columns, lines)}
-        )
-    return grids
+        first = {"treatments": [], "state": run["cache_state"], "run_id": run["run_id"], "grid": Grid(columns, lines)}
+        found.setdefault(alike, first)["treatments"].append(name)
+    return list(found.values())
 
 
 def odd_steps_grid(material: Material) -> Grid | None:
@@ -220,6 +252,5 @@ def _median_and_most(values: Iterable[float | None]) -> str:
 
 
 def _overrun(rows: list[Row]) -> str:
-    timed = [(row.server_overrun_s, row.ttft_s) for row in rows if row.server_overrun_s is not None and row.ttft_s]
-    total = sum(ttft for _, ttft in timed)
-    return f"{sum(over for over, _ in timed) / total:.3%}".replace("%", " %") if total else "not reported"
+    shares = overrun_shares(rows)
+    return f"{statistics.fmean(shares):.3%}".replace("%", " %") if shares else "not reported"

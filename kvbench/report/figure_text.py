@@ -11,7 +11,8 @@ from kvbench.units import format_duration, format_rate
 if TYPE_CHECKING:
     from kvbench.metrics import Unit
 
-# What tables show of all metrics, in this order; JSON has every one.
+# What tables show of all metrics, in this order; JSON has every one. Latency from the schedule says nothing in a closed
+# loop, and stands in a table of its own for an open one.
 SHOWN = (
     "ttft_p50",
     "ttft_p95",
@@ -21,7 +22,6 @@ SHOWN = (
     "latency_p50",
     "latency_p95",
     "latency_p99",
-    "latency_from_schedule_p50",
     "total_time",
     "requests_per_s",
     "output_tokens_per_s",
@@ -31,6 +31,9 @@ SHOWN = (
     "slo_attainment",
     "goodput_per_s",
 )
+
+
+_SHORT_WORDS = {"no difference shown": "none shown", "too few rounds": "too few", "cannot be compared": "not compared"}
 
 
 def value_text(unit: Unit, value: float | None) -> str:
@@ -63,9 +66,13 @@ def value_with_interval(unit: Unit, figure: dict[str, Any]) -> str:
 
 
 def interval_text(unit: Unit, figure: dict[str, Any]) -> str:
-    """Write a figure's interval, its upper bound alone, or why a value has none: "n=4 < 5"."""
+    """Write a figure's interval, its upper bound alone, or why a value has none: "n=4 < 5", "87 prompts".
+
+    Nothing where rounds are too few: their number stands at the head of a table, once.
+    """
     if figure["high"] is None:
-        return bare_refusal(figure["refusal"] or "")
+        reason = bare_refusal(figure["refusal"] or "")
+        return "" if reason.startswith("rounds=") else reason.rpartition(", ")[2]
     high = value_text(unit, figure["high"])
     if figure["low"] is None:
         return f"\u2264 {high}"
@@ -81,23 +88,15 @@ def bare_refusal(refusal: str) -> str:
 
 
 def worth_showing(name: str, all_metrics: list[dict[str, Any]]) -> bool:
-    """Tell whether a metric says anything of any treatment: a value, or a refusal that names its n.
-
-    Latency from the schedule does where it differs from latency: nothing waits in a closed loop.
-    """
+    """Tell whether a metric says anything of any treatment: a value, or a refusal that names its n."""
     figures = [metrics[name] for metrics in all_metrics]
-    if name == "latency_from_schedule_p50":
-        pairs = [
-            (figure["value"], one["latency_p50"]["value"]) for figure, one in zip(figures, all_metrics, strict=True)
-        ]
-        return any(value is not None and plain and value > 1.01 * plain for value, plain in pairs)
     if METRICS[name].of_run is not None:
         return any(figure["value"] is not None for figure in figures)
     return any(figure["n"] for figure in figures)
 
 
 def short_word(word: str) -> str:
-    """Shorten what may be said for a narrow column: "within 5 %", and "none shown" for no difference."""
+    """Shorten what may be said for a narrow column: "within 5 %", "none shown" for no difference, "too few" rounds."""
     if word.startswith("equivalent "):
         return word.removeprefix("equivalent ")
-    return "none shown" if word == "no difference shown" else word
+    return _SHORT_WORDS.get(word, word)

@@ -14,8 +14,8 @@ from kvbench.report.grid import (
     Line,
     length_text,
     line,
-    percent,
     ratio,
+    served_cell,
     shown,
     three_digits,
 )
@@ -39,9 +39,8 @@ def measured_grid(material: Material) -> Grid:
         Column("P95"),
         Column("P99"),
         Column("Served from", "text"),
-        Column("Upper bounds"),
     ]
-    columns += [Column("Speed-up"), Column("What may be said", "text")] if compared else []
+    columns += [Column("Speed-up, and what may be said")] if compared else []
     lines = [_measured_line(material, row, name, compared=compared) for row, name in _places(material)]
     return Grid(tuple(columns), tuple(lines))
 
@@ -65,19 +64,16 @@ def _start(row: dict[str, Any], name: str) -> tuple[Cell, str]:
 def _measured_line(material: Material, row: dict[str, Any], name: str, *, compared: bool) -> Line:
     cell = row["cells"][name]
     length, mark = _start(row, name)
-    rows = material.measured(name, row["isl"])
-    upper = sum(one.ttft_bound == "upper" for one in rows if one.status == "ok")
-    bounds = "not known" if material.summary.get("imported") else f"{upper} of {cell['n']}"
     if cell["median_s"] is None:
         reason = Cell("nothing proven" if cell["unproven"] else _why_empty(material, name), mark="invalid")
-        figures: list[Cell | str] = [reason, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING]
+        figures: list[Cell | str] = [reason, NOTHING, NOTHING, NOTHING, NOTHING]
     else:
         spread = f"{format_duration(cell['min_s'])} to {format_duration(cell['max_s'])}"
         median = Cell(format_duration(cell["median_s"]), _interval(cell["ttft"]["p50"]), "key")
         tails = [_tail_cell(cell["ttft"][name]) for name in ("p95", "p99")]
-        figures = [median, spread, *tails, served_cell(cell["tiers"]), bounds]
+        figures = [median, spread, *tails, served_cell(cell["tiers"])]
     if compared:
-        figures += _speed_up_cells(cell, is_baseline=material.summary["baselines"][name] is None)
+        figures.append(_speed_up_cell(cell, is_baseline=material.summary["baselines"][name] is None))
     return line(length, name, _count_cell(material, row, name), *figures, mark=mark)
 
 
@@ -94,21 +90,10 @@ def _why_empty(material: Material, name: str) -> str:
     return "no valid run" if all(run["word"] == "invalid" for run in runs) else "no request answered"
 
 
-def served_cell(tiers: dict[str, int]) -> Cell:
-    """Show the share of each tier; with its count, and marked, where anything is unproven or mixed."""
-    total = sum(tiers.values())
-    if not total:
-        return Cell(NOTHING)
-    ordered = sorted(tiers.items(), key=lambda item: -item[1])
-    text = ", ".join(f"{tier}{SPACE}{percent(count / total)}" for tier, count in ordered)
-    below = ", ".join(f"{tier} {count} of {total}" for tier, count in ordered) if len(ordered) > 1 else ""
-    return Cell(text, below, "suspect" if {"unproven", "mixed"} & set(tiers) else "")
-
-
 def _tail_cell(figure: dict[str, Any]) -> Cell:
     """Show a percentile with its interval, or why n supports none."""
     if figure["value"] is None:
-        return Cell(bare_refusal(figure["refusal"] or NOTHING), mark="quiet")
+        return Cell(bare_refusal(figure["refusal"] or NOTHING).replace(" ", SPACE), mark="quiet")
     return Cell(format_duration(figure["value"]), _interval(figure))
 
 
@@ -116,18 +101,16 @@ def _interval(figure: dict[str, Any]) -> str:
     return interval_text("s", figure).replace(" ", SPACE)
 
 
-def _speed_up_cells(cell: dict[str, Any], *, is_baseline: bool) -> list[Cell | str]:
-    if is_baseline:
-        return [Cell("baseline", mark="quiet"), NOTHING]
+def _speed_up_cell(cell: dict[str, Any], *, is_baseline: bool) -> Cell:
+    """Show a speed-up, below it its interval or the range that was seen, and what may be said of it."""
     found, rounds = cell["comparison"], cell["speed_up_rounds"]
-    if found is None:
-        return [Cell("no shared round", mark="quiet"), NOTHING]
-    counted = f"{rounds} round{'s' if rounds > 1 else ''}"
+    if is_baseline or found is None:
+        return Cell("baseline" if is_baseline else "no shared round", mark="quiet")
+    ends, seen = (found["low"], found["high"]), ""
     if found["low"] is None:
-        seen = f"{ratio(found['least'])} to {ratio(found['most'])} seen".replace(" ", SPACE) if rounds > 1 else ""
-        return [Cell(ratio(found["ratio"]), seen, "key"), Cell("no interval", f"{counted}, fewer than 3", "quiet")]
-    interval = f"{ratio(found['low'])} to {ratio(found['high'])}".replace(" ", SPACE)
-    return [Cell(ratio(found["ratio"]), interval, "key"), Cell(found["word"], counted)]
+        ends, seen = (found["least"], found["most"]), " seen"
+    span = f"{ratio(ends[0])} to {ratio(ends[1])}{seen}\n" if not seen or rounds > 1 else ""
+    return Cell(ratio(found["ratio"]), f"{span}{found['word']}, {rounds} round{'s' if rounds > 1 else ''}", "key")
 
 
 # -- beside the published figures -------------------------------------------------------------------------------------
@@ -145,9 +128,14 @@ def published_grid(material: Material) -> Grid | None:
     if _has_comparison(summary):
         columns += [Column("Speed-up, measured")]
         columns += [Column("Speed-up, printed")] if publication else []
-        columns += [Column("Recompute / load")]
+        columns += [Column("Recompute / load")] if has_load_ratio(summary) else []
     lines = [_published_line(row, name, summary) for row, name in _places(material)]
     return Grid(tuple(columns), tuple(lines))
+
+
+def has_load_ratio(summary: dict[str, Any]) -> bool:
+    """Tell whether recompute over load is known anywhere: only where requests were out one at a time."""
+    return any(cell["recompute_over_load"] for row in summary["lengths"] for cell in row["cells"].values())
 
 
 def _published_line(row: dict[str, Any], name: str, summary: dict[str, Any]) -> Line:
@@ -172,4 +160,4 @@ def _compared_cells(row: dict[str, Any], name: str, summary: dict[str, Any]) -> 
         other = summary["baselines"][name] is None or cell["published_s"] is None
         printed = None if other else row["published_speed_up"]
         values.append(Cell(shown(printed, "{:g}x".format), mark="published"))
-    return [*values, shown(cell["recompute_over_load"], three_digits)]
+    return [*values, shown(cell["recompute_over_load"], three_digits)] if has_load_ratio(summary) else values

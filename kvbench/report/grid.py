@@ -89,3 +89,14 @@ def difference(value: float, reference: float) -> str:
     if value == reference:
         return "equal"
     return f"{(value / reference - 1) * 100:+.2f}{SPACE}%" if reference else "reference is 0"
+
+
+def served_cell(tiers: dict[str, int]) -> Cell:
+    """Show the share of each tier; with its count, and marked, where anything is unproven or mixed."""
+    total = sum(tiers.values())
+    if not total:
+        return Cell(NOTHING)
+    ordered = sorted(tiers.items(), key=lambda item: -item[1])
+    text = ", ".join(f"{tier}{SPACE}{percent(count / total)}" for tier, count in ordered)
+    below = ", ".join(f"{tier} {count} of {total}" for tier, count in ordered) if len(ordered) > 1 else ""
+    return Cell(text, below, "suspect" if {"unproven", "mixed"} & set(tiers) else "")

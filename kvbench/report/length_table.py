@@ -26,7 +26,7 @@ def length_table(summary: dict[str, Any], *, narrow: bool = False) -> Table:
         title="TTFT by prompt length",
         title_justify="left",
         box=box.SIMPLE_HEAD,
-        padding=(0, 0 if crowded else 1, 0, 0),
+        padding=(0, 0 if crowded or narrow else 1, 0, 0),
         pad_edge=False,
     )
     table.add_column("tokens", justify="right", no_wrap=True)

@@ -5,19 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kvbench import store, summary
+from kvbench import dose_courses, sealed, store, summary
 from kvbench.errors import ResultError
 from kvbench.redact import without_secrets
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from kvbench.dose_courses import Course
     from kvbench.records import Row
 
 
 @dataclass(frozen=True)
 class Material:
-    """One result: its summary and plan, the rows of each sealed run, the facts, and the scenario as given."""
+    """One result: its summary and plan, the rows of each sealed run, the facts, and the scenario as given.
+
+    `courses` are runs over time, of a result with neighbours.
+    """
 
     summary: dict[str, Any]
     plan: dict[str, Any]
@@ -25,6 +29,7 @@ class Material:
     server: dict[str, Any]
     scenario_text: str
     rows: dict[str, list[Row]]
+    courses: list[Course]
 
     def runs_of(self, treatment: str) -> list[dict[str, Any]]:
         """Return the sealed runs of a treatment."""
@@ -70,6 +75,7 @@ def read(result: Path) -> Material:
         server=without_secrets(store.read_json(result / "runs" / runs[0] / "run.json")["server"]),
         scenario_text="" if figures.get("imported") else without_secrets(_read_text(result / "scenario.yaml")),
         rows={run: store.read_rows(result / "runs" / run) for run in runs},
+        courses=dose_courses.courses(sealed.read(result), figures["doses"]) if figures["doses"] else [],
     )
 
 

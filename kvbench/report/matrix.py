@@ -23,7 +23,7 @@ _HEADINGS = (
     *("failed", "served from, %"),
 )
 _TEXTS = {"treatment", "served from, %"}
-_MARKS = {"no difference shown": "?", "faster": "", "slower": ""}
+MARKS = {"no difference shown": "?", "too few rounds": "~", "faster": "", "slower": ""}
 
 
 def has_matrix(summary: dict[str, Any]) -> bool:
@@ -31,14 +31,17 @@ def has_matrix(summary: dict[str, Any]) -> bool:
     return bool(summary.get("turns")) or len(set(summary["concurrencies"].values())) > 1
 
 
-def matrix_table(summary: dict[str, Any]) -> Table:
-    """Return the table for a terminal."""
-    table = Table(title=_title(summary), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in _HEADINGS:
+def matrix_table(summary: dict[str, Any], *, narrow: bool = False) -> Table:
+    """Return the table for a terminal; a narrow one leaves the tiers to the proof."""
+    headings = _HEADINGS[:-1] if narrow else _HEADINGS
+    table = Table(
+        title=_title(summary), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    for heading in headings:
         wraps = heading == "served from, %"
         table.add_column(heading, justify="left" if heading in _TEXTS else "right", no_wrap=not wraps)
     for cells in _lines(summary):
-        table.add_row(*map(Text, cells))
+        table.add_row(*map(Text, cells[: len(headings)]))
     table.caption, table.caption_justify = _note(summary), "left"
     return table
 
@@ -59,7 +62,8 @@ def _title(summary: dict[str, Any]) -> str:
 def _note(summary: dict[str, Any]) -> str:
     scaled = " Times and rates are those of the scale model." if summary["scale"] else ""
     needed = "P95 needs 59 and P99 299 conversations or prompts, else n/a."
-    marks = "change: against the treatment's own baseline, by rounds; ? no difference shown, = equivalent within 5 %."
+    marks = "change: against the treatment's own baseline, by rounds; ? no difference shown, ~ too few rounds,"
+    marks += " = equivalent within 5 %."
     return f"tokens/s a user and TTFT are means; {marks} {needed}{scaled}"
 
 
@@ -86,7 +90,7 @@ def _change(item: dict[str, Any], metric: str, direction: int) -> str:
     judged = item["comparisons"].get(metric)
     if not judged or not judged.get("ratio"):
         return NOTHING
-    return f"{(judged['ratio'] ** direction - 1) * 100:+.1f} %{_MARKS.get(judged['word'], '=')}"
+    return f"{(judged['ratio'] ** direction - 1) * 100:+.1f} %{MARKS.get(judged['word'], '=')}"
 
 
 def _percentile(figure: dict[str, Any]) -> str:

@@ -9,8 +9,21 @@ from rich.table import Table
 from rich.text import Text
 
 from kvbench.metrics import METRICS
+from kvbench.ratios import FEWEST_ROUNDS
 from kvbench.report.figure_text import SHOWN, interval_text, short_word, value_text, value_with_interval, worth_showing
-from kvbench.report.grid import NOTHING, SPACE, Cell, Column, Grid, line, percent, ratio, shown
+from kvbench.report.grid import (
+    NOTHING,
+    SPACE,
+    Cell,
+    Column,
+    Grid,
+    line,
+    percent,
+    ratio,
+    served_cell,
+    shown,
+    three_digits,
+)
 from kvbench.units import format_count, format_duration
 
 if TYPE_CHECKING:
@@ -18,16 +31,17 @@ if TYPE_CHECKING:
 
 _COLUMN = 28  # characters that a treatment takes at most; what does not fit beside the others goes below
 _LABELS = 16
+_ABREAST = 4  # treatments beside one another on a page
 
 
-def metric_tables(summary: dict[str, Any], width: int = 100) -> Iterator[Table]:
-    """Yield tables of as many treatments as fit the width, a metric a row."""
+def metric_tables(summary: dict[str, Any], width: int = 100) -> Iterator[Table | Text]:
+    """Yield tables of as many treatments as fit the width, a metric a row, and at the end what their columns are."""
     names = list(summary["treatments"])
     shown_metrics, abreast = _shown(summary), max(1, (width - _LABELS) // _COLUMN)
     for start in range(0, len(names), abreast):
         own = names[start : start + abreast]
         table = Table(
-            title="Metrics, all lengths together" if len(summary["lengths"]) > 1 else "Metrics",
+            title=_title(summary, is_first=start == 0),
             title_justify="left",
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
@@ -36,19 +50,30 @@ def metric_tables(summary: dict[str, Any], width: int = 100) -> Iterator[Table]:
         table.add_column("", style="dim", no_wrap=True)
         for name in own:
             table.add_column(Text(name), justify="right")
+        table.add_row("answered requests", *(_answered(summary["treatments"][name]) for name in own))
         for metric in shown_metrics:
             figures = [summary["treatments"][name]["metrics"][metric] for name in own]
             unit = METRICS[metric].unit
             table.add_row(METRICS[metric].label, *(value_with_interval(unit, figure) for figure in figures))
         table.add_row("failed requests", *(_failed(summary["treatments"][name]) for name in own))
-        if start + abreast >= len(names):
-            table.caption, table.caption_justify = _caption(summary), "left"
         yield table
+    yield Text(_caption(summary), style="dim italic")
+
+
+def _title(summary: dict[str, Any], *, is_first: bool) -> str:
+    if not is_first:
+        return "Metrics, more treatments"
+    return "Metrics, all lengths together" if len(summary["lengths"]) > 1 else "Metrics"
 
 
 def _shown(summary: dict[str, Any]) -> list[str]:
     found = [item["metrics"] for item in summary["treatments"].values()]
     return [name for name in SHOWN if worth_showing(name, found)]
+
+
+def _answered(item: dict[str, Any]) -> str:
+    """Return the n that stands behind every figure of a treatment: its requests and its rounds."""
+    return f"{item['requests']} in {item['runs_used']} round{'' if item['runs_used'] == 1 else 's'}"
 
 
 def _failed(item: dict[str, Any]) -> str:
@@ -57,7 +82,8 @@ def _failed(item: dict[str, Any]) -> str:
 
 def _caption(summary: dict[str, Any]) -> str:
     notes = [
-        "In brackets the 95 % interval, over requests for percentiles, over rounds for the rest; n=4 < 5: too few."
+        "In brackets the 95 % interval, over requests for percentiles, over rounds (from 3 on) for the rest.",
+        "In its place n=4 < 5: too few requests; 87 prompts: too few that are independent.",
     ]
     if summary["scale"]:
         notes.append("Times and rates are those of the scale model.")
@@ -65,10 +91,7 @@ def _caption(summary: dict[str, Any]) -> str:
 
 
 def comparison_lines(summary: dict[str, Any]) -> Iterator[str]:
-    """Yield what stands below the tables: rates against the baseline, the noise floor, rounds that would be needed."""
-    for name, base in summary["baselines"].items():
-        if base is not None and summary["concurrencies"][name] != 1:
-            yield from _against(name, base, summary)
+    """Yield what stands below the tables: the noise floor, the rounds that would be needed, touches, influence."""
     yield from _floors(summary)
     yield from _needed(summary)
     yield from _ranks(summary)
@@ -81,68 +104,60 @@ def comparison_lines(summary: dict[str, Any]) -> Iterator[str]:
                 yield f"{name}{_at(row)}: {cell['influence']}"
 
 
-def _against(name: str, base: str, summary: dict[str, Any]) -> Iterator[str]:
-    """Yield one line of what a treatment's rates are against the baseline's."""
-    found = summary["treatments"][name]["comparisons"]
-    told = []
-    for metric in ("requests_per_s", "total_time"):
-        one = found.get(metric)
-        if one is not None:
-            interval = f" ({ratio(one['low'])} to {ratio(one['high'])})" if one["low"] is not None else ""
-            told.append(f"{METRICS[metric].label} {ratio(one['ratio'])}{interval}, {one['word']}")
-    if told:
-        yield f"{name} against {base}, above 1x is better: {'; '.join(told)}"
+def _judged(summary: dict[str, Any], name: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the comparisons of a treatment that answer the question, each with where it was made: TTFT by length."""
+    if summary["headline"] != "ttft_p50":
+        found = summary["treatments"][name]["comparisons"].get(summary["headline"])
+        return [(f", {METRICS[summary['headline']].label}", found)] if found is not None else []
+    cells = [(_at(row), row["cells"][name]["comparison"]) for row in summary["lengths"]]
+    return [(place, found) for place, found in cells if found is not None]
 
 
 def _floors(summary: dict[str, Any]) -> Iterator[str]:
-    floors = [
-        cell["comparison"]["noise_floor"]
-        for row in summary["lengths"]
-        for cell in row["cells"].values()
-        if cell["comparison"] is not None and cell["comparison"]["noise_floor"] is not None
-    ]
-    if floors:
-        pairs = ", ".join(f"{other} against {one}" for one, other in summary["same_pairs"])
-        ends = [f"{end:.3f}x" for end in (min(floors), max(floors))]
-        span = f"{ends[0]} to {ends[1]} by length" if len(summary["lengths"]) > 1 else ends[1]
-        yield f"noise floor (A/A, {pairs}): {span}; no smaller difference is claimed"
+    judged = [found for name in summary["treatments"] for _, found in _judged(summary, name)]
+    floors = [found["noise_floor"] for found in judged if found["noise_floor"] is not None]
+    if not floors:
+        return
+    pairs = ", ".join(f"{other} against {one}" for one, other in summary["same_pairs"])
+    low, high = (f"{end:.3f}x" for end in (min(floors), max(floors)))
+    span = f"{low} to {high} by length" if low != high else high
+    rounds = summary["same_pair_rounds"]
+    told = f"{rounds} rounds" if rounds >= FEWEST_ROUNDS else f"the most seen in {rounds} round{'s' * (rounds > 1)}"
+    label = METRICS[summary["headline"]].label
+    yield f"noise floor of {label} (A/A, {pairs}; {told}): {span}; no smaller difference is claimed"
 
 
 def _needed(summary: dict[str, Any]) -> Iterator[str]:
-    """Yield for each compared treatment how many rounds would show a difference of 5 %, at its noisiest length."""
+    """Yield for each compared treatment how many rounds would show a difference of 5 %, where its rounds vary most."""
     for name in summary["treatments"]:
-        known = [
-            (row, row["cells"][name]["comparison"])
-            for row in summary["lengths"]
-            if row["cells"][name]["comparison"] is not None and row["cells"][name]["comparison"]["sd_log"] is not None
-        ]
-        known = [(row, found) for row, found in known if found["refusal"] is None]
-        if known:
-            row, worst = max(known, key=lambda one: one[1]["sd_log"])
+        if _is_again(summary, name):
+            continue
+        known = [(place, found) for place, found in _judged(summary, name) if found["refusal"] is None]
+        if known := [(place, found) for place, found in known if found["sd_log"] is not None]:
+            place, worst = max(known, key=lambda one: one[1]["sd_log"])
             rounds = worst["rounds_needed"]
             needed = f"{rounds} rounds" if rounds is not None else "more than 10,000 rounds"
-            limit = _rounded(worst["detectable"])
+            most = ", where rounds vary most" if len(known) > 1 else ""
             yield (
-                f"{name}{_at(row)}, where rounds vary most: these {worst['rounds']} rounds show differences from"
-                f" {limit} on; 5 % needs {needed} (power 80 %)"
+                f"{name}{place}{most}: these {worst['rounds']} rounds show differences from"
+                f" {_rounded(worst['detectable'])} on; 5 % needs {needed} (power 80 %)"
             )
 
 
+def _is_again(summary: dict[str, Any], name: str) -> bool:
+    """Tell whether a treatment is its own baseline over again."""
+    return frozenset((name, summary["baselines"][name])) in {frozenset(pair) for pair in summary["same_pairs"]}
+
+
 def _ranks(summary: dict[str, Any]) -> Iterator[str]:
-    """Yield what ranks show at the longest prompt where there are too few rounds for an interval."""
+    """Yield at the longest prompt that one arm lies beyond the other, where there are too few rounds to say more."""
     for name in summary["treatments"]:
-        for row in reversed(summary["lengths"]):
-            cell = row["cells"][name]
-            if cell["rank"] is not None and cell["comparison"] is not None:
-                if cell["comparison"]["low"] is None:
-                    yield f"by rank{_at(row)}: {ranks_text(cell['rank'])}"
-                break
-
-
-def ranks_text(rank: dict[str, Any]) -> str:
-    """Write what ranks show with its p-value, unless the sentence itself says that it cannot be small enough."""
-    told: str = rank["sentence"]
-    return told if "p is at least" in told else f"{told} (p = {rank['p_value']:.2g})"
+        cells = [(row, row["cells"][name]) for row in reversed(summary["lengths"])]
+        row, cell = next(((row, cell) for row, cell in cells if cell["rank"] is not None), (None, None))
+        if row is None or cell is None or cell["comparison"] is None or _is_again(summary, name):
+            continue
+        if cell["comparison"]["low"] is None and cell["rank"]["is_separate"]:
+            yield f"TTFT by rank{_at(row)}, in these runs alone: {cell['rank']['sentence']}"
 
 
 def _touches(name: str, found: dict[str, Any]) -> Iterator[str]:
@@ -154,10 +169,13 @@ def _touches(name: str, found: dict[str, Any]) -> Iterator[str]:
         hits = shown(one["hit_rate"], lambda share: f", hit rate {_rounded(share)}", "")
         told.append(f"{one['n']} {words} (median TTFT {median}{hits})" if one["n"] else f"no {words}")
     yield f"{name} started empty: {', '.join(told)}"
-    for change in found["changes"]:
-        rates = " to ".join(_rounded(change[key]) for key in ("before", "after"))
-        place = f"at request {change['index'] + 1} of {change['requests']}"
-        yield f"{change['run_id']}: the hit rate changed from {rates} {place}"
+    changes = [
+        f"from {_rounded(one['before'])} to {_rounded(one['after'])} at request {one['index'] + 1} of {one['requests']}"
+        f" ({one['run_id']})"
+        for one in found["changes"]
+    ]
+    if changes:
+        yield f"{name}: the hit rate changed {', '.join(changes)}"
 
 
 def _rounded(share: float) -> str:
@@ -171,20 +189,35 @@ def _at(row: dict[str, Any]) -> str:
 # -- the page ----------------------------------------------------------------------------------------------------------
 
 
-def metrics_grid(summary: dict[str, Any]) -> Grid:
-    """Give one row for each metric and one column for each treatment; its interval or refusal stands below."""
-    names = list(summary["treatments"])
-    columns = (Column("Metric", "name"), *(Column(name) for name in names))
-    lines = [
-        line(
-            Cell(METRICS[metric].label, mark="key"),
-            *(_page_cell(metric, summary["treatments"][name], name in _compared(summary)) for name in names),
+def metrics_grids(summary: dict[str, Any]) -> Iterator[Grid]:
+    """Yield grids of as many treatments as a page is wide: a row for each metric, its interval or refusal below it."""
+    names, compared, metrics = list(summary["treatments"]), _compared(summary), _shown(summary)
+    tables = -(-len(names) // _ABREAST)
+    abreast = -(-len(names) // max(1, tables))  # as alike as can be: 3 and 2, not 4 and 1
+    for start in range(0, len(names), abreast):
+        own = names[start : start + abreast]
+        items = [summary["treatments"][name] for name in own]
+        lines = [
+            line(
+                Cell(METRICS[metric].label, mark="key"),
+                *(_page_cell(metric, summary["treatments"][name], name in compared) for name in own),
+            )
+            for metric in metrics
+        ]
+        counts = line(Cell("answered requests", mark="key"), *map(_answered, items))
+        served = line(Cell("served from", mark="key"), *(_served_cell(item["tiers"]) for item in items))
+        failed = [_failed(item) for item in items]
+        failures = line(
+            Cell("failed requests", mark="key"), *(Cell(n, mark="" if n == "0" else "suspect") for n in failed)
         )
-        for metric in _shown(summary)
-    ]
-    failed = [_failed(summary["treatments"][name]) for name in names]
-    cells = [Cell(text, mark="" if text == "0" else "suspect") for text in failed]
-    return Grid(columns, (*lines, line(Cell("failed requests", mark="key"), *cells)))
+        yield Grid((Column("Metric", "name"), *map(Column, own)), (counts, served, *lines, failures))
+
+
+def _served_cell(tiers: dict[str, int]) -> Cell:
+    """Show the share of each tier, one below the other, since a column of numbers does not wrap."""
+    cell = served_cell(tiers)
+    first, *others = cell.text.split(", ")
+    return Cell(first, "\n".join(others), cell.mark)
 
 
 def _compared(summary: dict[str, Any]) -> list[str]:
@@ -198,6 +231,8 @@ def _page_cell(metric: str, item: dict[str, Any], compared: bool) -> Cell:  # no
     below = [interval_text(unit, figure)]
     found = item["comparisons"].get(metric) if compared else None
     if found is not None:
-        low = f", {ratio(found['low'])} to {ratio(found['high'])}" if found["low"] is not None else ""
-        below.append(f"{ratio(found['ratio'])}{low}: {short_word(found['word'])}")
-    return Cell(value_text(unit, figure["value"]), "; ".join(filter(None, below)))
+        interval = (
+            f" ({three_digits(found['low'])}\N{EN DASH}{ratio(found['high'])})" if found["low"] is not None else ""
+        )
+        below.append(f"{ratio(found['ratio'])}{interval} {short_word(found['word'])}")
+    return Cell(value_text(unit, figure["value"]), "\n".join(filter(None, below)))

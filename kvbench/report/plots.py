@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kvbench import published
 from kvbench.report import canvas
-from kvbench.report.series import GREY, reach, requests, speed_up_series, ttft_series
+from kvbench.report.series import GREY, look, reach, requests, speed_up_series, ttft_series
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,17 +21,20 @@ if TYPE_CHECKING:
     from kvbench.report.canvas import Series
     from kvbench.report.material import Material
 
+_RATES = {"requests_per_s": "requests/s", "goodput_per_s": "requests/s within the SLO"}
+_FEWEST_LENGTHS = 2  # a curve over one length is a row of dots, and the tables hold them
+
 
 def ttft_plot(material: Material) -> str | None:
-    """Draw TTFT against prompt length with every request, and the speed-up below it; None without any figure."""
+    """Draw TTFT against prompt length with every request, and the speed-up below it; None without a curve."""
     import matplotlib as mpl  # noqa: PLC0415 - heavy, and only a report needs it
 
     series, gains = ttft_series(material), speed_up_series(material)
-    if not series:
+    lengths = sorted({length for one in series for length in one.lengths})
+    if not series or (len(lengths) < _FEWEST_LENGTHS and material.summary["headline"] in _RATES):
         return None
     with mpl.rc_context(canvas.STYLE):
         figure, upper, lower = canvas.panels(with_lower=bool(gains))
-        lengths = sorted({length for one in series for length in one.lengths})
         for axes in filter(None, (upper, lower)):
             canvas.prepare_lengths(axes, lengths)
         _draw_ttft(upper, series, material)
@@ -42,14 +45,37 @@ def ttft_plot(material: Material) -> str | None:
         return canvas.as_svg(figure, "ttft")
 
 
+def rate_plot(material: Material) -> str | None:
+    """Draw the rate that answers the question: a row for each treatment, its rounds, their mean and its interval.
+
+    None where the answer is a time, or no treatment has a rate.
+    """
+    import matplotlib as mpl  # noqa: PLC0415
+
+    summary, metric = material.summary, material.summary["headline"]
+    items = {name: item["metrics"][metric] for name, item in summary["treatments"].items()}
+    known = {name: figure for name, figure in items.items() if figure["value"] is not None}
+    if metric not in _RATES or not known:
+        return None
+    with mpl.rc_context(canvas.STYLE):
+        figure, axes = canvas.rows(list(known))
+        for place, (name, one) in enumerate(known.items()):
+            rounds = [run["headline"] for run in material.runs_of(name) if run["headline"] is not None]
+            canvas.draw_row(axes, place, one, rounds, look(name, material))
+        most = max(max(one["high"] or one["value"], one["value"]) for one in known.values())
+        axes.set_xlim(0, most * 1.16)
+        axes.set_xlabel(_RATES[metric])
+        return canvas.as_svg(figure, "rate")
+
+
 def published_plot(material: Material) -> str | None:
-    """Draw measured medians at full scale beside the published figures; None where there is nothing to put beside."""
+    """Draw measured medians, at full scale, beside the published figures; None where nothing is published."""
     import matplotlib as mpl  # noqa: PLC0415
 
     summary = material.summary
     scale = summary["scale"]["time"] if summary["scale"] else 1.0
     series, curves = ttft_series(material), _published_curves(material)
-    if not series or (not curves and not summary["scale"]):
+    if not series or not curves:  # at full scale alone it would be the plot above with other numbers
         return None
     with mpl.rc_context(canvas.STYLE):
         figure, axes, _ = canvas.panels(with_lower=False)

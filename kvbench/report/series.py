@@ -36,7 +36,7 @@ def _series(material: Material, pick: Callable[[dict[str, Any]], Figures]) -> li
         known = [(isl, value, low, high) for isl, (value, low, high) in cells if isl is not None and value is not None]
         if known:
             lengths, medians, lows, highs = zip(*known, strict=True)
-            found.append(Series(name, *_look(name, material), lengths, medians, lows, highs))
+            found.append(Series(name, *look(name, material), lengths, medians, lows, highs))
     return found
 
 
@@ -46,7 +46,8 @@ def reach(series: Sequence[Series]) -> tuple[float, float]:
     return min(values), max(values)
 
 
-def _look(name: str, material: Material) -> tuple[str, str]:
+def look(name: str, material: Material) -> tuple[str, str]:
+    """Return colour and marker of a treatment, the same in all plots."""
     baseline = material.summary["baseline"]
     if name == baseline:
         return GREY, "o"

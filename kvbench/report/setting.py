@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kvbench.likeness import VOLATILE
 from kvbench.redact import without_secrets
 from kvbench.report import imported
 from kvbench.report.grid import length_text, moment, percent
@@ -40,8 +41,13 @@ def load_text(summary: dict[str, Any]) -> str:
     """Say how many requests may be out at once, in each treatment, and when they are due if not by what ends."""
     counts = sorted(set(summary["concurrencies"].values()))
     told = f"concurrency {', '.join(map(str, counts))}"
-    rate = summary["request_rate"]
-    return told if rate is None else f"open loop, {rate:g} requests/s, arrival {summary['arrival']}, at most {told}"
+    loops = summary["open_loops"]
+    if not loops:
+        return told
+    kinds = sorted({(one["request_rate"], one["arrival"]) for one in loops.values()})
+    rates = ", ".join(f"{rate:g}/s {arrival}" for rate, arrival in kinds)
+    of_all = "" if len(loops) == len(summary["treatments"]) else f" for {', '.join(loops)}"
+    return f"open loop, requests due at {rates}{of_all}, at most {told}"
 
 
 def groups(material: Material) -> list[tuple[str, Facts]]:
@@ -70,11 +76,21 @@ def groups(material: Material) -> list[tuple[str, Facts]]:
             ],
         ),
         (f"Server of run {first}", _flat({"url": material.server["url"], **_as_set(material.server.get("info", {}))})),
-        ("Host", [(_label(name), _value(name, value)) for name, value in host.items()]),
+        ("Host", _flat(host)),
+        *_paths(facts.get("paths", {})),
     ]
-    for role, path in facts.get("paths", {}).items():
-        found.append((f"Path: {role}", _flat(path)))
     return [(title, items) for title, items in found if items]
+
+
+def _paths(paths: dict[str, dict[str, Any]]) -> list[tuple[str, Facts]]:
+    """Give each file system once, with all paths that lie on it."""
+    found: dict[str, tuple[list[str], Facts, Facts]] = {}
+    for role, path in paths.items():
+        rest = _flat({name: value for name, value in path.items() if name != "path"})
+        roles, places, _ = found.setdefault(str(rest), ([], [], rest))
+        roles.append(role)
+        places.append((f"path of {role}", _text(path.get("path"))))
+    return [(f"Storage of {', '.join(roles)}", [*places, *rest]) for roles, places, rest in found.values()]
 
 
 def _as_set(info: dict[str, Any]) -> dict[str, Any]:
@@ -89,9 +105,11 @@ def _tree_text(dirty: Any) -> str:
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> Facts:
-    """Lay out nested facts as one list, with joined names."""
+    """Lay out nested facts as one list, with joined names; what changes by itself is no fact."""
     items: Facts = []
     for name, item in value.items():
+        if name in VOLATILE or name == "pid":
+            continue
         if isinstance(item, dict):
             items += _flat(item, f"{prefix}{_label(name)}: ")
         else:

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from kvbench.checks.treatment import gather_reasons
 from kvbench.plan import most_speed_up, working_set_bytes
-from kvbench.report import client_error, imported, matrix, metric_tables
-from kvbench.report.length_table import length_table, or_dash, seconds
+from kvbench.report import (
+    answer,
+    beside,
+    capacities,
+    client_error,
+    dose,
+    evidence,
+    imported,
+    matrix,
+    metric_tables,
+    open_loop,
+    proof_table,
+)
+from kvbench.report.length_table import length_table, seconds
 from kvbench.report.setting import load_text
-from kvbench.units import format_count, format_duration, format_rate, format_size
+from kvbench.units import format_count, format_size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,20 +40,38 @@ _WIDE = 100  # characters of a terminal that has room for every column
 def print_summary(summary: dict[str, Any], console: Console) -> None:
     """Print the result: one row for each length, the proof for each treatment, and what is wrong if anything is."""
     console.print(Text(summary["question"], style="bold"))
+    for sentence in answer.answers(summary):
+        said, bracket, basis = sentence.partition(" (")
+        console.print(Text(said).append(bracket + basis, style="dim"))
     console.print(_setting(summary), style="dim", highlight=False)
-    console.print(length_table(summary, narrow=console.width < _WIDE))
-    if matrix.has_matrix(summary):
-        console.print(matrix.matrix_table(summary))
-    for table in metric_tables.metric_tables(summary, console.width):
-        console.print(table)
+    _print_figures(summary, console)
     for text in metric_tables.comparison_lines(summary):
         console.print(Text(text, style="dim"))
     if summary["imported"]:
         imported.print_imported(summary, console)
     else:
-        console.print(proof_table(summary))
+        for table in proof_table.proof_tables(summary, console.width):
+            console.print(table)
         console.print(client_error.sentence(summary), style="dim", highlight=False)
     _print_verdict(summary, console)
+
+
+def _print_figures(summary: dict[str, Any], console: Console) -> None:
+    """Print the tables of what was measured, as many of them as the scenario has anything for."""
+    narrow = console.width < _WIDE
+    if summary["doses"]:
+        dose.print_doses(summary, console)
+    console.print(length_table(summary, narrow=narrow))
+    if matrix.has_matrix(summary):
+        console.print(matrix.matrix_table(summary, narrow=narrow))
+    for table in metric_tables.metric_tables(summary, console.width):
+        console.print(table)
+    if summary["beside"]:
+        console.print(beside.beside_table(summary["beside"], scaled=bool(summary["scale"])))
+    if open_loop.has_open_loop(summary):
+        console.print(open_loop.open_loop_table(summary))
+        for text in open_loop.sentences(summary):
+            console.print(Text(text, style="yellow"))
 
 
 def _setting(summary: dict[str, Any]) -> str:
@@ -55,49 +83,6 @@ def _setting(summary: dict[str, Any]) -> str:
         time, size = summary["scale"]["time"], summary["scale"]["bytes"]
         parts.append(f"scale model: GPU time / {time:g}, KV bytes / {size}")
     return ", ".join(parts)
-
-
-def proof_table(summary: dict[str, Any]) -> Table:
-    """Return for each treatment which tiers served it and by what evidence."""
-    table = Table(title="Proof", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("", style="dim")
-    for name in summary["treatments"]:
-        table.add_column(name, justify="right")
-    items, scale = list(summary["treatments"].values()), summary["scale"]
-    lines: dict[str, list[str]] = {
-        "cache state": [item["cache_state"] or "-" for item in items],
-        "runs used": [f"{item['runs_used']} of {item['runs']}" for item in items],
-        "served from": [_served(item["tiers"]) for item in items],
-        "hit efficiency": [or_dash(item["hit_efficiency"], lambda x: f"{x:.4f}") for item in items],
-        "bytes read, tier counters": [or_dash(item["read_bytes"], format_size) for item in items],
-        "bytes read, /proc/PID/io": [or_dash(item["process_read_bytes"], format_size) for item in items],
-        "bytes of the prompts' files": [or_dash(item["expected_read_bytes"], format_size) for item in items],
-        "storage rate, median": [or_dash(item["storage_bytes_per_s"], format_rate) for item in items],
-    }
-    if scale:
-        factor = scale["bytes"] / scale["time"]
-        rates = [item["storage_bytes_per_s"] for item in items]
-        lines["  which stands for"] = ["-" if rate is None else format_rate(rate * factor) for rate in rates]
-        lines["emulator ran over, of TTFT"] = [or_dash(item["overrun_share"], lambda x: f"{x:.2%}") for item in items]
-    if any(item["answers_match"] is not None for item in items):
-        lines["answers as recomputed"] = [or_dash(item["answers_match"], lambda x: f"{x:.0%}") for item in items]
-    if (limit := summary["slo"].get("ttft")) is not None:
-        where = " at full scale" if scale else ""
-        shares = [or_dash(item["slo_attainment"], lambda x: f"{x:.0%}") for item in items]
-        lines[f"TTFT within {format_duration(limit)}{where}"] = shares
-    ratios = [summary["lengths"][-1]["cells"][name]["recompute_over_load"] for name in summary["treatments"]]
-    if any(ratio is not None for ratio in ratios):
-        longest = format_count(summary["lengths"][-1]["isl"])
-        lines[f"recompute / load time at {longest}"] = [or_dash(ratio, lambda x: f"{x:.3g}") for ratio in ratios]
-    for label, cells in lines.items():
-        table.add_row(label, *cells)
-    table.add_row("verdict", *[Text(item["verdict"], style=_STYLES[item["verdict"]]) for item in items])
-    return table
-
-
-def _served(tiers: dict[str, int]) -> str:
-    total = sum(tiers.values())
-    return ", ".join(f"{tier} {count / total:.0%}" for tier, count in tiers.items()) or "nothing"
 
 
 def _print_verdict(summary: dict[str, Any], console: Console) -> None:
@@ -112,7 +97,7 @@ def _print_verdict(summary: dict[str, Any], console: Console) -> None:
         console.print(
             Text(f"  suspect: facts changed between sessions: {', '.join(summary['facts_changed'])}", "yellow")
         )
-    worst_first = gather_reasons(summary)
+    worst_first = evidence.grouped_reasons(summary)
     for reason, runs in worst_first[:_MOST_REASONS]:
         level, text, remedy = reason["level"], reason["text"], reason["remedy"]
         where = runs[0] if len(runs) == 1 else f"{runs[0]} and {len(runs) - 1} more"
@@ -126,27 +111,33 @@ def _print_verdict(summary: dict[str, Any], console: Console) -> None:
 def print_plan(plan: Plan, scenario: Scenario, console: Console) -> None:
     """Print the runs in their order, and the working set beside the capacity of every tier."""
     table = Table(title=f"{plan.scenario}: {len(plan.runs)} runs", title_justify="left", header_style="bold")
-    for heading in ("run", "treatment", "round", "requests", "prompt tokens"):
+    has_turns = scenario.prompts.turns is not None
+    counted = ("conversations", "turns in all") if has_turns else ("requests",)
+    for heading in ("run", "treatment", "round", *counted, "prompt tokens"):
         table.add_column(heading, justify="left" if heading in ("run", "treatment") else "right")
     for spec in plan.runs:
         tokens = sum(draw.isl_target for draw in spec.draws)
-        table.add_row(spec.run_id, spec.treatment, str(spec.repeat), str(len(spec.draws)), f"{tokens:,}")
+        held = [str(len({draw.conversation_id for draw in spec.draws}))] if has_turns else []
+        table.add_row(spec.run_id, spec.treatment, str(spec.repeat), *held, str(len(spec.draws)), f"{tokens:,}")
+    if has_turns:
+        table.caption, table.caption_justify = "Each turn sends its whole history: prompt tokens count it.", "left"
     console.print(table)
     if scenario.load.draw is not None and scenario.prompts.turns is None:
         _print_bounds(plan, console)
     need = working_set_bytes(scenario)
     if need is None:
-        console.print("working set: not known, the server's KV bytes per token are not in the scenario")
+        console.print("working set: not known; the scenario does not tell the server's KV bytes per token")
         return
-    what = "conversations at their ends" if scenario.prompts.turns is not None else "prompts"
-    console.print(f"working set: {format_size(need)} for {len(plan.pool)} {what}")
+    if has_turns:
+        console.print(f"working set: {format_size(need)} for {len(plan.pool)} conversations at their ends")
+        console.print(capacities.capacity_table(scenario, need / len(plan.pool)))
+        return
+    console.print(f"working set: {format_size(need)} for {len(plan.pool)} prompts")
     shown: dict[str, list[str]] = {}
     for treatment in scenario.treatments:
         shown.setdefault(scenario.tiers_of(treatment).model_dump_json(), []).append(treatment)
     for names in shown.values():
         _print_tiers(scenario, names, need, console)
-    if scenario.prompts.turns is not None:
-        _print_at_a_time(scenario, need / len(plan.pool), console)
 
 
 def _print_bounds(plan: Plan, console: Console) -> None:
@@ -155,21 +146,6 @@ def _print_bounds(plan: Plan, console: Console) -> None:
         draws = [(draw.prompt_id, draw.isl_target) for draw in spec.draws]
         bound = f"at most {most_speed_up(draws):.2f} times as fast as recomputing from an empty start"
         console.print(f"round {spec.repeat}: {len(draws)} requests, {len(set(draws))} distinct prompts: {bound}")
-
-
-def _print_at_a_time(scenario: Scenario, each_bytes: float, console: Console) -> None:
-    """Say whether the conversations held at a time overflow GPU memory: what has ended is asked for no more."""
-    for concurrency in sorted({scenario.concurrency_of(name) for name in scenario.treatments}):
-        names = [name for name in scenario.treatments if scenario.concurrency_of(name) == concurrency]
-        held = concurrency * each_bytes
-        fits = [name for name in names if scenario.tiers_of(name).g1 >= held]
-        what = f"{concurrency} conversations at a time take up to {format_size(round(held))}"
-        if fits:
-            style = "yellow"
-            told = f"g1 holds all of it in {', '.join(fits)}: nothing overflows, a slower tier is only written"
-        else:
-            style, told = "", "more than g1 holds, so slower tiers are read"
-        console.print(f"{what}: {told}", style=style)
 
 
 def _print_tiers(scenario: Scenario, treatments: list[str], need: float, console: Console) -> None:
@@ -198,5 +174,7 @@ def print_requests(rows: dict[str, list[Row]], console: Console) -> None:
             ttft += "" if row.status == "ok" else f" ({row.status})"
             answer = {None: "", True: ", answer as recomputed", False: ", answer differs"}[row.answers_match]
             length = "length not known" if row.length is None else f"{format_count(row.length)} tokens"
-            line = f"  {length}, TTFT {ttft}, {row.tier or 'unproven'}: {row.tier_evidence}{answer}"
+            turn = "" if row.conversation_id is None else f", turn {(row.turn or 0) + 1}"
+            evidence = f"{row.tier or 'unproven'}: {row.tier_evidence}{answer}"
+            line = f"  {row.prompt_id}{turn}, {length}, TTFT {ttft}, {evidence}"
             console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -29,14 +29,17 @@ _LOG_REMEDY = "See the end of its log: {log}"
 
 
 @contextlib.contextmanager
-def serve(spec: EmulatorSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Iterator[Endpoint]:
+def serve(spec: EmulatorSpec, tiers: Tiers, log: Path, *, cache_on: bool, shared: bool = False) -> Iterator[Endpoint]:
     """Run an emulator while the context is open; without `cache_on` it neither reuses nor stores anything.
+
+    With `shared` other emulators may use the directory of g4 meanwhile.
 
     Raises:
         ServerError: it did not get ready, died while it was waited for, or cannot use its tier path.
 
     """
     command = _command(spec, tiers, cache_on=cache_on)
+    command += ["--g4-shared"] if shared and cache_on and tiers.g4 is not None else []
     with running(command, log, stop_s=_STOP_TIMEOUT_S, piped=True) as process:
         url = _wait_until_ready(process, log)
         yield Endpoint(
@@ -44,7 +47,7 @@ def serve(spec: EmulatorSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Ite
             model=spec.model,
             metrics_url=f"{root_of(url)}/metrics",
             pid=process.pid,
-            tier_path=_slowest_path(tiers) if cache_on else None,
+            tier_paths={name: tier.path for name, tier in tiers.directories.items()} if cache_on else {},
             info=read_info(url, None),
             ours=True,
         )
@@ -66,11 +69,6 @@ def serve_fixed(log: Path, *, latency_s: float, token_gap_s: float) -> Iterator[
         yield _wait_until_ready(process, log), process.pid
 
 
-def _slowest_path(tiers: Tiers) -> Path | None:
-    """Return the directory of the slowest tier that has one."""
-    return next((tier.path for tier in reversed(tiers.directories.values())), None)
-
-
 def _command(spec: EmulatorSpec, tiers: Tiers, *, cache_on: bool) -> list[str]:
     command = [sys.executable, "-m", "kvbench.emulator", "--profile", spec.profile]
     command += ["--time", str(spec.scale.time), "--bytes", str(spec.scale.bytes)]
@@ -81,7 +79,8 @@ def _command(spec: EmulatorSpec, tiers: Tiers, *, cache_on: bool) -> list[str]:
         command += ["--admit-after-hits", str(spec.admit_after_hits), "--write-delay-ms", f"{spec.write_delay * 1e3:g}"]
         for name, tier in tiers.directories.items():
             command += [f"--{name}-path", str(tier.path), f"--{name}-capacity", str(tier.capacity)]
-    command += ["--fault-every", str(spec.fault_every)]
+    # kvbench holds these directories for itself, so what an earlier experiment has left in them goes.
+    command += ["--replace-others", "--fault-every", str(spec.fault_every)]
     for fault in spec.faults:
         command += ["--fault", fault]
     return command

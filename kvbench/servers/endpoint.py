@@ -17,7 +17,9 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from kvbench import facts
 from kvbench.errors import EndpointError
+from kvbench.prompts import prompt_fields
 from kvbench.servers import trust
 
 _CONTROL_TIMEOUT_S = 30.0
@@ -133,9 +135,10 @@ def parse_counters(text: str, process_read_bytes: int | None = None) -> Counters
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A server at a URL. `url` ends in /v1; `pid` and `tier_path` are set only where they are on this host.
+    """A server at a URL. `url` ends in /v1; `pid` and `tier_paths` are set only where they are on this host.
 
-    `ca_file` holds the authorities that may have signed its certificate, None for the system's.
+    `tier_paths` are the directories of its tiers by name, the fastest first; a server that somebody else runs has at
+    most one. `ca_file` holds the authorities that may have signed its certificate, None for the system's.
     """
 
     url: str
@@ -144,9 +147,14 @@ class Endpoint:
     api_key: str | None = field(default=None, repr=False)
     ca_file: Path | None = None
     pid: int | None = None
-    tier_path: Path | None = None
+    tier_paths: dict[str, Path] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
     ours: bool = False
+
+    @property
+    def tier_path(self) -> Path | None:
+        """The directory of the slowest tier, None where there is none on this host."""
+        return next(reversed(self.tier_paths.values()), None)
 
     @property
     def counts_words(self) -> bool:
@@ -163,7 +171,8 @@ class Endpoint:
         asked, own = httpx.URL(self.metrics_url), httpx.URL(self.url)
         is_own = (asked.scheme, asked.netloc) == (own.scheme, own.netloc)  # else the key would leave it, or leave TLS
         answer = call("GET", self.metrics_url, self.api_key if is_own else None, ca_file=self.ca_file)
-        read_bytes = process_read_bytes(self.pid) if self.pid else None
+        by_fuse = any(_goes_by_fuse(path) for path in self.tier_paths.values())
+        read_bytes = process_read_bytes(self.pid) if self.pid and not by_fuse else None
         if answer.status_code != httpx.codes.OK:
             return Counters(process_read_bytes=read_bytes)
         try:
@@ -187,15 +196,15 @@ class Endpoint:
             return True
         return bool(body.get("success", True)) if isinstance(body, dict) else True
 
-    def count_tokens(self, text: str, api: str) -> int:
-        """Ask the server how many prompt tokens a text makes, template included.
+    def count_tokens(self, prompt: str | tuple[str, ...], api: str) -> int:
+        """Ask the server how many prompt tokens a text, or a conversation so far, makes, template included.
 
         Raises:
             EndpointError: the server has no /tokenize route.
 
         """
         body: dict[str, Any] = {"model": self.model}
-        body |= {"messages": [{"role": "user", "content": text}]} if api == "chat" else {"prompt": text}
+        body |= prompt_fields(prompt, api)
         answer = call("POST", f"{self.root}/tokenize", self.api_key, body, ca_file=self.ca_file)
         try:
             return int(answer.json()["count"])
@@ -204,6 +213,12 @@ class Endpoint:
                 f"{self.root}/tokenize answered {answer.status_code}, so exact prompt lengths cannot be made",
                 "Use load.api: completions with prompts.form: token_ids.",
             ) from None
+
+
+@functools.cache
+def _goes_by_fuse(path: Path) -> bool:
+    """Remember it: counters are scraped many times a second, and a mount stays as long as a server."""
+    return facts.goes_by_fuse(path)
 
 
 def process_read_bytes(pid: int) -> int | None:

@@ -37,9 +37,20 @@ def attach(spec: ExternalSpec) -> Endpoint:
         api_key=api_key,
         ca_file=spec.ca_file,
         pid=spec.pid,
-        tier_path=spec.tier_path,
-        info=read_info(url, api_key, spec.ca_file),
+        tier_paths={} if spec.tier_path is None else {"g4": spec.tier_path},
+        info=read_info(url, api_key, spec.ca_file) or read_version(url, api_key, spec.ca_file),
     )
+
+
+def attach_primer(spec: ExternalSpec, model: str) -> Endpoint:
+    """Check the server that shares a tier with the measured one and primes it; return its control plane.
+
+    Raises:
+        EndpointError: it does not answer, does not take the key, or has not the same model.
+
+    """
+    only_there = {"url": spec.primer_url, "model": model, "metrics_url": None, "pid": None, "tier_path": None}
+    return attach(spec.model_copy(update=only_there))
 
 
 def _check_host(spec: ExternalSpec) -> None:
@@ -64,6 +75,16 @@ def read_info(url: str, api_key: str | None, ca_file: Path | None = None) -> dic
     except ValueError:
         info = {}
     return info if isinstance(info, dict) else {}
+
+
+def read_version(url: str, api_key: str | None = None, ca_file: Path | None = None) -> dict[str, Any]:
+    """Return {"version": ...} as vLLM tells it, a build's git state in it; empty for a server that does not."""
+    answer = call("GET", f"{root_of(url)}/version", api_key, ca_file=ca_file)
+    try:
+        told = answer.json()["version"] if answer.status_code == httpx.codes.OK else None
+    except (ValueError, KeyError, TypeError):
+        told = None
+    return {"version": told} if isinstance(told, str) else {}
 
 
 def _api_key(name: str | None) -> str | None:

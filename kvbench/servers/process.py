@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+_CHILDREN_S = 3.0
+_POLL_S = 0.02
 _LEASH = Path(__file__).with_name("leash.py")
 
 
@@ -24,7 +27,8 @@ def running(
 
     With `piped` its stdout is a pipe that the caller reads. A pipe that nobody reads stops a server once it is full.
 
-    On leaving, the group gets SIGTERM, and SIGKILL if anything of it is left after `stop_s` seconds.
+    On leaving, the group gets SIGTERM, and SIGKILL if the server is left after `stop_s` seconds, or a child of it
+    after some more.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as errors:
@@ -42,6 +46,15 @@ def running(
         _stop(process, stop_s)
 
 
+def _await_group(group: int, bound_s: float) -> None:
+    """Let the children of a server that has ended end as well: the one that removes its shared memory is among them."""
+    deadline = time.monotonic() + bound_s
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        while time.monotonic() < deadline:
+            os.killpg(group, 0)
+            time.sleep(_POLL_S)
+
+
 def last_line(log: Path) -> str:
     """Return what a server said last: its last line that tells an error, else its last line."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
@@ -56,6 +69,7 @@ def _stop(process: subprocess.Popen[bytes], stop_s: float) -> None:
                 os.killpg(process.pid, sign)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(stop_s)
+    _await_group(process.pid, _CHILDREN_S)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)  # children that outlived their parent
     if process.stdout is not None:

@@ -5,18 +5,19 @@ Nothing is ever deleted in a directory without the marker of kvbench's emulator,
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
-from typing import TYPE_CHECKING
+import re
+from pathlib import Path
 
 from kvbench.errors import StorageError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 MARKER = ".kvbench-tier.json"
 SUFFIXES = (".kv", ".bin", ".safetensors", ".data")  # kvbench's emulator; vLLM's file tier; LMCache
+_HALF_WRITTEN = re.compile(r"\.(kv|bin|safetensors|data)[._].*\.tmp")  # a server that was killed leaves these
+_VLLM_FOLDER = re.compile(r"_[0-9a-f]{12}$")  # it describes the layout of its files in one beside them
 _PAGE = mmap.PAGESIZE
 
 
@@ -47,6 +48,11 @@ def check_marker(root: Path) -> None:
             f"{root} does not carry kvbench's marker {MARKER}, so nothing in it is touched",
             "Name a directory that kvbench made, or a new one, as the tier's path.",
         )
+
+
+def is_empty(root: Path) -> bool:
+    """Tell whether nothing at all is in a directory: one that was held for a server which never used it."""
+    return not root.is_symlink() and root.is_dir() and not any(root.iterdir())
 
 
 def claim(root: Path) -> None:
@@ -81,6 +87,31 @@ def wipe(root: Path) -> int:
         except OSError as fault:
             raise StorageError(f"cannot empty {root}: {fault.strerror}", "Check who owns the tier's files.") from None
     return len(files)
+
+
+def clear(root: Path) -> int:
+    """Delete what is left of a tier that nobody uses any more; return how many tier files there were.
+
+    Beside tier files these are files that were never finished, folders that are empty then, and the marker with the
+    directory itself, if nothing else is in it.
+
+    Raises:
+        StorageError: the directory is not empty and does not carry our marker, or a file cannot be deleted.
+
+    """
+    count = 0 if is_empty(root) else wipe(root)
+    for folder, folders, names in os.walk(root, topdown=False):
+        for name in names:
+            if _HALF_WRITTEN.search(name) or (name == "config.json" and _VLLM_FOLDER.search(folder)):
+                Path(folder, name).unlink(missing_ok=True)
+        for name in folders:
+            with contextlib.suppress(OSError):  # not empty, or a link
+                Path(folder, name).rmdir()
+    if {path.name for path in root.iterdir()} <= {MARKER}:
+        (root / MARKER).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a mount point, or in a folder that is not ours to change
+            root.rmdir()
+    return count
 
 
 def drop_page_cache(root: Path) -> int:

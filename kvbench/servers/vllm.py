@@ -22,6 +22,7 @@ from kvbench import shapes
 from kvbench.errors import EndpointError, ServerError
 from kvbench.servers import tier_directory
 from kvbench.servers.endpoint import Endpoint, call
+from kvbench.servers.external import read_version
 from kvbench.servers.process import last_line, running
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.25
+_ENGINE_ID = "kvbench-"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where vLLM puts its host tier; only what this server made is removed
 
 
@@ -48,11 +50,11 @@ def serve(spec: VllmSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Iterato
     if cache_on and tier is not None:
         tier_directory.claim(tier.path)
     port = _free_port()
+    engine_id = f"{_ENGINE_ID}{os.getpid()}-{port}"
     before = set(_SHARED_MEMORY.glob("vllm_offload_*"))
     try:
-        with running(
-            _command(spec, tiers, port, cache_on=cache_on), log, stop_s=_STOP_TIMEOUT_S, env=_environment(spec)
-        ) as process:
+        command = _command(spec, tiers, port, engine_id if cache_on else None)
+        with running(command, log, stop_s=_STOP_TIMEOUT_S, env=_environment(spec)) as process:
             root = f"http://127.0.0.1:{port}"
             _wait_until_ready(process, root, spec.start_timeout, log)
             yield Endpoint(
@@ -60,7 +62,7 @@ def serve(spec: VllmSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Iterato
                 model=spec.served_name,
                 metrics_url=f"{root}/metrics",
                 pid=process.pid,
-                tier_path=tier.path if tier is not None and cache_on else None,
+                tier_paths={name: tier.path for name, tier in tiers.directories.items()} if cache_on else {},
                 info=_told(spec, root),
                 ours=True,
             )
@@ -68,6 +70,20 @@ def serve(spec: VllmSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Iterato
         for left in set(_SHARED_MEMORY.glob("vllm_offload_*")) - before:
             if not _is_mapped(left):  # another vLLM may have started meanwhile: what it uses is not ours
                 left.unlink(missing_ok=True)  # as large as the host tier, and a server that was stopped leaves it
+
+
+def sweep_shared_memory() -> list[Path]:
+    """Remove the host tiers of vLLMs whose kvbench was killed; return their files. Each is as large as its tier."""
+    left = [file for file in sorted(_SHARED_MEMORY.glob(f"vllm_offload_{_ENGINE_ID}*")) if _is_orphan(file)]
+    for file in left:
+        file.unlink(missing_ok=True)
+    return left
+
+
+def _is_orphan(file: Path) -> bool:
+    """Tell whether the kvbench that a host tier is named after has gone."""
+    pid = file.name.removeprefix(f"vllm_offload_{_ENGINE_ID}").partition("-")[0]
+    return pid.isdigit() and not Path(f"/proc/{pid}").exists()
 
 
 def _is_mapped(file: Path) -> bool:
@@ -82,22 +98,23 @@ def _is_mapped(file: Path) -> bool:
 def _told(spec: VllmSpec, root: str) -> dict[str, Any]:
     """What is known of this server: its version, and the KV bytes a token takes by the model's own configuration."""
     told: dict[str, Any] = {}
-    with contextlib.suppress(EndpointError, ValueError):
-        told |= {"version": call("GET", f"{root}/version", None).json().get("version")}
+    with contextlib.suppress(EndpointError):
+        told |= read_version(root)
     folder = Path(spec.model)
     if (folder / "config.json").exists():
         told |= {"kv_bytes_per_token": shapes.load_shape(folder, spec.kv_dtype).kv_bytes_per_token}
     return told
 
 
-def _command(spec: VllmSpec, tiers: Tiers, port: int, *, cache_on: bool) -> list[str]:
+def _command(spec: VllmSpec, tiers: Tiers, port: int, engine_id: str | None) -> list[str]:
+    """Return the command line; without an `engine_id`, which names the host tier's file, nothing is cached."""
     command = [str(spec.python), "-m", "vllm.entrypoints.openai.api_server", "--model", spec.model]
     command += ["--served-model-name", spec.served_name, "--host", "127.0.0.1", "--port", str(port)]
     command += ["--enable-prompt-tokens-details"]
-    if not cache_on:
+    if engine_id is None:
         command += ["--no-enable-prefix-caching"]
     elif connector := connector_config(spec, tiers):
-        command += ["--kv-transfer-config", json.dumps(connector)]
+        command += ["--kv-transfer-config", json.dumps({**connector, "engine_id": engine_id})]
     return [*command, *spec.args]
 
 

@@ -10,14 +10,15 @@ from kvbench.emulator.blocks import (
     CHAT_TOKENS_PER_MESSAGE,
     CHAT_TOKENS_PER_PROMPT,
     HASH_BYTES,
+    KnownPrompts,
     answer_word,
     chain_root,
     count_only,
-    hash_prompt,
     hash_steps,
     render_chat,
     token_ids,
 )
+from tests.emulator.hashing import hash_prompt
 
 ROOT = chain_root("model", 144)
 TEXTS = st.one_of(
@@ -108,3 +109,23 @@ def test_answers_are_words_that_depend_on_the_prompt() -> None:
     assert one == [answer_word(b"x" * 16, index) for index in range(50)]
     assert one != [answer_word(b"y" * 16, index) for index in range(50)]
     assert all(len(word) == 5 and word.isalpha() for word in one)
+
+
+@given(st.lists(st.text("abc", min_size=3, max_size=3), min_size=1, max_size=100))
+def test_words_of_one_width_hash_as_any_others(words: list[str]) -> None:
+    text = " ".join(words)
+    assert hash_prompt(text, ROOT) == hash_prompt(f"{text} ", ROOT), "a space at the end takes the way of all texts"
+    assert hash_prompt(text, ROOT).tokens == len(words)
+
+
+def test_texts_that_were_hashed_lately_are_known_up_to_a_bound() -> None:
+    texts = [" ".join([word] * 40) for word in ("one", "two", "six")]  # two blocks each
+    known = KnownPrompts(most_bytes=2 * 2 * HASH_BYTES)
+    for text in texts:
+        assert known.find(text) is None
+        known.keep(text, hash_prompt(text, ROOT))
+        known.keep(text, hash_prompt(text, ROOT))
+    assert [known.find(text) is None for text in texts] == [True, False, False]
+    assert known.find(texts[2]) == hash_prompt(texts[2], ROOT)
+    known.keep([1, 2, 3], hash_prompt([1, 2, 3], ROOT))
+    assert known.find([1, 2, 3]) is None

@@ -205,13 +205,14 @@ def test_other_model() -> None:
 def test_admit_after_9(tmp_path: Path) -> None:
     with running(*g4(tmp_path / "t"), "--fault", "admit_after_9") as server:
         assert [server.cached(words(160)) for _ in range(10)] == [0] * 9 + [144]
+        assert server.get("/kvbench/info").json()["store"]["admit_after_hits"] == 1  # as it was set
 
 
 def test_late_write_back_is_nowhere_to_be_seen(tmp_path: Path) -> None:
     with running(*g4(tmp_path / "t"), "--fault", "late_write_back") as server:
         assert [server.cached(words(160)) for _ in range(2)] == [0, 0]  # both settle at once
         assert server.reset(external=True)
-        assert server.get("/kvbench/info").json()["store"]["delay_s"] == 20.0
+        assert server.get("/kvbench/info").json()["store"]["delay_s"] == 0.0  # as it was set
         assert not list((tmp_path / "t").glob("*.kv"))
 
 

@@ -16,26 +16,32 @@ from tests.emulator.virtual_world import ROUND_FIGURES
 KV_BYTES = 73_728
 
 
+def warm_ttft_s(gpu: Gpu, tokens: int, storage_s: float = 0.0) -> float:
+    """TTFT of a single request whose blocks of 16 tokens are all in G4; the last one is computed again."""
+    cached = (tokens - 1) // 16 * 16
+    return gpu.onboard_fixed_s() + max(gpu.path_s(cached), storage_s) + gpu.prefill_s(cached, tokens)
+
+
 @pytest.mark.parametrize(("tokens", "recompute_s", "warm_s"), [(10_000, 0.572, 0.193), (130_000, 32.14, 0.57)])
 def test_profile_meets_the_published_ends(tokens: int, recompute_s: float, warm_s: float) -> None:
     gpu = Gpu(load_profile(DEFAULT_PROFILE).figures, KV_BYTES)
-    assert gpu.recompute_ttft_s(tokens) == pytest.approx(recompute_s, abs=0.0005)
-    assert gpu.warm_ttft_s(tokens, block_tokens=16) == pytest.approx(warm_s, abs=0.00005)
+    assert gpu.prefill_s(0, tokens) == pytest.approx(recompute_s, abs=0.0005)
+    assert warm_ttft_s(gpu, tokens) == pytest.approx(warm_s, abs=0.00005)
 
 
 def test_time_scale_divides_everything() -> None:
     full, fast = Gpu(ROUND_FIGURES, KV_BYTES), Gpu(ROUND_FIGURES, KV_BYTES, 8.0)
-    assert fast.recompute_ttft_s(1000) == pytest.approx(full.recompute_ttft_s(1000) / 8)
-    assert fast.warm_ttft_s(1000, 16) == pytest.approx(full.warm_ttft_s(1000, 16) / 8)
+    assert fast.prefill_s(0, 1000) == pytest.approx(full.prefill_s(0, 1000) / 8)
+    assert warm_ttft_s(fast, 1000) == pytest.approx(warm_ttft_s(full, 1000) / 8)
     assert fast.decode_s(3) == pytest.approx(full.decode_s(3) / 8)
 
 
 def test_storage_counts_only_beyond_the_path() -> None:
     gpu = Gpu(ROUND_FIGURES, 1000)
-    alone = gpu.warm_ttft_s(1600, 16)  # 1,584 tokens cached: 0.5 + 1.584 + 16 tokens at 1 ms
+    alone = warm_ttft_s(gpu, 1600)  # 1,584 tokens cached: 0.5 + 1.584 + 16 tokens at 1 ms
     assert alone == pytest.approx(0.5 + 1.584 + 0.016)
-    assert gpu.warm_ttft_s(1600, 16, storage_s=1.0) == alone
-    assert gpu.warm_ttft_s(1600, 16, storage_s=2.0) == pytest.approx(0.5 + 2.0 + 0.016)
+    assert warm_ttft_s(gpu, 1600, storage_s=1.0) == alone
+    assert warm_ttft_s(gpu, 1600, storage_s=2.0) == pytest.approx(0.5 + 2.0 + 0.016)
 
 
 @given(st.lists(st.integers(0, 131_072), min_size=2, max_size=20))

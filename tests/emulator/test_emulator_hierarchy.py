@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvbench.emulator.blocks import BLOCK_TOKENS, HASH_BYTES, extend_chain, hash_prompt, token_ids
+from kvbench.emulator.blocks import BLOCK_TOKENS, HASH_BYTES, extend_chain, token_ids
 from kvbench.emulator.hierarchy import StoreRules, WritePolicy
+from tests.emulator.hashing import hash_prompt
 from tests.emulator.virtual_world import BLOCK_BYTES, World, prompt_of, words
 
 if TYPE_CHECKING:

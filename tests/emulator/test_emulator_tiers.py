@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvbench.emulator.blocks import HASH_BYTES, hash_prompt
+from kvbench.emulator.blocks import HASH_BYTES
 from kvbench.emulator.files import Geometry
 from kvbench.emulator.memory import MemoryTier
 from kvbench.emulator.tiers import FileTier, Loaded
+from tests.emulator.hashing import hash_prompt
 from tests.emulator.virtual_world import BLOCK_BYTES, ModelledFiles, VirtualClock, prompt_of, words
 
 GEOMETRY = Geometry(BLOCK_BYTES, blocks_per_file=4)

@@ -7,12 +7,13 @@ import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from kvbench.emulator.blocks import HASH_BYTES, Prompt, hash_prompt
+from kvbench.emulator.blocks import HASH_BYTES, Prompt
 from kvbench.emulator.engine import Engine, EngineLimits, Generation
 from kvbench.emulator.files import Geometry
 from kvbench.emulator.gpu import Gpu, GpuFigures
 from kvbench.emulator.hierarchy import Hierarchy, StoreRules
 from kvbench.emulator.tiers import FileRead, FileTier, TierFile
+from tests.emulator.hashing import hash_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

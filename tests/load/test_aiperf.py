@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -269,8 +270,9 @@ def test_the_program_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("KVBENCH_AIPERF", str(program))
     assert aiperf.find() == program
     monkeypatch.setenv("KVBENCH_AIPERF", str(tmp_path / "nothing"))
-    with pytest.raises(DriverError, match="is no program"):
+    with pytest.raises(DriverError, match="is no program") as named:
         aiperf.find()
+    assert "KVBENCH_AIPERF" in named.value.remedy
     monkeypatch.delenv("KVBENCH_AIPERF")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -279,6 +281,23 @@ def test_the_program_is_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.
     assert "kvbench[aiperf]" in raised.value.remedy
     (tmp_path / "aiperf").symlink_to(program)
     assert aiperf.find() == tmp_path / "aiperf"
+
+
+def test_the_scratch_of_a_killed_run_goes_and_that_of_a_living_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left, living = tmp_path / f"kvbench-aiperf-{gone.pid}-a", tmp_path / f"kvbench-aiperf-{os.getpid()}-b"
+    other, link = tmp_path / "kvbench-aiperf-mine-c", tmp_path / f"kvbench-aiperf-{gone.pid}-d"
+    for folder in (left, living, other):
+        folder.mkdir()
+        (folder / "inputs.json").write_text("{}")
+    link.symlink_to(other)
+    assert aiperf.sweep_scratch() == [left]
+    assert sorted(tmp_path.iterdir()) == sorted([living, other, link])
+    assert (other / "inputs.json").exists()
 
 
 def test_the_warm_up_is_one_token_of_the_same_form() -> None:

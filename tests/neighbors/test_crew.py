@@ -15,7 +15,6 @@ from kvbench.errors import HostError
 from kvbench.hosts import HostsFile
 from kvbench.neighbor_spec import NeighborSpec, Target
 from kvbench.neighbors.crew import Crew, crew_for
-from kvbench.neighbors.nobody import Nobody
 from kvbench.neighbors.roster import commands, roster
 from kvbench.neighbors.sweep import sweep_hosts
 from tests.neighbors.fakes import FakeSite
@@ -234,17 +233,6 @@ def test_a_quiet_window_belongs_to_no_trial(site: FakeSite, tmp_path: Path) -> N
         kept = crew.report(window, reference_bytes_per_s=40e6)
     assert (kept["label"], kept["verdict"]["word"]) == ("quiet", "valid")
     assert (tmp_path / "quiet" / "neighbors" / "c1.jsonl").exists()
-
-
-def test_nobody_has_every_verb(tmp_path: Path) -> None:
-    verbs = {name for name in dir(Crew) if not name.startswith("_") and callable(getattr(Crew, name))}
-    assert verbs <= set(dir(Nobody))
-    with crew_for(None, None, tmp_path) as crew:
-        crew.stop()
-        crew.restore()
-        assert crew.report((0, 1))["label"] == "quiet"
-        with pytest.raises(HostError, match="no side clients"):
-            crew.start(Target())
 
 
 def test_what_does_not_fit_together_is_refused_before_anything() -> None:

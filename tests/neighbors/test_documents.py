@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -97,6 +97,22 @@ def test_fio_gets_plain_bytes_divided_by_its_jobs() -> None:
 def test_a_mixed_job_has_a_cap_for_each_direction() -> None:
     job = FioJob(rw="randrw", numjobs=2, read_share=0.75)
     assert "--rate=37500000,12500000" in fio.run_command(job, 100e6, 900, 0.2)  # 50 MB/s per job, 3 : 1
+
+
+@pytest.mark.parametrize(("ionice", "code"), [("realtime", 1), ("best-effort", 2), ("idle", 3)])
+def test_the_io_class_is_passed_on_and_read_back(ionice: Literal["idle", "best-effort", "realtime"], code: int) -> None:
+    command = fio.run_command(FioJob(ionice=ionice), None, 900, 0.2)
+    assert f"--prioclass={code}" in command
+    moved = {"io_bytes": 1}
+    document = {"jobs": [{"job options": {"prioclass": str(code)}, "read": moved, "write": moved}]}
+    assert fio.outcome(final(document, code=128))["ionice"] == ionice
+
+
+def test_without_an_io_class_none_is_said() -> None:
+    assert not [word for word in fio.run_command(FioJob(), None, 900, 0.2) if "prioclass" in word]
+    assert fio.outcome(final({"jobs": []}, code=128))["ionice"] is None
+    with pytest.raises(ValueError, match="not both"):
+        FioJob(ionice="idle", options={"prioclass": 3})
 
 
 def test_an_unlimited_job_has_no_rate() -> None:

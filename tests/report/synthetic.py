@@ -63,6 +63,8 @@ class Case:
     repeats: int = 5
     scale: dict[str, Any] | None = field(default_factory=lambda: {"time": 8, "bytes": 512})
     published: str | None = "ibm-storage-scale/benchmark-1"
+    load: dict[str, Any] = field(default_factory=dict)
+    per_length: int | None = None
     url: str = "http://127.0.0.1:8000/v1"
     unproven: tuple[str, ...] = ()
     failing: tuple[str, ...] = ()
@@ -86,7 +88,13 @@ class Case:
             "question": self.question,
             "server": scaled if self.scale else external,
             "tiers": {"g1": "20GB", "g4": {"path": "kvcache", "capacity": "20GB"}},
-            "prompts": {"lengths": self.lengths, "output_tokens": 8, "seed": 1},
+            "prompts": {
+                "lengths": self.lengths,
+                "output_tokens": 8,
+                "seed": 1,
+                **({"per_length": self.per_length} if self.per_length else {}),
+            },
+            **({"load": self.load} if self.load else {}),
             "treatments": self.treatments,
             "repeats": self.repeats,
             **({"baseline": self.baseline} if self.baseline else {}),

@@ -14,7 +14,7 @@ from kvbench import store, summary
 from kvbench.errors import ResultError, StorageError
 from kvbench.metrics import METRICS
 from kvbench.redact import without_secrets
-from kvbench.report import document
+from kvbench.report import document, evidence, material, metric_tables
 from kvbench.report.figure_text import SHOWN, bare_refusal, value_text
 from kvbench.report.grid import three_digits
 from kvbench.units import format_duration, format_size
@@ -59,7 +59,7 @@ class Shelf:
 
     def page(self, name: str) -> str:
         if name not in self._pages:
-            self._pages[name] = document.render_html(self.folder(name))
+            self._pages[name] = document.render(material.read(self.folder(name)))
         return self._pages[name]
 
     def text(self, name: str) -> str:
@@ -149,7 +149,7 @@ def _figures(figures: dict[str, Any]) -> list[str]:
                 bare_refusal(figure["refusal"]) for figure in cell["ttft"].values() if figure["refusal"] and figure["n"]
             ]
     for item in figures["treatments"].values():
-        metrics = {name: item["metrics"][name] for name in SHOWN if name != "latency_from_schedule_p50"}
+        metrics = {name: item["metrics"][name] for name in SHOWN}
         wanted += [
             value_text(METRICS[name].unit, one["value"]) for name, one in metrics.items() if one["value"] is not None
         ]
@@ -161,7 +161,7 @@ def _figures(figures: dict[str, Any]) -> list[str]:
 
 def test_is_the_same_each_time_and_in_each_place(shelf: Shelf, tmp_path: Path) -> None:
     again = build(CASES["full"], tmp_path)
-    assert document.render_html(again) == shelf.page("full")
+    assert document.render(material.read(again)) == shelf.page("full")
 
 
 def test_answers_with_figures_and_proof(shelf: Shelf) -> None:
@@ -184,27 +184,27 @@ def _again(**changes: Any) -> Case:
 
 
 def test_says_that_no_difference_is_shown(tmp_path: Path) -> None:
-    text = text_of(document.render_html(build(_again(jitter=0.2), tmp_path)))
+    text = text_of(document.render(material.read(build(_again(jitter=0.2), tmp_path))))
     assert "no difference in TTFT is shown between again and recompute" in text
     assert re.search(
-        r"noise floor \(A/A, again against recompute\): 1\.[34]\d\dx; no smaller difference is claimed", text
+        r"noise floor of TTFT P50 \(A/A, again against recompute; 5 rounds\): 1\.[34]\d\dx; no smaller difference", text
     )
 
 
 def test_says_that_treatments_are_equivalent(tmp_path: Path) -> None:
-    text = text_of(document.render_html(build(_again(), tmp_path)))
+    text = text_of(document.render(material.read(build(_again(), tmp_path))))
     assert "At 10k tokens TTFT of again and recompute is equivalent within 5 %" in text
 
 
 def test_two_rounds_have_a_range_and_no_interval(shelf: Shelf) -> None:
     text = shelf.text("one-invalid")
     assert "56.1x to 56.7x over 2 rounds, too few for an interval" in text
-    assert "no interval 2 rounds, fewer than 3" in text
+    assert "seen too few rounds, 2 rounds" in text
 
 
 def test_says_when_a_treatment_is_slower(tmp_path: Path) -> None:
     case = Case(name="slower", slower={"g4": 8.0}, lengths=["10k"], published=None)
-    text = text_of(document.render_html(build(case, tmp_path)))
+    text = text_of(document.render(material.read(build(case, tmp_path))))
     assert re.search(r"TTFT is 2\.\d+x longer when KV is read back from G4", text)
 
 
@@ -215,6 +215,32 @@ def test_marks_invalid_runs_and_leaves_them_out(shelf: Shelf) -> None:
     assert "left out of all figures. invalid: 1 of 2 requests failed: 1 cut" in text
     assert "2 of 3" in text  # n at each length
     assert "What to do: Look at the server's log." in text
+
+
+def test_reasons_of_one_kind_are_told_once(shelf: Shelf) -> None:
+    summed = summary.summarise(shelf.folder("full"))
+    reason = {"level": "suspect", "rule": "overrun", "remedy": "Wait."}
+    runs = [{"run_id": f"r{n}", "reasons": [{**reason, "text": f"ran over by {n}.5%"}]} for n in (1, 2, 3)]
+    other = {"run_id": "r4", "reasons": [{**reason, "text": "was silent"}]}
+    told = evidence.grouped_reasons({**summed, "runs": [*runs, other], "treatments": {}})
+    assert [(one["text"], owners) for one, owners in told] == [
+        ("ran over by 1.5%", ["r1", "r2", "r3"]),
+        ("was silent", ["r4"]),
+    ]
+
+
+def test_steps_that_are_alike_are_shown_once(tmp_path: Path) -> None:
+    treatments = {"recompute": {"cache": "off"}, "again": {"cache": "off"}, "g4": {"cache": {"warm": "g4"}}}
+    one = material.read(build(Case(treatments=treatments, lengths=["10k"], repeats=1), tmp_path))
+    told = [(grid["state"], grid["treatments"]) for grid in evidence.step_grids(one)]
+    assert told == [("off", ["recompute", "again"]), ("warm(g4)", ["g4"])]
+
+
+def test_a_page_holds_four_treatments_abreast(tmp_path: Path) -> None:
+    treatments = {f"off_{number}": {"cache": "off"} for number in range(5)}
+    case = Case(treatments=treatments, baseline="off_0", lengths=["10k"], repeats=1, published=None)
+    grids = list(metric_tables.metrics_grids(summary.summarise(build(case, tmp_path))))
+    assert [len(grid.columns) for grid in grids] == [4, 3]  # 3 and 2 treatments, with their labels
 
 
 def test_a_cell_without_a_figure_says_why(shelf: Shelf) -> None:
@@ -242,7 +268,9 @@ def test_a_scale_model_keeps_full_scale_apart(shelf: Shelf) -> None:
 def test_escapes_what_the_scenario_says(tmp_path: Path) -> None:
     question = "Is <script>alert('x')</script> & \"quoted\" text escaped?"
     treatments = {"recompute": {"cache": "off"}, "g4": {"cache": {"warm": "g4"}}}
-    html = document.render_html(build(Case(question=question, treatments=treatments, lengths=["10k"]), tmp_path))
+    html = document.render(
+        material.read(build(Case(question=question, treatments=treatments, lengths=["10k"]), tmp_path))
+    )
     assert "<script" not in html
     assert "&lt;script&gt;alert(" in html
     assert question in text_of(html)
@@ -251,7 +279,7 @@ def test_escapes_what_the_scenario_says(tmp_path: Path) -> None:
 
 def test_shows_no_credentials(tmp_path: Path) -> None:
     case = Case(question="Why http://me:pa55@host/v1?api_key=abcd1234&x=1 and Bearer abcdef123456?", lengths=["10k"])
-    html = document.render_html(build(case, tmp_path))
+    html = document.render(material.read(build(case, tmp_path)))
     assert not re.search("pa55|abcd1234|abcdef123456", html)
     assert "http://[hidden]@host/v1?api_key=[hidden]" in html
 
@@ -311,4 +339,4 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_a_remedy(shelf: Shelf,
 
 def test_a_folder_that_is_no_result_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ResultError):
-        document.render_html(tmp_path)
+        document.render(material.read(tmp_path))

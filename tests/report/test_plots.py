@@ -33,6 +33,21 @@ def test_has_nothing_to_draw_beside_without_scale_and_publication(tmp_path: Path
     assert plots.published_plot(one) is None
 
 
+def test_a_rate_is_drawn_where_it_answers_the_question(tmp_path: Path) -> None:
+    treatments = {"recompute": {"cache": "off"}, "<g4>": {"cache": {"warm": "g4"}}}
+    case = Case(repeats=3, lengths=["10k"], load={"concurrency": 4}, treatments=treatments, published=None)
+    one = material.read(build(case, tmp_path))
+    svg = plots.rate_plot(one)
+    assert svg is not None
+    assert svg.startswith("<svg viewBox=")
+    assert "<g4>" not in svg
+    assert plots.ttft_plot(one) is None  # one length is no curve
+    assert plots.published_plot(one) is None  # full scale alone is the same plot again
+    alone = material.read(build(Case(name="alone", repeats=1, lengths=["10k", "30k"]), tmp_path))
+    assert plots.rate_plot(alone) is None
+    assert plots.ttft_plot(alone) is not None
+
+
 def test_text_of_a_scenario_cannot_break_out_of_a_plot(tmp_path: Path) -> None:
     treatments = {"recompute": {"cache": "off"}, "$x_1$ --> <b> & 'q'": {"cache": {"warm": "g4"}}}
     one = material.read(build(Case(repeats=1, lengths=["10k"], treatments=treatments), tmp_path))

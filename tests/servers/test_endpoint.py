@@ -123,6 +123,18 @@ def test_an_endpoint_without_metrics_has_no_counters_instead_of_zeroes() -> None
         assert Endpoint(f"{root}/v1", "m", f"{root}/metrics").scrape().local_hits is None
 
 
+def test_the_version_is_told_where_the_server_has_one() -> None:
+    pages = {"/v1/models": (200, '{"data": [{"id": "m"}]}')}
+    for page, info in (
+        ((200, '{"version": "0.26.1.dev7+g0123abcd"}'), {"version": "0.26.1.dev7+g0123abcd"}),
+        ((200, "plain words"), {}),
+        ((200, '{"version": 3}'), {}),
+        ((404, ""), {}),
+    ):
+        with answering({**pages, "/version": page}) as (root, _):
+            assert attach(ExternalSpec(url=root)).info == info
+
+
 def test_a_refused_key_says_where_to_put_it() -> None:
     with answering({"/metrics": (401, "")}) as (root, _), pytest.raises(EndpointError) as error:
         Endpoint(f"{root}/v1", "m", f"{root}/metrics").scrape()
@@ -162,7 +174,7 @@ def test_every_route_is_asked_over_tls(monkeypatch: pytest.MonkeyPatch) -> None:
         assert one.ca_file == ca_file()
         assert (one.model, one.scrape().local_hits, one.count_tokens("a b c", "completions")) == ("m", 7, 3)
         assert one.reset(external=False) is True
-    assert len(seen) == 5  # with the emulator's own page
+    assert len(seen) == 6  # with the emulator's own page, and the version where there is none
     assert {headers["authorization"] for headers in seen} == {"Bearer sk-secret"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import sys
 import threading
 import time
@@ -80,6 +81,26 @@ def test_a_server_that_never_answers_is_given_up_and_stopped(tmp_path: Path) -> 
     assert not Path(f"/proc/{pid}").exists()
 
 
+def test_what_tidies_up_after_a_server_may_end_by_itself(tmp_path: Path) -> None:
+    """A child that ignores SIGTERM and removes shared memory once its parent is gone, as Python's own tracker does."""
+    left, told = tmp_path / "shared", tmp_path / "ready"
+    child = f"""
+import os, pathlib, signal, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path({str(told)!r}).touch()
+sys.stdin.read()
+pathlib.Path({str(left)!r}).unlink()
+"""
+    parent = (
+        f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {child!r}], stdin=subprocess.PIPE).wait()"
+    )
+    left.touch()
+    with process.running([sys.executable, "-c", parent], tmp_path / "log", stop_s=5):
+        while not told.exists():
+            time.sleep(0.01)
+    assert not left.exists()
+
+
 def test_a_server_may_say_more_than_a_pipe_holds(tmp_path: Path) -> None:
     """A server whose output nobody reads stops once a pipe is full; here all of it goes to the log."""
     log = tmp_path / "log"
@@ -123,6 +144,26 @@ raise SystemExit("ValueError: over")
     held[0].close()
 
 
+def test_host_memory_that_a_killed_kvbench_left_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm, "_SHARED_MEMORY", tmp_path)
+    gone, alive = f"vllm_offload_kvbench-{2**22 + 1}-8000.mmap", f"vllm_offload_kvbench-{os.getpid()}-8000.mmap"
+    for name in (gone, alive, "vllm_offload_6f0e.mmap"):
+        (tmp_path / name).touch()
+    assert vllm.sweep_shared_memory() == [tmp_path / gone]
+    assert {path.name for path in tmp_path.iterdir()} == {alive, "vllm_offload_6f0e.mmap"}
+
+
+def test_the_host_tier_is_named_after_this_process(tmp_path: Path) -> None:
+    program = "import sys\nprint(sys.argv)\nsys.exit('ValueError: over')"
+    log, own = tmp_path / "log", tiers(g2="1GiB")
+    starting = vllm.serve(spec(python=stand_in(tmp_path, program)), own, log, cache_on=True)
+    with pytest.raises(ServerError, match="over"), starting:
+        pass
+    assert f'"engine_id": "kvbench-{os.getpid()}-' in log.read_text()
+
+
 def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     own = tiers(g2="1GiB", g3={"path": tmp_path, "capacity": "1GB"})
@@ -147,6 +188,35 @@ def test_only_tier_files_count_and_only_they_are_deleted(tmp_path: Path) -> None
         "config.json",
         "notes.txt",
     ]
+
+
+def test_a_tier_that_nobody_uses_any_more_is_removed_with_all_that_is_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = Path("tier")
+    tier_directory.claim(root)
+    for name in (
+        "a.kv",
+        "b.kv.12-7f.tmp",
+        "model/7f/c.bin",
+        "model/7f/d.bin_123.tmp",
+        "model_0a1697947f6d/config.json",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    assert tier_directory.clear(root) == 2
+    assert not root.exists()
+
+
+def test_what_is_not_ours_keeps_its_folder_and_the_marker(tmp_path: Path) -> None:
+    tier_directory.claim(tmp_path)
+    for name in ("a.kv", "model/config.json", "c.kv.tmp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert tier_directory.clear(tmp_path) == 1
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert left == {tier_directory.MARKER, "model", "model/config.json", "c.kv.tmp"}
 
 
 def test_nothing_is_deleted_without_a_marker_or_through_a_link(tmp_path: Path) -> None:

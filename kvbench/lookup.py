@@ -1,0 +1,114 @@
+"""Which result a user means: a folder, the name of a scenario, or a time stamp.
+
+A name stands for the scenario's newest complete result. A newer one that was broken off, or is still being made, does
+not hide it, and is told. What is there instead of a result is told too.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kvbench import store
+from kvbench.calibration import FILE
+from kvbench.errors import ResultError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def find_result(what: str, results: Path, tell: Callable[[str], object] | None = None) -> Path:
+    """Return the result folder that a user means; `tell` gets a line where a newer one is passed over.
+
+    Raises:
+        ResultError: there is none; the message says what is there instead.
+
+    """
+    for named in (Path(what), results / what):
+        if (named / "plan.json").exists():
+            return named
+    if stamped := sorted(path.parent for path in results.glob(f"*/{what.strip('/')}/plan.json")):
+        return stamped[-1]
+    for named in (results / what, Path(what)):
+        found = sorted(path.parent for path in named.glob("*/plan.json"))
+        if len({_scenario_of(folder) for folder in found}) == 1:
+            return _newest(found, tell)
+    raise _missing(what, results)
+
+
+def _newest(found: list[Path], tell: Callable[[str], object] | None) -> Path:
+    """Return the newest complete result; else the newest with a sealed run; else the newest."""
+    runs = {folder: _runs(folder) for folder in found}
+    whole = [folder for folder, (sealed, planned) in runs.items() if 0 < planned == sealed]
+    begun = [folder for folder, (sealed, _) in runs.items() if sealed]
+    best = (whole or begun or found)[-1]
+    if tell is not None and best != found[-1]:
+        sealed, planned = runs[found[-1]]
+        done = f"{sealed} of its {planned} runs are done" if planned else "its plan cannot be read"
+        tell(f"note: {best} is shown; a newer result is not finished, {done}: {found[-1]}")
+    return best
+
+
+def _runs(folder: Path) -> tuple[int, int]:
+    """Return how many runs of a result are sealed, and how many were planned."""
+    planned = _plan(folder).get("runs", [])
+    return sum((folder / "runs" / spec["run_id"] / "run.json").exists() for spec in planned), len(planned)
+
+
+def _scenario_of(folder: Path) -> str:
+    return str(_plan(folder).get("scenario", folder.parent.name))
+
+
+def _plan(folder: Path) -> dict[str, Any]:
+    try:
+        return store.read_json(folder / "plan.json")
+    except ResultError:  # cut off, or of another version: it must not hide the others
+        return {}
+
+
+# -- what is there instead --------------------------------------------------------------------------------------------
+
+
+def _missing(what: str, results: Path) -> ResultError:
+    places = (Path(what), results / what, *results.glob(f"*/{what.strip('/')}"))
+    path = next((path for path in places if path.exists()), None)
+    if path is None:
+        return _unknown(what, results)
+    if path.is_file():
+        remedy = "Give the name of its scenario, as the file says after `name:`, or the result's folder."
+        return ResultError(f"{path} is a file, and a result is a folder", remedy)
+    if (path / FILE).exists():
+        return _calibration(f"{path} is a calibration, and no result")
+    if calibrations := sum(not (one.parent / "plan.json").exists() for one in path.glob(f"*/{FILE}")):
+        plural = "s" if calibrations > 1 else ""
+        return _calibration(f"{path} holds {calibrations} calibration{plural}, and no result")
+    if names := list(_scenarios(path)):
+        counted = ", ".join(f"{name} ({count})" for name, count in names)
+        remedy = f"Name one of them, such as {names[-1][0]}" + (f" --results {path}." if path != results else ".")
+        return ResultError(f"{path} is not one result but holds several: {counted}", remedy)
+    return ResultError(f"{path} is no result: there is no plan.json in it", "Name a folder that `kvbench run` wrote.")
+
+
+def _calibration(sentence: str) -> ResultError:
+    return ResultError(sentence, "Name a result that was made after it: show and report print what it says.")
+
+
+def _unknown(what: str, results: Path) -> ResultError:
+    names = [name for name, _ in _scenarios(results)]
+    near = difflib.get_close_matches(what, names, n=1)
+    remedy = "Run the scenario first, or give the folder's path."
+    if near:
+        remedy = f"Did you mean {near[0]}?"
+    elif names:
+        remedy = f"There {'are' if len(names) > 1 else 'is'} {', '.join(names)}; or give a folder's path."
+    return ResultError(f"no result called {what} in {results}", remedy)
+
+
+def _scenarios(folder: Path) -> Iterator[tuple[str, int]]:
+    """Give the scenarios that have results below a folder, and how many each has."""
+    counted: dict[str, int] = {}
+    for path in sorted([*folder.glob("*/plan.json"), *folder.glob("*/*/plan.json")]):
+        name = path.parent.parent.name if path.parent.parent != folder else _scenario_of(path.parent)
+        counted[name] = counted.get(name, 0) + 1
+    yield from counted.items()

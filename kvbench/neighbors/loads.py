@@ -1,0 +1,192 @@
+"""All neighbours of a scenario: one crew of side clients for each of its loads, and the bottleneck that they share.
+
+    with Loads(asked, cap, hosts, tier_paths) as loads:     # every host reached, checked, its files laid out
+        loads.calibrate(result_folder)
+        loads.begin(run_folder, ("storage", Target(fraction=0.5)))
+        ...                                                  # the load; the window is first send to last byte
+        loads.end()
+        kept = loads.told(window)
+
+A quiet run is watched as well: what the side clients moved in its window is the negative control.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Any, Self
+
+from kvbench.errors import HostError
+from kvbench.hosts import Entry, Fabric, HostsFile, Reach, open_host
+from kvbench.neighbors.crew import crew_for
+from kvbench.neighbors.roster import commands, roster
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from kvbench.hosts import Host
+    from kvbench.neighbor_spec import LocalClients, Neighbors, Target
+    from kvbench.neighbors.bottleneck import Cap
+    from kvbench.neighbors.trial import Lost
+    from kvbench.neighbors.verdict import Window
+
+
+class Loads:
+    """One crew for each load of a scenario; a context manager, used from synchronous code."""
+
+    def __init__(
+        self,
+        asked: Neighbors,
+        hosts: HostsFile,
+        cap: Cap | None = None,
+        tier_paths: Iterable[Path] = (),
+        reach: Callable[[str, Reach], Host] = open_host,
+    ) -> None:
+        """Put loads and hosts together; nothing is connected yet. `reach` makes hosts of entries, which tests replace.
+
+        Raises:
+            HostError: they do not fit together.
+
+        """
+        paths = list(tier_paths)
+        self.tries = asked.tries
+        self.crews = {name: crew_for(spec, hosts, None, paths, reach) for name, spec in asked.loads.items()}
+        self._cap = cap
+        self._now: str | None = None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        """Reach all side clients, check them, lay out their files, and put those of this machine under the limit.
+
+        Raises:
+            HostError: one of them cannot be used.
+
+        """
+        with contextlib.ExitStack() as stack:
+            for crew in self.crews.values():
+                stack.enter_context(crew)
+            self._confine()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop what runs, remove all files, let go of all hosts."""
+        self._stack.close()
+
+    def calibrate(self, folder: Path, loads: Iterable[str]) -> None:
+        """Let each of these loads run alone and unlimited: what it reaches is what its fractions are of.
+
+        Raises:
+            HostError: a generator did not start, or a host was lost.
+
+        """
+        for name in loads:
+            self.crews[name].keep_in(folder / "calibration" / name)
+            self.crews[name].calibrate()
+
+    def begin(self, folder: Path, disturbance: tuple[str, Target] | None) -> None:
+        """Start the load of a run and wait until it is steady; with None see that all are quiet.
+
+        Raises:
+            HostError: a generator did not start, or a host was lost.
+
+        """
+        self._now = disturbance[0] if disturbance is not None else None
+        for name, crew in self.crews.items():
+            crew.keep_in(folder if name == (self._now or next(iter(self.crews))) else folder / "idle" / name)
+            crew.quiet()
+        if disturbance is not None:
+            self.crews[disturbance[0]].start(disturbance[1])
+
+    def end(self) -> None:
+        """Stop what runs, after the last byte of the load, and wait until the side clients fall silent."""
+        if self._now is not None:
+            self.crews[self._now].stop()
+
+    def told(self, window: Window) -> dict[str, Any]:
+        """Return what `run.json` keeps of the neighbours of this run; in a quiet run all side clients are watched."""
+        watched = self._now or next(iter(self.crews))
+        reference = self._cap.bytes_per_s if self._cap is not None and self._cap.made else None
+        return {"load": self._now, **self.crews[watched].report(window, reference)}
+
+    @property
+    def lost(self) -> list[Lost]:
+        """The hosts that were lost and are not back."""
+        return [lost for crew in self.crews.values() for lost in crew.lost]
+
+    @property
+    def breaks_off(self) -> Lost | None:
+        """The lost host for which the run is to be done again, None where all goes on."""
+        crews = [crew for crew in self.crews.values() if crew.spec.lost_host == "retry" and crew.lost]
+        return crews[0].lost[-1] if crews else None
+
+    def restore(self) -> None:
+        """Bring lost hosts back for another try.
+
+        Raises:
+            HostError: one of them stays away.
+
+        """
+        for crew in self.crews.values():
+            crew.restore()
+        self._confine()
+
+    def _confine(self) -> None:
+        if self._cap is not None:
+            for crew in self.crews.values():
+                crew.confine(self._cap.add)
+
+
+def hosts_of_this_machine(local: LocalClients) -> HostsFile:
+    """Return side clients that are processes here, each with a folder of its own, and an iperf3 end on the loopback."""
+    root = local.directory.absolute()
+    names = [f"c{number}" for number in range(1, local.clients + 1)]
+    entries = {name: Entry(local=True, directory=root / name, interface="lo") for name in names}
+    far = Fabric(address="127.0.0.1", ports=_free_ports(len(names)), server=Reach(local=True))
+    return HostsFile(side_clients=entries, iperf3=far)
+
+
+@contextlib.contextmanager
+def folders_of(local: LocalClients) -> Iterator[None]:
+    """Have the folders of side clients on this machine while the context is open; what is empty then is removed.
+
+    Raises:
+        HostError: they cannot be made.
+
+    """
+    root = local.directory.absolute()
+    folders = [root / f"c{number}" for number in range(1, local.clients + 1)]
+    try:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        reason = (fault.strerror or str(fault)).lower()
+        remedy = "Set neighbors.local.directory to a folder that you may write."
+        raise HostError(f"cannot make {root} for the side clients: {reason}", remedy) from None
+    try:
+        yield
+    finally:
+        for folder in [*(folder / ".kvbench" for folder in folders), *folders, root]:
+            with contextlib.suppress(OSError):  # not empty, so something else is in it
+                folder.rmdir()
+
+
+def commands_of(asked: Neighbors, hosts: HostsFile, tier_paths: Iterable[Path] = ()) -> list[str]:
+    """Return every line that would be run on a side client, by load, for a dry run; nothing is connected.
+
+    Raises:
+        HostError: loads and hosts do not fit together.
+
+    """
+    lines = []
+    for name, spec in asked.loads.items():
+        lines += [f"{name}:", *(f"  {line}" for line in commands(roster(spec, hosts, tier_paths)))]
+    return lines
+
+
+def _free_ports(count: int) -> tuple[int, ...]:
+    """Return ports that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        listening = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return tuple(one.getsockname()[1] for one in listening)

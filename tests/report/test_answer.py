@@ -1,0 +1,90 @@
+"""The sentences that answer a scenario's question: which figure answers it, and in which words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kvbench import summary
+from kvbench.ratios import TOO_FEW
+from kvbench.report import answer, figures, metric_tables
+from tests.report.synthetic import Case, build
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_baseline_over_again_is_no_answer_and_a_floor_of_one_round_says_so(tmp_path: Path) -> None:
+    treatments = {"recompute": {"cache": "off"}, "again": {"cache": "off"}, "g4": {"cache": {"warm": "g4"}}}
+    case = Case(treatments=treatments, lengths=["10k"], repeats=1, published=None)
+    summed = summary.summarise(build(case, tmp_path))
+    (sentence,) = answer.answers(summed)
+    assert "when KV is read back from G4 than when it is recomputed" in sentence
+    told = " ".join(metric_tables.comparison_lines(summed))
+    assert "(A/A, again against recompute; the most seen in 1 round)" in told
+    assert "by rank" not in told
+
+
+def test_a_drawn_list_is_answered_by_its_rate_and_its_bound(tmp_path: Path) -> None:
+    """Six requests of three prompts: half of them must be computed, so an empty start can at most double the rate."""
+    treatments = {"recompute": {"cache": "off"}, "g4": {"cache": {"warm": "g4"}}}
+    load = {"concurrency": 4, "requests": 6, "draw": "round_robin"}
+    case = Case(treatments=treatments, lengths=["10k", "30k", "50k"], load=load, published=None, per_length=1)
+    summed = summary.summarise(build(case, tmp_path))
+    assert summed["headline"] == "requests_per_s"
+    (sentence,) = answer.answers(summed)
+    assert sentence.startswith("Throughput of g4 and recompute is equivalent within 5 % (")  # they are made 5 s apart
+    assert "requests/s, n = 30 requests each; 95\u00a0% interval" in sentence
+    assert all(item["storage_bytes_per_s"] is None for item in summed["treatments"].values())  # they wait for others
+    assert not figures.has_load_ratio(summed)
+    touches = {"first_touch": {"n": 3}, "repeat_touch": {"n": 3}}
+    item = {**summed["treatments"]["g4"], "most_gain": 2.0, "touches": touches}
+    told = answer.answers({**summed, "treatments": {**summed["treatments"], "g4": item}})[0]
+    assert "cannot give more than 2.00x the throughput of recomputing: 3 of 6 requests are the first" in told
+
+
+def test_what_starts_a_group_at_another_concurrency_is_no_answer(tmp_path: Path) -> None:
+    treatments = {
+        "base_1": {"cache": "off", "concurrency": 1},
+        "g4_1": {"cache": {"warm": "g4"}, "concurrency": 1, "against": "base_1"},
+        "base_4": {"cache": "off", "concurrency": 4},
+        "g4_4": {"cache": {"warm": "g4"}, "concurrency": 4, "against": "base_4"},
+    }
+    case = Case(treatments=treatments, baseline="base_1", lengths=["10k"], repeats=3, published=None)
+    told = " ".join(answer.answers(summary.summarise(build(case, tmp_path))))
+    assert "base_4 as under base_1" not in told
+    assert "base_4 and base_1" not in told
+    assert "under g4_1 as under base_1" in told
+    assert "g4_4" in told
+
+
+def test_tiers_are_told_in_short_where_they_are_several() -> None:
+    cell = {"tiers": {"g1": 5, "recompute": 2, "mixed": 1, "unproven": 2}}
+    assert answer._served(cell).replace("\u00a0", " ") == (
+        "proven of those requests: 50 % from G1, 20 % computed, 10 % from several tiers, and for 20 % of those requests"
+        " (2 of 10) it is not proven which tier served them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"ratio": 1.72, "word": "faster"}, "Throughput is 1.72x as high under a as under b ("),
+        ({"ratio": 0.845, "word": "slower"}, "Throughput is 15.5\u00a0% lower under a than under b ("),
+        ({"ratio": 1.3, "low": None, "word": TOO_FEW}, "Throughput is 30\u00a0% higher under a than under b ("),
+        ({"ratio": 1.004, "low": None, "word": TOO_FEW}, "Throughput under a differs from that under b by 0.4"),
+        ({"word": "no difference shown"}, "No difference in throughput is shown between a and b ("),
+        ({"word": "equivalent within 5 %"}, "Throughput of a and b is equivalent within 5 % ("),
+    ],
+)
+def test_rates_are_told_in_words(changes: dict[str, Any], words: str) -> None:
+    found = {"ratio": 1.0, "low": 0.9, "high": 1.1, "least": 0.9, "most": 1.1, "rounds": 3, **changes}
+    found |= {"reason": "the 95 % interval contains 1"}
+    figures_ = {"requests_per_s": {"value": 2.0}, "ttft_p50": {"value": 0.5}}
+    item = {"cache_state": "off", "metrics": figures_, "tiers": {"recompute": 4}, "requests": 4, "touches": None}
+    item |= {"most_gain": None, "comparisons": {"requests_per_s": found}}
+    told = {"treatments": {"a": item, "b": item}, "baselines": {"a": "b", "b": None}, "same_pairs": [], "doses": None}
+    told["concurrencies"] = {"a": 4, "b": 4}
+    (sentence,) = answer.answers({**told, "headline": "requests_per_s", "complete": True})
+    assert sentence.startswith(words)

@@ -1,0 +1,186 @@
+"""Whole runs under all rules together: honest ones, and what single rules cannot see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kvbench import checks, plan
+from kvbench.records import repeats
+from tests.made_up_runs import Shape, honest_run
+from tests.test_checks import FOUR_SLOTS, OFF, stream_s
+from tests.test_store import row
+from tests.worlds import make_scenario
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.made_up_runs import MadeUpRun
+
+    Change = Callable[[MadeUpRun], None]
+
+SHAPES = [
+    Shape(),
+    OFF,
+    Shape(state="cold", treatment="empty", touches=3),
+    Shape(concurrency=4, prompts=40),
+    Shape(concurrency=28, prompts=100, touches=2),
+    Shape(state="off", treatment="recompute", concurrency=28, prompts=100, touches=2),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.state}, {shape.concurrency} slots")
+def test_honest_runs_are_never_called_suspect(shape: Shape) -> None:
+    found = {seed: honest_run(seed, shape).verdict for seed in range(20)}
+    assert {verdict.word for verdict in found.values()} == {"valid"}, found
+    assert not [reason for verdict in found.values() for reason in verdict.reasons]
+
+
+def test_more_in_flight_than_there_are_slots_is_invalid() -> None:
+    run = honest_run(1, FOUR_SLOTS)
+    run.expect(concurrency=3)
+    assert {(reason.rule, reason.level) for reason in run.verdict.reasons} == {("Little's law", "invalid")}
+    assert "with 3 slots" in run.verdict.reasons[0].text
+
+
+@pytest.mark.parametrize(("idle", "rules"), [(0.08, set()), (0.14, {"starved loop"})])
+def test_a_client_that_is_slow_between_requests_starves_the_loop(idle: float, rules: set[str]) -> None:
+    run = honest_run(1, replace(FOUR_SLOTS, prompts=200))
+    latencies = [one.latency_s or 0.0 for one in run.rows]
+    gap_s = idle / (1 - idle) * sum(latencies) / len(latencies)
+    slow = honest_run(1, replace(FOUR_SLOTS, prompts=200, gap_s=gap_s))
+    slow.edit_all(send_lag_s=0.0)  # a driver that does not tell when its requests were due
+    assert {reason.rule for reason in slow.verdict.reasons} == rules
+    slow.expect(is_open_loop=True)
+    assert not slow.verdict.reasons  # an open loop is idle between its requests
+
+
+def test_one_slot_is_not_starved_by_the_counters_that_are_read_between_requests() -> None:
+    paused = honest_run(1, Shape(gap_s=1.0))
+    paused.edit_all(send_lag_s=0.0)
+    assert not paused.verdict.reasons
+
+
+def test_the_token_rate_of_a_scale_model_is_scaled() -> None:
+    run = honest_run(1)
+    stream_s(7 / 100_000)(run)
+    assert [reason.rule for reason in run.verdict.reasons] == ["token rate"]
+    run.expect(time_scale=8.0)
+    assert not run.verdict.reasons
+
+
+def test_a_first_touch_cannot_hit_an_empty_cache() -> None:
+    run = honest_run(1, OFF)
+    run.edit(1, cached_tokens=160, tier="unproven")
+    found = {(reason.rule, reason.level) for reason in run.verdict.reasons}
+    assert found == {("tier unproven", "suspect"), ("hits above what was written", "suspect")}
+    assert any("1 of 8 prompts hit 160 cached tokens" in reason.text for reason in run.verdict.reasons)
+
+
+def test_repeats_from_an_empty_start_may_hit_and_first_touches_may_not() -> None:
+    shape = Shape(state="cold", treatment="empty", touches=2)
+    assert honest_run(1, shape).verdict.word == "valid"
+    lied = honest_run(1, shape)
+    first = next(number for number, one in enumerate(lied.rows) if one.tier == "recompute")
+    lied.edit(first, tier="g4")
+    assert [reason.rule for reason in lied.verdict.reasons] == ["another tier"]
+
+
+def test_of_two_requests_at_once_for_one_prompt_either_may_find_the_other() -> None:
+    run = honest_run(1, Shape(state="cold", treatment="empty", touches=2))
+    first, second = sorted((one for one in run.rows if one.prompt_id == "p3"), key=lambda one: one.sent_ns or 0)
+    assert repeats(run.rows) >= {second.request_id}
+    assert first.request_id not in repeats(run.rows)
+    run.edit(run.rows.index(second), sent_ns=(first.first_token_ns or 0) - 1)
+    assert repeats(run.rows) >= {first.request_id, second.request_id}
+
+
+def test_later_turns_may_be_served_from_anywhere_but_not_from_nowhere() -> None:
+    run = honest_run(1)
+    run.edit(1, turn=1, conversation_id="c", tier="mixed")
+    assert run.verdict.word == "valid"
+    run.edit(1, tier="unproven")
+    assert [reason.rule for reason in run.verdict.reasons] == ["tier unproven"]
+
+
+def test_the_ledgers_gap_is_not_said_twice() -> None:
+    run = honest_run(1)
+    run.record["ledger"].update(read_bytes={"g4": 1.0}, gap="tiers read 1 B, the hits need 9 MB")
+    assert [reason.rule for reason in run.verdict.reasons] == ["ledger"]
+
+
+def test_a_run_of_before_the_host_was_watched_is_judged_by_what_it_has() -> None:
+    run = honest_run(1)
+    del run.record["world"], run.record["network_floor_s"], run.record["load_s"]
+    assert run.verdict == checks.Verdict("valid", ())
+
+
+def test_a_long_request_does_not_hide_what_happened_to_a_short_one() -> None:
+    run = honest_run(1, Shape(prompts=2))
+    run.edit(0, ttft_s=0.15, server_overrun_s=0.078)
+    run.edit(1, ttft_s=4.0, server_overrun_s=0.0)
+    assert [reason.rule for reason in run.verdict.reasons] == ["overrun"]
+
+
+def test_failures_within_the_limit_are_counted_but_do_not_condemn() -> None:
+    run = honest_run(1)
+    run.edit(1, status="timeout")
+    run.expect(max_fail=1)
+    assert run.verdict.word == "valid"
+    assert "1 timeout" in run.verdict.reasons[0].text
+
+
+def test_warmup_and_priming_are_not_judged() -> None:
+    run = honest_run(1)
+    run.rows.append(row(2, phase="prime", status="cut"))
+    assert run.verdict.word == "valid"
+
+
+def test_the_worst_word_wins() -> None:
+    assert checks.worst(["valid", "suspect"]) == "suspect"
+    assert checks.worst(["suspect", "invalid", "valid"]) == "invalid"
+    assert checks.worst([]) == "invalid"
+
+
+def test_what_was_asked_is_read_from_the_plan() -> None:
+    told = {
+        "output_tokens": 8,
+        "max_fail": 1,
+        "concurrency": 4,
+        "concurrencies": {"g4": 28},
+        "scale": {"time": 8, "bytes": 512},
+        "setting": {"tiers": {"g1": 0, "g4": {"bandwidth": 2e9}}, "load": {"request_rate": 3.0, "arrival": "poisson"}},
+        "definitions": {"far": {"tiers": {"g4": {"bandwidth": 1e9}}}},
+    }
+    found = checks.Asked.of_plan(told, "g4", 7, 0.1)
+    assert (found.requests, found.concurrency, found.is_open_loop, found.time_scale) == (7, 28, True, 8)
+    assert found.ceilings["g4"] == checks.Ceiling(2e9, "tiers.g4.bandwidth of the scenario")
+    other = checks.Asked.of_plan(told, "far", 7)
+    assert (other.concurrency, other.ceilings["g4"].bytes_per_s) == (4, 1e9)
+    bare = checks.Asked.of_plan({"output_tokens": 8, "max_fail": 0}, "g4", 1)
+    assert (bare.concurrency, bare.is_open_loop, bare.time_scale, bare.ceilings) == (None, False, 1.0, {})
+
+
+def test_a_tiers_bandwidth_goes_from_the_scenario_into_the_plan() -> None:
+    tiers = {"g4": {"path": "kvcache", "capacity": "1GB", "bandwidth": "16Gbit/s"}}
+    laid_out = plan.expand(make_scenario(tiers=tiers, load={"concurrency": 3}))
+    found = checks.Asked.of_plan(laid_out.asked, "g4", 2)
+    assert (found.ceilings["g4"].bytes_per_s, found.concurrency, found.time_scale) == (2e9, 3, 8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "asked", "remedy"),
+    [
+        (Shape(), {}, "or leave the machine alone meanwhile."),
+        (FOUR_SLOTS, {}, "or lower the concurrency."),
+        (FOUR_SLOTS, {"is_open_loop": True}, "Raise load.concurrency, the most that may be out at once"),
+    ],
+)
+def test_the_remedy_of_a_late_send_fits_the_load(shape: Shape, asked: dict[str, Any], remedy: str) -> None:
+    run = honest_run(1, shape)
+    run.edit_all(send_lag_s=0.06)
+    run.expect(**asked)
+    (reason,) = (reason for reason in run.verdict.reasons if reason.rule == "send lag")
+    assert remedy in reason.remedy
