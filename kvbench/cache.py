@@ -107,6 +107,7 @@ def _make_cold(bench: Bench, plan: Plan) -> None:
     else:
         text = f"the second sending of a canary did not hit: {evidence}"
         bench.note("canary resident", _unproven_outcome(bench, tier), text)
+    quiesce(bench, bench.server)  # a late write of the second sending would come back after the directory is emptied
     emptied = _reset_everything(bench)
     served = bench.serve(canary, "probe")
     tier, evidence = judge(bench.blocks, served, None)

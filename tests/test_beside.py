@@ -84,8 +84,8 @@ def test_ratios_come_first_in_both_tables() -> None:
         "at most",
     ]
     assert all(len(line.cells) == len(grid.columns) for line in grid.lines)
-    own = next(line for line in grid.lines if line.cells[0].text == "empty_start")
-    assert own.cells[1].below.replace("\u00a0", " ") == "2.18x to 2.22x"
+    cells = next(line.cells for line in grid.lines if line.cells[0].text == "empty_start")
+    assert cells[1].below.replace("\u00a0", " ") == "2.18x to 2.22x"
 
 
 def test_the_published_matrix_is_compared_by_changes() -> None:

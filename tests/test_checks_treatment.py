@@ -131,6 +131,15 @@ def test_tiers_that_differ_over_the_rounds() -> None:
     assert not told("g4", runs)
 
 
+def test_later_turns_may_be_served_from_elsewhere_in_each_round() -> None:
+    runs = honest_result(1)
+    run = of("g4", runs)[2]
+    run.rows[1] = replace(run.rows[1], tier="g2")
+    assert ("tiers over rounds", "suspect") in told("g4", runs)
+    run.rows[1] = replace(run.rows[1], turn=1)
+    assert ("tiers over rounds", "suspect") not in told("g4", runs)
+
+
 @pytest.mark.parametrize(("spread", "found"), [(0.0101, [("efficiency over rounds", "suspect")]), (0.0099, [])])
 def test_hit_efficiency_that_differs_over_the_rounds(spread: float, found: list[tuple[str, str]]) -> None:
     runs = honest_result(1)

@@ -108,7 +108,7 @@ def _check_rounds(own: list[JudgedRun], planned: int) -> Iterator[Reason]:
 
 
 def _check_served(used: list[JudgedRun]) -> Iterator[Reason]:
-    """Every round of a treatment must have been served alike; a drawn list from an empty start may differ in shares."""
+    """Every round of a treatment must have been served alike, as far as the cache state names the tier."""
     served = Counter("+".join(sorted({row.tier or "unproven" for row in _bound_rows(run)})) for run in used)
     if len(served) > 1:
         told = ", ".join(f"{tiers} in {count}" for tiers, count in served.most_common())
@@ -117,10 +117,15 @@ def _check_served(used: list[JudgedRun]) -> Iterator[Reason]:
 
 
 def _bound_rows(run: JudgedRun) -> list[Row]:
-    """Return the rows whose tier follows from the cache state: repeats of a warm prompt may have been promoted."""
+    """Return the rows whose tier follows from the cache state.
+
+    Repeats of a prompt and later turns of a conversation may be served by whatever the run itself has filled.
+    """
     rows = _measured(run)
-    known = repeats(rows) if run.record["cache"]["state"].startswith("warm") else set()
-    return [row for row in rows if row.request_id not in known] or rows
+    if run.record["cache"]["state"] == "off":
+        return rows
+    known = repeats(rows)
+    return [row for row in rows if row.request_id not in known and not row.turn] or rows
 
 
 def _check_efficiency(used: list[JudgedRun]) -> Iterator[Reason]:

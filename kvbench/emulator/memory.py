@@ -73,6 +73,7 @@ class MemoryTier:
             if not self._in_use[block]:
                 del self._in_use[block]
                 self._blocks[block] = (chain, number) if self._evicted else None
+        self._shrink()
 
     def keep(self, chain: bytes) -> None:
         """Make these blocks the most recently used, the head of the chain last."""
