@@ -120,6 +120,7 @@ def run(  # noqa: PLR0913, PLR0917 - these are the options of the command
         for line in testbed.remote_commands(asked):
             typer.echo(line)
         return
+    result = None
     try:
         with testbed.stand_up(asked) as bed:
             result = store.open_result(results, asked.name, asked.fingerprint, fresh=fresh)
@@ -128,6 +129,8 @@ def run(  # noqa: PLR0913, PLR0917 - these are the options of the command
                 plan = _lay_out(asked, bed, result, scenario_file, changes)
                 _execute(asked, plan, bed, result)
     except KeyboardInterrupt:
+        if result is not None:
+            raise Interrupted(f"interrupted; what is done is kept in {result.path}", "Run it again.") from None
         raise Interrupted("interrupted before the first run began", "Nothing was measured; run it again.") from None
     sys.exit(_finish(result))
 
@@ -208,7 +211,7 @@ def check(
     endpoint: EndpointUrl = None,
     driver: DriverName = None,
 ) -> None:
-    """Read a scenario and say whether it can be run here, without starting anything."""
+    """Read a scenario and say whether it can be run here; no server or load starts, but side clients are reached."""
     from kvbench import testbed  # noqa: PLC0415
 
     asked = _load(scenario_file, overrides, endpoint, driver)

@@ -260,6 +260,8 @@ def _expectation(
         return {**nothing, "unjudged": "nothing paces it"}
     total = float(capacity["bytes_per_s"])
     left = {number: (total - rate) / total for number, rate in delivered.items() if number in shares and rate < total}
+    if len(left) < sum(number in shares for number in delivered):
+        return {**nothing, "unjudged": "neighbours took all of it"}
     if not left:
         return {**nothing, "unjudged": "no shared round"}
     figure = figure_of([math.log(shares[number] / left[number]) for number in left])

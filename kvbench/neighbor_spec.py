@@ -198,4 +198,6 @@ class Bottleneck(_Strict):
     def _one_kind(self) -> Self:
         if (self.disk is None) == (self.link is None):
             raise ValueError("give exactly one of `disk` and `link`, as a rate such as 300MB/s")
+        if self.link is None and "folder" in self.model_fields_set:
+            raise ValueError("`folder` belongs to `link`: a disk's limit needs none")
         return self

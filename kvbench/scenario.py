@@ -254,7 +254,7 @@ def _bottleneck(scenario: Scenario, bottleneck: Bottleneck) -> Iterator[Found]:
         yield ("bottleneck",), "a bottleneck lies under a directory tier: give `tiers` a g3 or g4"
     if bottleneck.link is None:
         return
-    mount = (bottleneck.folder / "g4").absolute()
+    mount = (bottleneck.folder / "g4" / "gpu").absolute()
     for name, tier in scenario.directories.items():
         if mount not in tier.path.absolute().parents:
             text = (

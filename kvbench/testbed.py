@@ -186,17 +186,26 @@ def _with_neighbors(bed: Testbed, lab_hosts: Path | None) -> Testbed:
 
     paths, cap, told = [tier.path for tier in bed.scenario.directories.values()], None, None
     if bottleneck is not None and bottleneck.disk is not None:
-        cap = bed.stack.enter_context(capped(facts.nearest_existing(paths[0]), bottleneck.disk))
+        cap = bed.stack.enter_context(capped(facts.nearest_existing(_tier_under_test(bed.scenario)), bottleneck.disk))
         told = {"kind": "disk", **cap.to_json()}
     elif bottleneck is not None:
         reason = f"a token-bucket link between network namespaces of {format_rate(bottleneck.link or 0.0)}"
         told = {"kind": "link", "bytes_per_s": bottleneck.link, "how": "tbf", "reason": reason}
     if asked is None:
         return replace(bed, cap=cap, bottleneck=told)
+    link = bottleneck.link if bottleneck is not None else None
     if asked.local is not None:
         bed.stack.enter_context(folders_of(asked.local))
-    loads = bed.stack.enter_context(Loads(asked, _side_clients(asked, lab_hosts), cap, paths))
+    loads = bed.stack.enter_context(Loads(asked, _side_clients(asked, lab_hosts), cap, link, paths))
     return replace(bed, cap=cap, loads=loads, bottleneck=told)
+
+
+def _tier_under_test(scenario: Scenario) -> Path:
+    """Return the directory that disturbed treatments are served from; with a bottleneck there is one."""
+    noisy = [name for name, treatment in scenario.treatments.items() if treatment.disturbance is not None]
+    tier = scenario.path_tier_of((noisy or list(scenario.treatments))[0])
+    found = scenario.directories
+    return (found[tier] if tier in found else next(iter(found.values()))).path
 
 
 def _side_clients(asked: Neighbors, lab_hosts: Path | None) -> HostsFile:

@@ -325,6 +325,17 @@ def test_every_rule_on_runs_has_a_case_here() -> None:
     assert {case.rule for case in CASES} | elsewhere == RULES - rules_in("checks/treatment.py", "Reason")
 
 
+def test_a_quiet_run_is_not_held_to_a_bottleneck_that_was_never_made() -> None:
+    run = honest_run()
+    quiet_draw(0.5)(run)
+    assert [reason.rule for reason in run.verdict.reasons] == ["not storage-bound"]
+    run.record["bottleneck"]["how"] = None
+    assert not run.verdict.reasons
+    quiet_draw(0.5)(run)
+    run.expect(is_open_loop=True)
+    assert "not storage-bound" not in {reason.rule for reason in run.verdict.reasons}
+
+
 def test_what_neighbours_did_is_taken_over_as_it_was_judged() -> None:
     run = honest_run()
     neighbors()(run)

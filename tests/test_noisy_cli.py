@@ -79,7 +79,9 @@ def test_neighbours_take_their_share_of_a_read_limit(scenario: Path, tmp_path: P
     print(f"quiet {quiet / 1e6:.0f} MB/s, noisy {read_rate(runs['noisy']) / 1e6:.0f}, neighbours {told['label']}")  # noqa: T201
     if quiet < 0.95 * 150e6:
         pytest.skip(f"this disk gave {quiet / 1e6:.0f} MB/s of the limit's 150: not storage-bound")
-    assert read_rate(runs["noisy"]) < 0.75 * quiet
+    left = 150e6 - told["delivered_bytes_per_s"]
+    assert told["delivered_over_asked"] > 0.9
+    assert read_rate(runs["noisy"]) == pytest.approx(left, rel=0.15)  # blkio lets several streams pass a little more
     assert not (tmp_path / "side").exists(), "nothing stays on the side clients"
     assert "storage" in done.stdout
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kvbench import store, summary
+from kvbench import plan, store, summary
 from kvbench.errors import HostError
 from kvbench.hosts import HostsFile
 from kvbench.neighbor_spec import Neighbors
+from kvbench.neighbors import surroundings
+from kvbench.neighbors.bottleneck import Cap
 from kvbench.neighbors.loads import Loads, commands_of, folders_of, hosts_of_this_machine
+from kvbench.records import Response
 from tests.neighbors.fakes import FakeSite
 from tests.test_run import FakeTestbed, Recorder, execute
 from tests.worlds import make_scenario
@@ -150,6 +154,56 @@ def test_policy_continue_goes_on_with_the_others(tmp_path: Path) -> None:
     assert [one["host"] for one in kept["neighbors"]["lost"]] == ["c2"]
     levels = {reason["rule"]: reason["level"] for reason in kept["neighbors"]["verdict"]["reasons"]}
     assert levels["neighbour lost"] == "suspect"
+
+
+class LosesForGood(LosesOnMeasure):
+    """The lost host does not come back."""
+
+    def step(self, text: str) -> None:
+        before = self.bed.left
+        super().step(text)
+        if self.bed.left < before:
+            self.bed.site["c2"].unreachable = "it is gone"
+
+
+def test_policy_continue_goes_on_in_later_runs_without_the_host(tmp_path: Path) -> None:
+    noisy = {**WARM, "neighbors": {"storage": {"aggregate": "40MB/s"}}}
+    goes_on = {"loads": {"storage": {**FIO, "lost_host": "continue"}}}
+    scenario, site = scenario_with(goes_on, quiet=WARM, noisy=noisy, noisy_again=noisy), FakeSite()
+    with loads_of(scenario, site) as loads:
+        bed = LosesAHost(tmp_path / "tier", site, loads, 1)
+        result = execute(scenario, bed, tmp_path, LosesForGood(bed))
+    kept = [store.read_json(path)["neighbors"] for path in result.path.glob("runs/*/run.json")]
+    assert len(kept) == 3
+    assert sum(bool(one["lost"]) for one in kept) >= 2, "it stays lost, and that is told of every later run"
+
+
+def test_a_server_that_answers_nothing_still_leaves_a_run(tmp_path: Path) -> None:
+    scenario, site = scenario_with(), FakeSite()
+    failed = Response("", "http_error", 1, error="no")
+    with loads_of(scenario, site) as loads:
+        bed = SharedLog(tmp_path / "tier", site, loads)
+        draws = [draw for spec in plan.expand(scenario).runs for draw in spec.draws]
+        bed.fails = {draw.request_id: replace(failed, request_id=draw.request_id) for draw in draws}
+        result = execute(scenario, bed, tmp_path)
+    assert len(list(result.path.glob("runs/*/run.json"))) == 2
+
+
+def test_a_read_limit_that_cannot_hold_a_side_client_is_refused(tmp_path: Path) -> None:
+    scenario, site = scenario_with(), FakeSite()
+    assert scenario.neighbors is not None
+    hosts = HostsFile.model_validate({"side_clients": {"c1": {"local": True, "directory": "/srv/c1"}}})
+    made = Cap(1e6, "cgroup v1 blkio", "limited", disk="sda")
+    loads = Loads(scenario.neighbors, hosts, made, reach=site.reach)
+    with pytest.raises(HostError, match="the read limit cannot hold c1"), loads:
+        pass
+    site["c1"].hello = {"boot_id": surroundings.boot_id()}
+    site["c1"].disk = "sdb"
+    with pytest.raises(HostError, match="the side clients load sdb, the tier is on sda"), loads:
+        pass
+    site["c1"].disk = "sda"
+    with loads:
+        assert loads.lost == []
 
 
 def test_only_what_the_scenario_uses_by_fraction_is_calibrated(tmp_path: Path) -> None:

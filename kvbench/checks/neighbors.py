@@ -16,8 +16,11 @@ LEAST_DRAW = 0.95  # of the bottleneck, by a quiet warm run: docs/protocol.md
 PAYLOAD_SHARE = {"disk": 1.0, "link": 8948 / 9014}  # of a frame of 9,000 bytes on the lab's link; the rest is headers
 
 
-def check_neighbors(run: dict[str, Any]) -> Iterator[Reason]:
-    """Judge what `run.json` says of neighbours and of the bottleneck; runs without them have nothing to judge."""
+def check_neighbors(run: dict[str, Any], *, is_open_loop: bool = False) -> Iterator[Reason]:
+    """Judge what `run.json` says of neighbours and of the bottleneck; runs without them have nothing to judge.
+
+    An open loop draws what is due, so its quiet runs are not held to a share of the bottleneck.
+    """
     told, made = run.get("neighbors"), run.get("bottleneck")
     if told is not None:
         yield from map(Reason.of_json, told["verdict"]["reasons"])
@@ -27,14 +30,15 @@ def check_neighbors(run: dict[str, Any]) -> Iterator[Reason]:
     if made is not None and made["how"] is None and told is not None and told["load"] is not None:
         text = f"on the bare disk the levels of neighbours cannot be told apart: {made['reason']}"
         yield Reason("suspect", "no bottleneck", text, "Start it as root, where control groups may be made.")
-    elif made is not None:
+    elif made is not None and made["how"] is not None and not is_open_loop:
         yield from _check_draw(run, made["bytes_per_s"] * PAYLOAD_SHARE[made["kind"]])
 
 
 def _check_draw(run: dict[str, Any], limit_bytes_per_s: float) -> Iterator[Reason]:
     """Hold a quiet warm run to being bound by storage: else a share of the bottleneck says nothing."""
     told = run.get("neighbors")
-    if told is None or told["load"] is not None or not run["cache"]["state"].startswith("warm") or not run["load_s"]:
+    from_disk = run["cache"]["state"] in ("warm(g3)", "warm(g4)")
+    if told is None or told["load"] is not None or not from_disk or not run["load_s"]:
         return
     drawn = sum(run["ledger"]["read_bytes"].values()) / run["load_s"]
     if drawn < LEAST_DRAW * limit_bytes_per_s:

@@ -31,6 +31,7 @@ class Cap:
     how: str | None
     reason: str
     group: Path | None = None
+    disk: str | None = None
     _home: dict[int, Path] = field(default_factory=dict)
 
     @property
@@ -41,7 +42,7 @@ class Cap:
     def add(self, pid: int) -> None:
         """Put a process under the limit; what it starts later inherits that. Without a limit nothing happens."""
         if self.group is not None:
-            self._home[pid] = _home_of(pid, self.group)
+            self._home.setdefault(pid, _home_of(pid, self.group))
             with contextlib.suppress(ProcessLookupError):  # it has just ended
                 (self.group / "cgroup.procs").write_text(str(pid))
 
@@ -110,7 +111,7 @@ def _make(path: Path, read_bytes_per_s: float) -> Cap:
             with contextlib.suppress(OSError):
                 group.rmdir()
         else:
-            return Cap(read_bytes_per_s, how, f"reads from {disk} are limited by {how}", group)
+            return Cap(read_bytes_per_s, how, f"reads from {disk} are limited by {how}", group, disk)
     return Cap(read_bytes_per_s, None, f"no read limit could be made ({'; '.join(reasons)})")
 
 

@@ -65,12 +65,8 @@ class Crew:
     """Side clients with one generator each; a context manager, used from synchronous code."""
 
     def __init__(self, plan: Roster, folder: Path | None, reach: Callable[[str, Reach], Host] = open_host) -> None:
-        """Nothing is connected yet; `reach` makes hosts of entries, which tests replace.
-
-        Without `folder` nothing that agents say is kept before `keep_in`.
-        """
+        """Nothing is connected yet; without `folder` nothing that agents say is kept before `keep_in`."""
         self.spec = plan.spec
-        self.on_lost: Callable[[Lost], None] | None = None
         self.calibration: Calibration | None = None
         self.lost: list[Lost] = []
         self.trial: Trial | None = None
@@ -117,6 +113,17 @@ class Crew:
             add(pid)
         return pids
 
+    @property
+    def elsewhere(self) -> list[str]:
+        """The side clients and far ends that are not on this machine."""
+        mine = surroundings.boot_id()
+        return [name for name, client in self._clients.items() if client.hello.get("boot_id") != mine]
+
+    @property
+    def disks(self) -> set[str]:
+        """The disks under the targets, as far as there are any."""
+        return {str(disk) for client in self._clients.values() if (disk := client.ready.get("disk")) is not None}
+
     def calibrate(self) -> Calibration:
         """Let the neighbours run alone and unlimited for a while; what they reach is what a `fraction` is of.
 
@@ -129,7 +136,7 @@ class Crew:
         time.sleep(self.spec.calibration)
         self.stop()
         rates = {name: series.moved.rate(*window) for name, series in self._series.items()}
-        if self.lost:
+        if self.lost and self.spec.lost_host == "retry":
             raise HostError(f"{self.lost[-1].name} was lost while it was calibrated", "Bring that host back.")
         self.trial = None
         self.calibration = Calibration(sum(rates.values()), rates)
@@ -195,22 +202,27 @@ class Crew:
     def restore(self, within_s: float = 15.0) -> None:
         """Bring lost hosts back, for another try: connect and prepare them again.
 
+        Under the policy `continue` each is tried once, and one that stays away stays lost.
+
         Raises:
-            HostError: one of them stays away.
+            HostError: one of them stays away, and the policy is `retry`.
 
         """
         gone = [name for name, client in self._clients.items() if not client.there]
-        limit_ns = clock_ns() + within_s * 1e9
+        goes_on = self.spec.lost_host == "continue"
+        limit_ns = clock_ns() + (0 if goes_on else within_s * 1e9)
         for name in gone:
             while True:
                 try:
                     self._thread.call(self._reopen(name), _LAYOUT_S)
                     break
                 except HostError:
+                    if clock_ns() > limit_ns and goes_on:
+                        break
                     if clock_ns() > limit_ns:
                         raise
                     time.sleep(0.5)
-        self.lost = []
+        self.lost = [one for one in self.lost if not self._clients[one.name].there]
 
     # --- in the thread of the hosts
 
@@ -287,8 +299,6 @@ class Crew:
                 task = asyncio.get_running_loop().create_task(self._clients[name].send("stop"))
                 self._stopping.add(task)
                 task.add_done_callback(self._stopping.discard)
-        if self.on_lost is not None:
-            self.on_lost(lost)
 
     # --- beside it
 

@@ -20,6 +20,7 @@ from kvbench.errors import HostError
 from kvbench.hosts import Entry, Fabric, HostsFile, Reach, open_host
 from kvbench.neighbors.crew import crew_for
 from kvbench.neighbors.roster import commands, roster
+from kvbench.neighbors.verdict import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -40,6 +41,7 @@ class Loads:
         asked: Neighbors,
         hosts: HostsFile,
         cap: Cap | None = None,
+        link_bytes_per_s: float | None = None,
         tier_paths: Iterable[Path] = (),
         reach: Callable[[str, Reach], Host] = open_host,
     ) -> None:
@@ -53,6 +55,7 @@ class Loads:
         self.tries = asked.tries
         self.crews = {name: crew_for(spec, hosts, None, paths, reach) for name, spec in asked.loads.items()}
         self._cap = cap
+        self._reference = cap.bytes_per_s if cap is not None and cap.made else link_bytes_per_s
         self._now: str | None = None
         self._stack = contextlib.ExitStack()
 
@@ -105,10 +108,16 @@ class Loads:
             self.crews[self._now].stop()
 
     def told(self, window: Window) -> dict[str, Any]:
-        """Return what `run.json` keeps of the neighbours of this run; in a quiet run all side clients are watched."""
-        watched = self._now or next(iter(self.crews))
-        reference = self._cap.bytes_per_s if self._cap is not None and self._cap.made else None
-        return {"load": self._now, **self.crews[watched].report(window, reference)}
+        """Return what `run.json` keeps of the neighbours of this run.
+
+        Of a quiet run it tells the side clients of the first load, with the reasons against those of any.
+        """
+        first = next(iter(self.crews))
+        told = {"load": self._now, **self.crews[self._now or first].report(window, self._reference)}
+        if self._now is None:
+            others = [crew.report(window, self._reference) for name, crew in self.crews.items() if name != first]
+            told["verdict"] = joined([told["verdict"], *(other["verdict"] for other in others)])
+        return told
 
     @property
     def lost(self) -> list[Lost]:
@@ -133,14 +142,34 @@ class Loads:
         self._confine()
 
     def _confine(self) -> None:
-        if self._cap is not None:
-            for crew in self.crews.values():
-                crew.confine(self._cap.add)
+        """Put all side clients under the read limit.
+
+        Raises:
+            HostError: the limit does not hold one of them, so that no share of it could be told.
+
+        """
+        if self._cap is None or not self._cap.made:
+            return
+        for crew in self.crews.values():
+            crew.confine(self._cap.add)
+            if crew.elsewhere:
+                text = f"the read limit cannot hold {', '.join(crew.elsewhere)}, not being on this machine"
+                raise HostError(text, "Leave out bottleneck.disk, or name side clients on this machine.")
+            if others := crew.disks - {self._cap.disk}:
+                text = f"the side clients load {', '.join(sorted(others))}, the tier is on {self._cap.disk}"
+                raise HostError(text, "Give them directories on the tier's disk, or leave out bottleneck.disk.")
 
 
 def hosts_of_this_machine(local: LocalClients) -> HostsFile:
-    """Return side clients that are processes here, each with a folder of its own, and an iperf3 end on the loopback."""
+    """Return side clients that are processes here, each with a folder of its own, and an iperf3 end on the loopback.
+
+    Raises:
+        HostError: their folder cannot be a target of fio's.
+
+    """
     root = local.directory.absolute()
+    if ":" in str(root):
+        raise HostError(f"{root} holds a colon, which fio takes for two names", "Set neighbors.local.directory.")
     names = [f"c{number}" for number in range(1, local.clients + 1)]
     entries = {name: Entry(local=True, directory=root / name, interface="lo") for name in names}
     far = Fabric(address="127.0.0.1", ports=_free_ports(len(names)), server=Reach(local=True))

@@ -46,7 +46,9 @@ class Cumulative:
         return before + (after - before) * (t_ns - times[right - 1]) / (times[right] - times[right - 1])
 
     def rate(self, start_ns: float, end_ns: float) -> float:
-        """Return the growth per second between two times."""
+        """Return the growth per second between two times, 0 where no time lies between them."""
+        if end_ns <= start_ns:
+            return 0.0
         return (self.at(end_ns) - self.at(start_ns)) / (end_ns - start_ns) * 1e9
 
     def coverage(self, start_ns: int, end_ns: int, least_per_s: float) -> float:

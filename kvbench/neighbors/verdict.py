@@ -13,7 +13,7 @@ from kvbench import units
 from kvbench.neighbors.series import Delivered, delivered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from kvbench.neighbors.trial import Evidence, Trial
 
@@ -181,6 +181,14 @@ def _quiet(evidence: Evidence, shares: dict[str, Delivered]) -> Iterator[_Reason
             f"{foreign / reference * 100:.1f} % of {units.format_rate(reference)}"
         )
         yield _reason("suspect", "neighbour noise", text, "Find out who else uses them, or wait longer between runs.")
+
+
+def joined(verdicts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return one verdict of several on the same window, each reason once."""
+    reasons: list[_Reason] = []
+    for verdict in verdicts:
+        reasons += [reason for reason in verdict["reasons"] if reason not in reasons]
+    return {"word": _word(reasons), "reasons": reasons}
 
 
 def _word(reasons: list[_Reason]) -> str:
