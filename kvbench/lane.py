@@ -279,13 +279,20 @@ class Lane:
         return tuple(replace(draw, salt=f"{draw.salt}/attempt-{self.attempt}") for draw in self.spec.draws)
 
     def make_texts(self) -> None:
-        """Make the texts that are about to be measured: finding an exact length asks the server, and takes time."""
+        """Make the texts that are about to be measured: finding an exact length asks the server, and takes time.
+
+        The emulator hashes them now: its tokenizer shares the processors with all else, and no engine's GPU waits so.
+        """
         if not self._words_are_tokens:
             for draw in self.draws:
                 if draw.turn:
                     self._question(draw)
                 else:
                     self.text(draw)
+            return
+        for text in {draw.text_key: self.text(draw) for draw in self.draws if not draw.turn}.values():
+            if isinstance(text, str):
+                self.endpoint.learn(text)
 
     def new_texts(self) -> list[tuple[str, str | list[int]]]:
         """Give the texts of this attempt that the plan does not know."""

@@ -112,6 +112,9 @@ class FakeServer:
             block_tokens=BLOCK,
         )
 
+    def learn(self, text: str) -> None:
+        """Hash nothing."""
+
     def scrape(self) -> Counters:
         """Counters now; write-back goes on a little with every look."""
         self.pending = [(left - 1, path, content) for left, path, content in self.pending]

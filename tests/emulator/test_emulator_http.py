@@ -85,6 +85,14 @@ def test_tokenize_agrees_with_usage(server: Server) -> None:
         assert counted["max_model_len"] == 131_072
 
 
+def test_a_text_may_be_hashed_beforehand_and_that_asks_for_no_block(server: Server) -> None:
+    before = server.complete(words(50, "o"))["usage"]
+    assert server.post("/kvbench/learn", {"prompt": words(50, "l")}).json() == {"count": 50}
+    first = server.complete(words(50, "l"))["usage"]
+    assert first["prompt_tokens"] == before["prompt_tokens"] == 50
+    assert (first.get("prompt_tokens_details") or {}).get("cached_tokens", 0) == 0
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "param"),
     [
