@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SYSTEM_PACKAGES := fio iperf3 iproute2 openssh-server libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core
-JOBS ?= 2
+JOBS ?= 3
 
 .PHONY: help setup system-packages lock test lint types check demo noisy-neighbor real-cpu test-engine bench clean
 

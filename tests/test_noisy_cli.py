@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 SCENARIO = """\
 name: noisy
 question: How much does it lose?
-server: {emulator: {scale: {time: 64, bytes: 512}, instances: 2}}
+server: {emulator: {scale: {time: 64, bytes: 512}, instances: 2, io_threads: 2}}
 tiers: {g4: {path: TIER, capacity: 1GB}}
 prompts: {lengths: [16k], per_length: 20, output_tokens: 2}
 load: {concurrency: 8, requests: 200, draw: with_replacement}
@@ -34,7 +35,7 @@ bottleneck: {disk: 150MB/s}
 neighbors:
   local: {clients: 2, directory: SIDE}
   loads:
-    storage: {fio: {iodepth: 4, numjobs: 1, size: 16MB}, ramp: 2s, calibration: 2s, settle_limit: 1s}
+    storage: {fio: {iodepth: 32, numjobs: 1, size: 16MB}, ramp: 2s, calibration: 2s, settle_limit: 1s}
 treatments:
   quiet: {cache: {warm: g4}}
   noisy: {cache: {warm: g4}, neighbors: {storage: {fraction: 0.5}}}
@@ -99,9 +100,7 @@ def test_a_dry_run_starts_nothing_and_prints_every_command(scenario: Path, tmp_p
 def test_a_missing_generator_is_told_before_anything_runs(scenario: Path, tmp_path: Path) -> None:
     only = tmp_path / "bin"
     only.mkdir()
-    python = shutil.which("python3")
-    assert python is not None
-    (only / "python3").symlink_to(python)
+    (only / "python3").symlink_to(Path(sys.executable).resolve())
     done = kvbench("run", scenario, "--results", tmp_path / "results", PATH=str(only))
     assert "fio is missing there" in one_sentence_with_remedy(done)
     assert not (tmp_path / "results").exists()
