@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 
 from kvbench import printed, shapes
 from kvbench.claims import Claims, Condition, Derived, Statistic, Strict, Table, TableRow, What, Workload, dimension_of
 from kvbench.errors import ResultError
+from kvbench.yaml_tree import locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -173,19 +173,9 @@ def _first_error(fault: ValidationError, text: str, where: str) -> ResultError:
     """Turn pydantic's first complaint into one sentence with the line that is to blame."""
     found = fault.errors()
     error = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
-    node: Any = YAML(typ="rt").load(text)
-    line, trail = 1, []
-    for key in error["loc"]:
-        if isinstance(node, CommentedMap) and key in node:
-            line = node.lc.key(key)[0] + 1
-        elif isinstance(node, CommentedSeq) and isinstance(key, int):
-            line = node.lc.item(key)[0] + 1
-        else:
-            break
-        trail.append(str(key))
-        node = node[key]
+    line, trail = locate(YAML(typ="rt").load(text), error["loc"])
     told, remedy = _told(error)
-    return ResultError(f"{where}:{line}: {'.'.join(trail) or 'document'}: {told}", remedy)
+    return ResultError(f"{where}:{line}: {trail or 'document'}: {told}", remedy)
 
 
 def _told(error: ErrorDetails) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from kvbench.errors import OverrideError, ScenarioError
@@ -34,6 +34,7 @@ from kvbench.scenario_models import (
     VllmSpec,
     Warm,
 )
+from kvbench.yaml_tree import locate, plain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,14 +70,14 @@ class _Source:
         option = self._blamed(tuple(map(str, where)))
         if option is not None:
             return OverrideError(f"{option}: {sentence}", remedy)
-        return ScenarioError(sentence, remedy, path=self.path, line=_locate(self.tree, where)[0])
+        return ScenarioError(sentence, remedy, path=self.path, line=locate(self.tree, where)[0])
 
     def _blamed(self, where: tuple[str, ...]) -> str | None:
         """Return the option that sets the key; another only where the file has no such line, or no fault by itself."""
         for option in reversed(self.options):
             if where[: len(option.keys)] == option.keys:
                 return option.said
-        is_in_file = _locate(self.tree, where)[0] is not None
+        is_in_file = locate(self.tree, where)[0] is not None
         if not self.options or (is_in_file and not _is_sound(self.path)):
             return None
         nearest = max(self.options, key=lambda option: _shared(option.keys, where))
@@ -103,11 +104,11 @@ def load(
     if endpoint is not None:
         given = tree.get("server")
         external = given.get("external") if isinstance(given, dict) else None
-        tree["server"] = {"external": {**(_plain(external) or {}), "url": endpoint}}
+        tree["server"] = {"external": {**(plain(external) or {}), "url": endpoint}}
         options.append(_Option("--endpoint", ("server", "external", "url")))
     source = _Source(path, tree, tuple(options))
     try:
-        scenario = Scenario.model_validate(_plain(tree))
+        scenario = Scenario.model_validate(plain(tree))
     except ValidationError as fault:
         raise _first_error(fault, source) from None
     if scenario.server.external is not None and scenario.server.external.ca_file is not None:
@@ -118,7 +119,7 @@ def load(
 def _is_sound(path: Path) -> bool:
     """Tell whether a file by itself, without options, is a scenario."""
     try:
-        Scenario.model_validate(_plain(_read_yaml(path)))
+        Scenario.model_validate(plain(_read_yaml(path)))
     except ValidationError:
         return False
     return True
@@ -178,19 +179,11 @@ def _apply_override(tree: CommentedMap, override: str) -> _Option:
             raise OverrideError(f"{said}: {key} is not a mapping", "Name the key by its full path.")
         node = child
     try:
-        node[last] = _plain(YAML(typ="rt").load(value)) if value else None
+        node[last] = plain(YAML(typ="rt").load(value)) if value else None
     except YAMLError:
         remedy = "Write the value as in a scenario file, in quotes for the shell: --set 'prompts.lengths=[1k, 2k]'."
         raise OverrideError(f"{said}: {value} is not YAML", remedy) from None
     return _Option(said, (*parents, last))
-
-
-def _plain(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_plain(value) for value in node]
-    return node
 
 
 def _first_error(fault: ValidationError, source: _Source) -> ScenarioError:
@@ -212,24 +205,7 @@ def _first_error(fault: ValidationError, source: _Source) -> ScenarioError:
     plain = _PLAIN.get(error["type"], error["msg"][:1].lower() + error["msg"][1:])
     sentence = str(cause) if cause is not None else f"{plain} (got {error.get('input')!r})"
     remedy = "Mend this value; docs/scenarios.md lists what each key takes."
-    return source.error(where, f"`{_locate(source.tree, where)[1]}`: {sentence}", remedy)
-
-
-def _locate(tree: CommentedMap, where: tuple[str | int, ...]) -> tuple[int | None, str]:
-    """Follow a location as far as the file goes; return its 1-based line and the path that was followed."""
-    node: Any = tree
-    line: int | None = 1
-    trail: list[str] = []
-    for key in where:
-        if isinstance(node, CommentedMap) and key in node:
-            line = node.lc.key(key)[0] + 1 if key in (node.lc.data or {}) else None
-        elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
-            line = node.lc.item(key)[0] + 1
-        else:
-            break
-        trail.append(str(key))
-        node = node[key]
-    return line, ".".join(trail) or "scenario"
+    return source.error(where, f"`{locate(source.tree, where)[1] or 'scenario'}`: {sentence}", remedy)
 
 
 def _known_keys() -> list[str]:

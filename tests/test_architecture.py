@@ -21,6 +21,7 @@ PARTS: list[tuple[str, ...]] = [
         "records",
         "redact",
         "neighbor_spec",
+        "yaml_tree",
     ),
     ("store", "calibration", "lookup", "likeness"),
     ("facts", "servers", "hosts"),

@@ -18,10 +18,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError
 
 from kvbench.errors import HostError
+from kvbench.yaml_tree import locate, plain
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
@@ -127,7 +127,7 @@ def load(path: Path) -> HostsFile:
         line = fault.problem_mark.line + 1 if fault.problem_mark else 1
         raise HostError(f"{path}:{line}: not YAML: {fault.problem}", "Mend the syntax in this line.") from None
     try:
-        return HostsFile.model_validate(_with_shared_ssh(_plain(tree)))
+        return HostsFile.model_validate(_with_shared_ssh(plain(tree)))
     except ValidationError as fault:
         raise _first_error(fault, tree, path) from None
 
@@ -147,19 +147,11 @@ def _with_shared_ssh(tree: Any) -> Any:
     return rest
 
 
-def _plain(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_plain(value) for value in node]
-    return node
-
-
 def _first_error(fault: ValidationError, tree: Any, path: Path) -> HostError:
     """Turn pydantic's first complaint into one sentence with the line that is to blame; a typo explains the rest."""
     found = fault.errors()
     error = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
-    line, trail = _locate(tree, error["loc"])
+    line, trail = locate(tree, error["loc"])
     where = f"{path}:{line}"
     if error["type"] == "extra_forbidden":
         remedy = "Remove the key, or look it up in docs/neighbors.md."
@@ -169,19 +161,4 @@ def _first_error(fault: ValidationError, tree: Any, path: Path) -> HostError:
         return HostError(f"{where}: `{missing}` is missing", f"Add `{missing}`; docs/neighbors.md shows a hosts file.")
     sentence = re.sub(r"^Value error, ", "", error["msg"])
     remedy = "Mend this value; docs/neighbors.md shows a hosts file."
-    return HostError(f"{where}: `{trail}`: {sentence[:1].lower()}{sentence[1:]}", remedy)
-
-
-def _locate(tree: Any, where: tuple[str | int, ...]) -> tuple[int, str]:
-    """Follow a location as far as the file goes; return its 1-based line and the keys that were followed."""
-    node, line, trail = tree, 1, []
-    for key in where:
-        if isinstance(node, CommentedMap) and key in node:
-            line = node.lc.key(key)[0] + 1
-        elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
-            line = node.lc.item(key)[0] + 1
-        else:
-            break
-        trail.append(str(key))
-        node = node[key]
-    return line, ".".join(trail) or "the file"
+    return HostError(f"{where}: `{trail or 'the file'}`: {sentence[:1].lower()}{sentence[1:]}", remedy)
