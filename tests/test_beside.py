@@ -88,6 +88,15 @@ def test_ratios_come_first_in_both_tables() -> None:
     assert cells[1].below.replace("\u00a0", " ") == "2.18x to 2.22x"
 
 
+def test_a_narrow_terminal_breaks_names_and_cuts_no_figure() -> None:
+    screen = io.StringIO()
+    Console(file=screen, width=80).print(beside_table(throughput(), scaled=True))
+    text = screen.getvalue()
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert "1,048.56 s" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_the_published_matrix_is_compared_by_changes() -> None:
     items = {
         "baseline_4": treatment(user_rate_mean=275.0, ttft_mean=0.08),

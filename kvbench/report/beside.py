@@ -32,7 +32,7 @@ def beside_table(told: dict[str, Any], *, scaled: bool) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     headings = list(_headings(told))
     for number, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if number == 0 else "right", no_wrap=True)
+        table.add_column(heading, justify="left" if number == 0 else "right", no_wrap=number > 0)
     for row in told["rows"]:
         if row["treatment"] is not None:
             table.add_row(*map(Text, _own_texts(row, told)))

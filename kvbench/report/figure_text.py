@@ -58,7 +58,7 @@ def value_with_interval(unit: Unit, figure: dict[str, Any]) -> str:
         return figure["refusal"] or NOTHING
     value, interval = value_text(unit, figure["value"]), interval_text(unit, figure)
     name = value.partition(" ")[2]
-    if name and interval.count(name) == 1 and interval.endswith(f" {name}"):
+    if name and " " not in name and interval.count(name) == 1 and interval.endswith(f" {name}"):
         low, dash, _ = interval.partition("\N{EN DASH}")
         if not dash or " " not in low:
             interval = interval.removesuffix(f" {name}")
@@ -73,13 +73,18 @@ def interval_text(unit: Unit, figure: dict[str, Any]) -> str:
     if figure["high"] is None:
         reason = bare_refusal(figure["refusal"] or "")
         return "" if reason.startswith("rounds=") else reason.rpartition(", ")[2]
-    high = value_text(unit, figure["high"])
+    high = _end_text(unit, figure["high"])
     if figure["low"] is None:
         return f"\u2264 {high}"
     if figure["low"] == figure["high"]:
         return "no spread"
-    number, _, name = value_text(unit, figure["low"]).partition(" ")
+    number, _, name = _end_text(unit, figure["low"]).partition(" ")
     return f"{number if not name or high.endswith(f' {name}') else f'{number} {name}'}\N{EN DASH}{high}"
+
+
+def _end_text(unit: Unit, value: float) -> str:
+    """Write an end of an interval: as a value, but minutes in seconds, where "1 min 27 s" would hide the spread."""
+    return f"{three_digits(value)} s" if unit == "s" and value >= 60 else value_text(unit, value)  # noqa: PLR2004
 
 
 def bare_refusal(refusal: str) -> str:
