@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from kvbench import published, store, summary
 from kvbench.errors import ResultError
@@ -186,6 +187,31 @@ def test_the_load_is_told_of_every_treatment(tmp_path: Path) -> None:
     told = " ".join(screen.getvalue().split())
     assert "Throughput is" in told.replace("\u00a0", " ")
     assert "storage rate" not in told  # of requests that wait for one another
+
+
+def test_a_narrow_matrix_has_every_figure_in_two_parts(tmp_path: Path) -> None:
+    """A cut-off cell could lose its unit: "1.20 s" and "1.20 ms" would look the same."""
+    treatments: dict[str, Any] = {
+        f"recompute_beside_{number}": {"cache": "off", "concurrency": number, "against": "recompute"}
+        for number in (4, 8, 16)
+    }
+    treatments["recompute"] = {"cache": "off", "concurrency": 1}
+    summed = summary.summarise(build(Case(treatments=treatments, repeats=3, published=None), tmp_path))
+    wide, _ = matrix.matrix_tables(summed, 160)
+    parts = list(matrix.matrix_tables(summed, 80))
+    assert [len(part.columns) for part in parts[:-1] if isinstance(part, Table)] == [7, 6]
+    assert isinstance(wide, Table)
+    assert len(wide.columns) == 11
+    shown = []
+    for width, tables_shown in ((160, [wide]), (80, parts)):
+        screen = io.StringIO()
+        for part in tables_shown:
+            Console(file=screen, width=width).print(part)
+        text = screen.getvalue()
+        assert max(map(len, text.splitlines())) <= width
+        assert "\N{HORIZONTAL ELLIPSIS}" not in text
+        shown.append({word for word in text.split() if "\u2500" not in word})
+    assert shown[0] <= shown[1]
 
 
 def test_the_overrun_shown_is_the_one_that_is_judged(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from kvbench.beside import metric_of
 from kvbench.report.figure_text import value_text
-from kvbench.report.grid import NOTHING, SPACE, Cell, Column, Grid, Line, line, ratio, three_digits
+from kvbench.report.grid import NOTHING, SPACE, Cell, Column, Grid, Line, line, ratio, signed_percent, three_digits
 from kvbench.report.matrix import MARKS
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def beside_table(told: dict[str, Any], *, scaled: bool) -> Table:
             name = f"{'  printed' if row['treatment'] else 'not run'}: {row['published_as']}"
             table.add_row(*[Text(text, style="magenta") for text in (name, *printed)])
         else:
-            table.add_row(Text("  nothing printed", style="dim"))
+            table.add_row(Text("  not printed", style="dim"))
     table.caption, table.caption_justify = " ".join([*_marks(told), *told["remarks"]]), "left"
     return table
 
@@ -81,7 +81,7 @@ def _page_lines(told: dict[str, Any]) -> Iterator[Line]:
             cells = [Cell(text, mark="published") for text in printed]
             yield line(Cell(f"{start}: {row['published_as']}", mark="published"), *cells)
         else:
-            yield line(Cell("nothing printed", mark="quiet"), *printed)
+            yield line(Cell("not printed", mark="quiet"), *printed)
 
 
 def _compared(told: dict[str, Any]) -> list[str]:
@@ -150,7 +150,7 @@ def _gain(metric: str, gain: float | None, told: dict[str, Any]) -> str:
     if told["ratios"] == "times":
         return ratio(gain)
     upright = gain if metric_of(metric).kind == "rate" else 1 / gain
-    return f"{(upright - 1) * 100:+.1f} %"
+    return signed_percent(upright - 1)
 
 
 def _interval(metric: str, cell: dict[str, Any], told: dict[str, Any]) -> str:

@@ -84,7 +84,7 @@ def interval_text(unit: Unit, figure: dict[str, Any]) -> str:
 
 def _end_text(unit: Unit, value: float) -> str:
     """Write an end of an interval: as a value, but minutes in seconds, where "1 min 27 s" would hide the spread."""
-    return f"{three_digits(value)} s" if unit == "s" and value >= 60 else value_text(unit, value)  # noqa: PLR2004
+    return f"{three_digits(value)} s" if unit == "s" and value >= 60 else value_text(unit, value)
 
 
 def bare_refusal(refusal: str) -> str:

@@ -84,6 +84,11 @@ def percent(share: float) -> str:
     return f"{share * 100:.4g}{SPACE}%"
 
 
+def signed_percent(change: float) -> str:
+    """Write a change with its sign and one decimal: 0.1694 to "+16.9 %"; what rounds to nothing has a plus."""
+    return f"{round(change * 100, 1) + 0.0:+.1f} %"
+
+
 def difference(value: float, reference: float) -> str:
     """Write by how much a value lies above a reference, in percent of the reference."""
     if value == reference:

@@ -13,15 +13,20 @@ from rich.table import Table
 from rich.text import Text
 
 from kvbench.report.figure_text import value_text
-from kvbench.report.grid import NOTHING, Column, Grid, line
+from kvbench.report.grid import NOTHING, SPACE, Column, Grid, line, signed_percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rich.console import JustifyMethod
 
 _HEADINGS = (
     *("treatment", "conc.", "n", "tokens/s", "change", "TTFT", "change", "P95", "P99"),
     *("failed", "served from, %"),
 )
+_SERVED = _HEADINGS.index("served from, %")
+_MOST_SERVED = 40  # characters of tiers beside the figures; more go to another line
+_MEANS, _REST = (0, 1, 2, 3, 4, 5, 6), (0, 2, 7, 8, 9, 10)  # the columns of the two parts
 _TEXTS = {"treatment", "served from, %"}
 MARKS = {"no difference shown": "?", "too few rounds": "~", "faster": "", "slower": ""}
 
@@ -31,19 +36,22 @@ def has_matrix(summary: dict[str, Any]) -> bool:
     return bool(summary.get("turns")) or len(set(summary["concurrencies"].values())) > 1
 
 
-def matrix_table(summary: dict[str, Any], *, narrow: bool = False) -> Table:
-    """Return the table for a terminal; a narrow one leaves the tiers to the proof."""
-    headings = _HEADINGS[:-1] if narrow else _HEADINGS
-    table = Table(
-        title=_title(summary), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
-    )
-    for heading in headings:
-        wraps = heading == "served from, %"
-        table.add_column(heading, justify="left" if heading in _TEXTS else "right", no_wrap=not wraps)
-    for cells in _lines(summary):
-        table.add_row(*map(Text, cells[: len(headings)]))
-    table.caption, table.caption_justify = _note(summary), "left"
-    return table
+def matrix_tables(summary: dict[str, Any], width: int) -> Iterator[Table | Text]:
+    """Yield the table for a terminal; in two parts, n in both, where `width` characters would cut figures off."""
+    lines = list(_lines(summary))
+    widths = [max(map(len, column)) for column in zip(_HEADINGS, *lines, strict=True)]
+    needed = sum(widths[:_SERVED]) + min(widths[_SERVED], _MOST_SERVED) + len(widths) + 1
+    parts = (tuple(range(len(_HEADINGS))),) if needed <= width else (_MEANS, _REST)
+    for part in parts:
+        title = _title(summary) + (", percentiles and tiers" if part == _REST else "")
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        for number in part:
+            justify: JustifyMethod = "left" if _HEADINGS[number] in _TEXTS else "right"
+            table.add_column(_HEADINGS[number], justify=justify, no_wrap=number != _SERVED)
+        for cells in lines:
+            table.add_row(*(Text(cells[number]) for number in part))
+        yield table
+    yield Text(_note(summary), style="dim italic")
 
 
 def matrix_grid(summary: dict[str, Any]) -> Grid:
@@ -81,8 +89,14 @@ def _lines(summary: dict[str, Any]) -> Iterator[list[str]]:
             _change(item, "ttft_mean", -1),
             *(_percentile(figures[key]) for key in ("ttft_p95", "ttft_p99")),
             f"{sum(item['failures'].values()) / max(1, item['sent']):.0%}",
-            ", ".join(f"{tier} {100 * count / max(1, item['requests']):.0f}" for tier, count in item["tiers"].items()),
+            _served(item),
         ]
+
+
+def _served(item: dict[str, Any]) -> str:
+    """Write the share of each tier in percent; a tier and its share stay on one line."""
+    total = max(1, item["requests"])
+    return ", ".join(f"{tier}{SPACE}{100 * count / total:.0f}" for tier, count in item["tiers"].items())
 
 
 def _change(item: dict[str, Any], metric: str, direction: int) -> str:
@@ -90,7 +104,7 @@ def _change(item: dict[str, Any], metric: str, direction: int) -> str:
     judged = item["comparisons"].get(metric)
     if not judged or not judged.get("ratio"):
         return NOTHING
-    return f"{(judged['ratio'] ** direction - 1) * 100:+.1f} %{MARKS.get(judged['word'], '=')}"
+    return f"{signed_percent(judged['ratio'] ** direction - 1)}{MARKS.get(judged['word'], '=')}"
 
 
 def _percentile(figure: dict[str, Any]) -> str:

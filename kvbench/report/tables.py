@@ -63,9 +63,10 @@ def _print_figures(summary: dict[str, Any], console: Console) -> None:
         dose.print_doses(summary, console)
     console.print(length_table(summary, narrow=narrow))
     if matrix.has_matrix(summary):
-        console.print(matrix.matrix_table(summary, narrow=narrow))
-    for table in metric_tables.metric_tables(summary, console.width):
-        console.print(table)
+        for part in matrix.matrix_tables(summary, console.width):
+            console.print(part)
+    for part in metric_tables.metric_tables(summary, console.width):
+        console.print(part)
     if summary["beside"]:
         console.print(beside.beside_table(summary["beside"], scaled=bool(summary["scale"])))
     if open_loop.has_open_loop(summary):
