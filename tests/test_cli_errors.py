@@ -168,3 +168,18 @@ def test_the_port_of_serve_is_told_and_can_be_given_in_both_forms() -> None:
     assert "0 takes a free one (default: 8000)" in help_text
     for given in (["--port", "0"], ["--port=0"]):
         assert settings.parse_arguments(given, port=8000).port == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--time", "0"], "a scale must be positive"),
+        (["--io-threads", "0"], "must be at least 1"),
+        (["--g4-path", "tier"], "G4 has a path and no capacity"),
+        (["--g4-shared"], "there is no G4 to share"),
+        (["--write-delay-ms", "-1"], "a write delay cannot be negative"),
+    ],
+)
+def test_settings_of_serve_that_cannot_be_meant_are_usage(given: list[str], told: str) -> None:
+    done = kvbench("serve", "--port", "0", *given)
+    assert told in one_sentence_with_remedy(done, 2)

@@ -129,7 +129,7 @@ class Api:
 
 
 def serve(settings: EmulatorSettings) -> int:
-    """Serve until SIGTERM or SIGINT and return the exit code: 0, or 1 if the start failed."""
+    """Serve until SIGTERM or SIGINT; return 0, 1 if the start failed, or 2 if a setting cannot be meant."""
     logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if settings.debug else logging.WARNING)
     try:
         with asyncio.Runner(loop_factory=precise_loop) as runner:

@@ -13,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 from kvbench.emulator.faults import FAULTS
 from kvbench.emulator.files import MIN_PAYLOAD_BYTES
 from kvbench.emulator.gpu import GpuFigures
-from kvbench.errors import ServerError
+from kvbench.errors import OptionError, ServerError
 from kvbench.units import parse_size
 
 if TYPE_CHECKING:
@@ -68,23 +68,23 @@ class EmulatorSettings:
         """Refuse what cannot work.
 
         Raises:
-            ServerError: with the one setting to change.
+            OptionError: with the one setting to change.
 
         """
         self._check_directories()
         if self.write_delay_s < 0:
-            raise ServerError("a write delay cannot be negative", "Use --write-delay-ms 0 or more.")
+            raise OptionError("a write delay cannot be negative", "Use --write-delay-ms 0 or more.")
         if self.g4_payload_bytes < MIN_PAYLOAD_BYTES:
-            raise ServerError("tier files would be too small to measure storage", "Use at least 64KiB a file.")
+            raise OptionError("tier files would be too small to measure storage", "Use at least 64KiB a file.")
         if self.time_scale <= 0 or self.byte_scale < 1:
-            raise ServerError("a scale must be positive", "Use e.g. --time 8 --bytes 512, or 1 for full scale.")
+            raise OptionError("a scale must be positive", "Use e.g. --time 8 --bytes 512, or 1 for full scale.")
         counts = (self.instances, self.max_batched_tokens, self.io_threads, self.fault_every, self.admit_after_hits)
         if min(counts) < 1:
             named = "instances, batched tokens, I/O threads, admit-after-hits and fault-every"
-            raise ServerError(f"{named} must be at least 1", "Raise it.")
+            raise OptionError(f"{named} must be at least 1", "Raise it.")
         if unknown := sorted(set(self.faults) - set(FAULTS)):
             remedy = f"Use one of {', '.join(FAULTS)}."
-            raise ServerError(f"{unknown[0]} is not a fault that the emulator knows", remedy)
+            raise OptionError(f"{unknown[0]} is not a fault that the emulator knows", remedy)
 
     def _check_directories(self) -> None:
         for name, path, capacity_bytes in (
@@ -92,13 +92,13 @@ class EmulatorSettings:
             ("g4", self.g4_path, self.g4_capacity_bytes),
         ):
             if path and not capacity_bytes:
-                raise ServerError(f"{name.upper()} has a path and no capacity", f"Add --{name}-capacity, e.g. 20GB.")
+                raise OptionError(f"{name.upper()} has a path and no capacity", f"Add --{name}-capacity, e.g. 20GB.")
             if capacity_bytes and not path:
-                raise ServerError(f"{name.upper()} has a capacity and no path", f"Add --{name}-path, a directory.")
+                raise OptionError(f"{name.upper()} has a capacity and no path", f"Add --{name}-path, a directory.")
         if self.g3_path and self.g4_path and self.g3_path.resolve() == self.g4_path.resolve():
-            raise ServerError("G3 and G4 are the same directory", "Give each tier a directory of its own.")
+            raise OptionError("G3 and G4 are the same directory", "Give each tier a directory of its own.")
         if self.g4_shared and not self.g4_path:
-            raise ServerError("there is no G4 to share", "Add --g4-path, or leave out --g4-shared.")
+            raise OptionError("there is no G4 to share", "Add --g4-path, or leave out --g4-shared.")
 
 
 @dataclass(frozen=True, slots=True)
