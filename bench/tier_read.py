@@ -26,7 +26,7 @@ from kvbench.emulator.blocks import HASH_BYTES
 from kvbench.emulator.direct_io import Access, probe
 from kvbench.emulator.file_io import ThreadedFiles
 from kvbench.emulator.files import SUFFIX, Geometry
-from kvbench.emulator.tiers import FileRead, TierFile
+from kvbench.emulator.tier_file import FileRead, TierFile
 from kvbench.units import parse_size
 
 if TYPE_CHECKING:

@@ -1,73 +1,79 @@
 """Open loops: each figure from the send and from the schedule, and whether the server kept up with the rate.
 
-A request is scheduled for the moment at which it is due. Where as many are out as may be, it waits to be sent: that
-wait is in no figure that counts from the send, and it is what a user of a server that is too slow would see. In a
-closed loop nothing is due, so none of this is told of one.
+A request is scheduled for the moment at which it is due. When `concurrency` requests are already out, it waits to be
+sent: that wait is in no figure that counts from the send, and it is what a user of a server that is too slow would see.
+In a closed loop nothing is due, so none of this is told of one.
 """
 
 from __future__ import annotations
 
 import statistics
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvbench import metrics
 from kvbench.metrics import METRICS, Metric
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from kvbench.metrics import Limits
+    from kvbench.metrics import Limits, Unit
     from kvbench.records import Row
     from kvbench.sealed import SealedRun
 
-GROWING = 2.0  # last quarter over first: latency that doubles along the list is a queue, not a level
+GROWING = 0.15  # s of latency per s of schedule; offered a load of r times its capacity, a queue grows by r - 1
 _FEWEST = 20  # requests of a run, below which a quarter says nothing
 
 
-def ttft_from_schedule_s(row: Row) -> float | None:
-    """Return the time to the first token from the moment at which the request was due.
+def _attainment_by(ttft: Callable[[Row], float | None]) -> Callable[[SealedRun, Limits], float | None]:
+    """Return the share of requests that met every SLO by this reading of TTFT.
 
-    Formula: first_token_ns - scheduled_ns.
+    Formula: requests with TTFT x time scale <= limit / requests sent.
     """
-    if row.first_token_ns is None or row.scheduled_ns is None:
-        return None
-    return (row.first_token_ns - row.scheduled_ns) / 1e9
+
+    def of_run(run: SealedRun, limits: Limits) -> float | None:
+        met = metrics.met_by(run, limits, ttft)
+        return met / len(run.measured) if met is not None and run.measured else None
+
+    return of_run
 
 
-def slo_attainment(run: SealedRun, limits: Limits) -> float | None:
-    """Return the share of requests that met every SLO, their waiting to be sent included.
+def _goodput_by(ttft: Callable[[Row], float | None]) -> Callable[[SealedRun, Limits], float | None]:
+    """Return the rate of requests that met every SLO by this reading of TTFT.
 
-    Formula: requests with TTFT from schedule x time scale <= limit / requests sent.
+    Formula: requests with TTFT x time scale <= limit / total time.
     """
-    met = metrics.met_by(run, limits, ttft_from_schedule_s)
-    return met / len(run.measured) if met is not None and run.measured else None
+    return lambda run, limits: metrics.per_second(run, metrics.met_by(run, limits, ttft))
 
 
-def goodput_per_s(run: SealedRun, limits: Limits) -> float | None:
-    """Return the rate of requests that met every SLO, their waiting to be sent included.
-
-    Formula: requests with TTFT from schedule x time scale <= limit / total time.
-    """
-    return metrics.per_second(run, metrics.met_by(run, limits, ttft_from_schedule_s))
+def _both_ways(
+    name: str, unit: Unit, by: Callable[[Callable[[Row], float | None]], Callable[[SealedRun, Limits], float | None]]
+) -> tuple[Metric, Metric]:
+    """Return a figure of a run that holds TTFT against the SLO: from the send, and from the schedule."""
+    label = METRICS[name].label
+    readings = (metrics.ttft_s, metrics.ttft_from_schedule_s)
+    send, due = (Metric(name, label, unit, "rate", "run", of_run=by(ttft)) for ttft in readings)
+    return send, due
 
 
 _PAIRS: tuple[tuple[Metric, Metric], ...] = (
     *(
         (
             METRICS[f"ttft_{key}"],
-            Metric(f"ttft_from_schedule_{key}", METRICS[f"ttft_{key}"].label, "s", "time", key, ttft_from_schedule_s),
+            Metric(
+                f"ttft_from_schedule_{key}",
+                METRICS[f"ttft_{key}"].label,
+                "s",
+                "time",
+                key,
+                metrics.ttft_from_schedule_s,
+            ),
         )
         for key in ("p50", "p95")
     ),
     *((METRICS[f"latency_{key}"], METRICS[f"latency_from_schedule_{key}"]) for key in ("p50", "p95", "max")),
-    (
-        METRICS["slo_attainment"],
-        Metric("slo_attainment_from_schedule", "SLO attainment", "share", "rate", "run", of_run=slo_attainment),
-    ),
-    (
-        METRICS["goodput_per_s"],
-        Metric("goodput_from_schedule_per_s", "goodput", "1/s", "rate", "run", of_run=goodput_per_s),
-    ),
+    _both_ways("slo_attainment", "share", _attainment_by),
+    _both_ways("goodput_per_s", "1/s", _goodput_by),
 )
 
 
@@ -75,19 +81,22 @@ def account(runs: Sequence[SealedRun], told: dict[str, Any], limits: Limits) -> 
     """Return what a treatment's schedule asked for, what became of it, and its figures from the send and from the due.
 
     `told` is the rate and the arrival of the plan. `grew` tells whether latency from the schedule kept growing along
-    the list: then its figures are those of a list of this length, and no level of the server.
+    the list (`growth` in seconds per second): then its figures are those of a list of this length, and no level of the
+    server. A quarter of a list that a server keeps up with is slower than another by chance, and its first one begins
+    with an empty server, so their ratio tells nothing; the slope of a queue is what the load is above the capacity.
     """
     offered = [rate for run in runs if (rate := _offered_per_s(run.measured)) is not None]
-    first, last = _quarters(runs)
-    ratio = last / first if first and last is not None else None
+    quarters = [found for run in runs if (found := _quarters(run)) is not None]
+    growth = statistics.fmean(one.growth for one in quarters) if quarters else None
     return {
         **told,
         "offered_per_s": statistics.fmean(offered) if offered else None,
         "achieved_per_s": metrics.of_treatment(METRICS["requests_per_s"], runs, limits).to_json(),
         "waited_mean_s": _mean([row.send_lag_s for run in runs for row in run.measured]),
-        "first_quarter_s": first,
-        "last_quarter_s": last,
-        "grew": ratio is not None and ratio > GROWING,
+        "first_quarter_s": statistics.median(time for one in quarters for time in one.first) if quarters else None,
+        "last_quarter_s": statistics.median(time for one in quarters for time in one.last) if quarters else None,
+        "growth": growth,
+        "grew": growth is not None and growth > GROWING,
         "figures": [
             {
                 "name": send.name,
@@ -107,17 +116,32 @@ def _offered_per_s(rows: Sequence[Row]) -> float | None:
     return (len(due) - 1) / ((due[-1] - due[0]) / 1e9) if len(due) > 1 and due[-1] > due[0] else None
 
 
-def _quarters(runs: Sequence[SealedRun]) -> tuple[float | None, float | None]:
-    """Return the median latency from the schedule of the first and of the last quarter of each list, over all runs."""
-    first: list[float] = []
-    last: list[float] = []
-    for run in runs:
-        rows = sorted((row for row in run.proven if row.scheduled_ns is not None), key=lambda r: r.scheduled_ns or 0)
-        times = [time for row in rows if (time := metrics.latency_from_schedule_s(row)) is not None]
-        if len(times) >= _FEWEST:
-            first += times[: len(times) // 4]
-            last += times[-(len(times) // 4) :]
-    return (statistics.median(first), statistics.median(last)) if first else (None, None)
+@dataclass(frozen=True, slots=True)
+class _Quarters:
+    """Latencies from the schedule of the first and of the last quarter of a list, and how fast they grew between."""
+
+    first: list[float]
+    last: list[float]
+    growth: float
+
+
+def _quarters(run: SealedRun) -> _Quarters | None:
+    """Return the outer quarters of a list; None where it is too short, or all of it was due at once.
+
+    Formula of the growth: (median latency of the last quarter - that of the first) / (median due time of the last
+    quarter - that of the first).
+    """
+    rows = [(row.scheduled_ns, metrics.latency_from_schedule_s(row)) for row in run.proven]
+    known = sorted((due_ns, time) for due_ns, time in rows if due_ns is not None and time is not None)
+    size = len(known) // 4
+    if len(known) < _FEWEST:
+        return None
+    (due, first), (late, last) = (list(zip(*part, strict=True)) for part in (known[:size], known[-size:]))
+    apart_s = (statistics.median(late) - statistics.median(due)) / 1e9
+    if apart_s <= 0:
+        return None
+    growth = (statistics.median(last) - statistics.median(first)) / apart_s
+    return _Quarters(list(first), list(last), growth)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -6,6 +6,7 @@ full scale, so our own figures are given at full scale too, in fields of their o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvbench.metrics import METRICS, Metric
@@ -17,6 +18,23 @@ if TYPE_CHECKING:
 
 
 FAILED = Metric("failed", "failed", "share", "time", "run")
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """What every cell needs to know: the printed rows, and the scale model that our own figures are from, if any."""
+
+    publication: Publication
+    scale: Mapping[str, Any] | None
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that any row prints, in the order in which they appear."""
+        return list(dict.fromkeys(metric for row in self.publication.rows for metric in row.printed))
+
+    def row_named(self, name: str | None) -> PublishedRow | None:
+        """Return the row that another is compared with."""
+        return next((row for row in self.publication.rows if row.name == name), None)
 
 
 def metric_of(name: str) -> Metric:
@@ -34,19 +52,15 @@ def account(
     """
     if not publication.rows:
         return None
-    shown = list(dict.fromkeys(metric for row in publication.rows for metric in row.printed))
-    own = [
-        _line(name, item, _row_of(name, publication), (publication, shown, asked)) for name, item in treatments.items()
-    ]
+    told = _Document(publication, asked["scale"])
+    own = [_line(name, item, _row_of(name, publication), told) for name, item in treatments.items()]
     met = {name for row in publication.rows for name in row.treatments if name in treatments}
-    others = [
-        _line(None, None, row, (publication, shown, asked)) for row in publication.rows if not met & set(row.treatments)
-    ]
+    others = [_line(None, None, row, told) for row in publication.rows if not met & set(row.treatments)]
     return {
         "title": publication.title,
         "section": publication.section,
         "ratios": publication.ratios,
-        "metrics": shown,
+        "metrics": told.metrics,
         "remarks": list(publication.remarks),
         "rows": [*own, *others],
     }
@@ -60,14 +74,13 @@ def _line(
     name: str | None,
     item: dict[str, Any] | None,
     row: PublishedRow | None,
-    setting: tuple[Publication, list[str], Mapping[str, Any]],
+    told: _Document,
 ) -> dict[str, Any]:
-    publication, shown, asked = setting
     return {
         "treatment": name,
         "published_as": row.name if row is not None else None,
         "most_gain": item.get("most_gain") if item is not None else None,
-        "cells": {metric: _cell(metric_of(metric), item, row, (publication, asked)) for metric in shown},
+        "cells": {metric: _cell(metric_of(metric), item, row, told) for metric in told.metrics},
     }
 
 
@@ -84,17 +97,16 @@ def _cell(
     metric: Metric,
     item: dict[str, Any] | None,
     row: PublishedRow | None,
-    setting: tuple[Publication, Mapping[str, Any]],
+    told: _Document,
 ) -> dict[str, Any]:
-    publication, asked = setting
     figure = _figure(metric, item)
     judged = item["comparisons"].get(metric.name) if item is not None else None
-    base = next((one for one in publication.rows if row is not None and one.name == row.against), None)
+    base = told.row_named(row.against) if row is not None else None
     return {
         "n": figure["n"],
         "value": figure["value"],
         "refusal": figure["refusal"],
-        "full_scale": _at_full_scale(metric, figure["value"], asked["scale"]),
+        "full_scale": _at_full_scale(metric, figure["value"], told.scale),
         "ratio": judged["ratio"] if judged else None,
         "low": judged["low"] if judged else None,
         "high": judged["high"] if judged else None,
@@ -106,11 +118,13 @@ def _cell(
 
 
 def _at_full_scale(metric: Metric, value: float | None, scale: Mapping[str, Any] | None) -> float | None:
-    """Return a measured time multiplied by the time scale, a rate divided by it; shares stay."""
+    """Return a time multiplied by the time scale, a rate divided by it; a rate of bytes also grows by their scale."""
     if value is None or not scale or metric.unit == "share":
         return value
     time_scale = float(scale["time"])
-    return value * time_scale if metric.unit == "s" else value / time_scale
+    if metric.unit == "s":
+        return value * time_scale
+    return value / time_scale * (float(scale["bytes"]) if metric.unit == "bytes/s" else 1.0)
 
 
 def _gain(metric: Metric, row: PublishedRow, base: PublishedRow) -> float | None:

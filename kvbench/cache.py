@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kvbench.bench import Bench, Outcome, Step
+    from kvbench.proof import Served
     from kvbench.records import Tier
     from kvbench.scenario_models import CacheTier, Treatment
 
@@ -78,10 +79,28 @@ def _send_twice(bench: Bench, canary: Draw) -> tuple[Tier, str]:
 
     Where a tier takes in what was asked for several times, the first sending is several.
     """
-    for _ in range(bench.admit_after_hits):
-        bench.serve(canary, "probe")
+    first, *_ = [bench.serve(canary, "probe").response for _ in range(bench.admit_after_hits)]
     quiesce(bench, bench.server)
-    return judge(bench.blocks, bench.serve(canary, "probe"), None)
+    served = bench.serve(canary, "probe")
+    _compare_answers(bench, canary, first.text, served)
+    return judge(bench.blocks, served, None)
+
+
+def _compare_answers(bench: Bench, canary: Draw, computed: str | None, served: Served) -> None:
+    """Hold the answer to a canary that came from a cache against its computed one: other KV would make other words.
+
+    On an engine rounding alone may change an answer, so there a difference is told and does not judge the state;
+    `check_answers` does, where the user knows that answers repeat.
+    """
+    if not computed or served.response.status != "ok" or not served.response.cached_tokens:
+        return
+    name = f"answer, {canary.prompt_id}"
+    if served.response.text.startswith(computed):  # a prompt that is primed is answered with one token
+        bench.note(name, "proven", "the answer from the cache is the computed one")
+    elif bench.server.info:
+        bench.note(name, "failed", "the answer from the cache is not the computed one: the cache holds wrong KV")
+    else:
+        bench.note(name, "done", "the answer from the cache is not the computed one, by rounding or by wrong KV")
 
 
 def _prove_off(bench: Bench, plan: Plan) -> None:
@@ -206,6 +225,7 @@ def _prove_warm(bench: Bench, tier: CacheTier, plan: Plan, manifest: Manifest | 
         served = bench.serve(draw, "probe")
         found, evidence = judge(bench.blocks, served, file_bytes(manifest, draw))
         outcome: Outcome = "proven" if found == tier else _unproven_outcome(bench, found)
+        _compare_answers(bench, draw, manifest.answers.get(draw.text_key) if manifest else None, served)
         bench.note(f"prove warm, {name}", outcome, f"served from {found}: {evidence}")
     if bench.faster_paths(tier):
         quiesce(bench, bench.server)  # the canaries go into the faster tiers now; that is not to be measured

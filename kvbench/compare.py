@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from kvbench.gates import Gate
     from kvbench.likeness import Difference
-    from kvbench.metrics import Figure
+    from kvbench.pooled import Figure
     from kvbench.ratios import Comparison, SampleFigure
     from kvbench.sealed import SealedResult
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kvbench.courses import window_ns
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -52,9 +54,9 @@ def courses(result: SealedResult, found: dict[str, Any] | None) -> list[Course]:
 
 def _course(result: SealedResult, run: SealedRun) -> Course:
     told = run.record.get("neighbors") or {}
-    sent = [row.sent_ns for row in run.measured if row.sent_ns is not None]
-    ended = [row.last_token_ns for row in run.measured if row.last_token_ns is not None]
-    zero_ns, end_ns = min(sent), max(ended, default=max(sent))
+    window = window_ns(run)
+    assert window is not None  # noqa: S101 - a run in which nothing was sent is invalid, and no typical one
+    zero_ns, end_ns = window
     trial = told.get("trial") or {}
     start_s = _seconds(trial.get("at_ns"), zero_ns)
     stop_s = _seconds(trial.get("stop_asked_ns"), zero_ns)

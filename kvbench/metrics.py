@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from kvbench.ratios import FEWEST_ROUNDS
-from kvbench.stats import mean_by_unit, median_by_unit, needed_n, percentile_interval
+from kvbench.checks.verdict import open_loop_of
+from kvbench.plan import time_scale_of
+from kvbench.pooled import Figure, over_mean, over_requests, over_rounds
+from kvbench.stats import percentile_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -32,33 +34,14 @@ _PERCENTILES: dict[str, float] = {"p50": 50, "p95": 95, "p99": 99}
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The SLOs, and the factor by which a scale model's times are multiplied before they are held against them."""
+    """The SLOs, and the factor by which a scale model's times are multiplied before they are held against them.
+
+    Requests of the treatments in `open_loops` are held against them from the moment at which they were due.
+    """
 
     ttft_s: float | None = None
     time_scale: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One figure of a treatment: its value and interval, from how much, and what n does not support.
-
-    `n` counts requests, or rounds for figures of a run; `units` what of it is independent. `refusal` stands in place of
-    the value where there is none, else in place of the interval. With `bound` "upper" only `high` is given.
-    """
-
-    n: int
-    units: int
-    rounds: int
-    value: float | None
-    low: float | None
-    high: float | None
-    bound: str
-    needed_n: int | None
-    refusal: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the figure as plain JSON values."""
-        return asdict(self)
+    open_loops: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +98,16 @@ def user_rate(row: Row) -> float | None:
     Formula: OSL / latency.
     """
     return row.osl / row.latency_s if row.osl and row.latency_s else None
+
+
+def ttft_from_schedule_s(row: Row) -> float | None:
+    """Return the time to the first token from the moment for which the request was scheduled.
+
+    Formula: first_token_ns - scheduled_ns.
+    """
+    if row.first_token_ns is None or row.scheduled_ns is None:
+        return None
+    return (row.first_token_ns - row.scheduled_ns) / 1e9
 
 
 def latency_from_schedule_s(row: Row) -> float | None:
@@ -190,7 +183,8 @@ def kv_bytes_per_s(run: SealedRun, _limits: Limits | None = None) -> float | Non
 def slo_attainment(run: SealedRun, limits: Limits) -> float | None:
     """Return the share of requests that met every SLO; failed ones did not.
 
-    Formula: requests with TTFT x time scale <= limit / requests sent; none without an SLO.
+    Formula: requests with TTFT x time scale <= limit / requests sent; none without an SLO. In an open loop TTFT counts
+    from the schedule here, so that the wait at the cap is in it.
     """
     met = _met(run, limits)
     return met / len(run.measured) if met is not None and run.measured else None
@@ -199,13 +193,14 @@ def slo_attainment(run: SealedRun, limits: Limits) -> float | None:
 def goodput_per_s(run: SealedRun, limits: Limits) -> float | None:
     """Return the rate of requests that met every SLO.
 
-    Formula: requests with TTFT x time scale <= limit / total time; none without an SLO.
+    Formula: requests with TTFT x time scale <= limit / total time; none without an SLO. In an open loop TTFT counts
+    from the schedule here, so that the wait at the cap is in it.
     """
     return per_second(run, _met(run, limits))
 
 
 def _met(run: SealedRun, limits: Limits) -> int | None:
-    return met_by(run, limits, ttft_s)
+    return met_by(run, limits, ttft_from_schedule_s if run.treatment in limits.open_loops else ttft_s)
 
 
 def met_by(run: SealedRun, limits: Limits, ttft: Callable[[Row], float | None]) -> int | None:
@@ -268,7 +263,8 @@ METRICS: dict[str, Metric] = {
 
 def limits_of(asked: dict[str, Any]) -> Limits:
     """Return the SLOs that a result is held against; a scale model's times count at full scale."""
-    return Limits(asked["slo"].get("ttft"), asked["scale"]["time"] if asked["scale"] else 1.0)
+    loops = frozenset(name for name in asked["treatments"] if open_loop_of(asked, name) is not None)
+    return Limits(asked["slo"].get("ttft"), time_scale_of(asked), loops)
 
 
 def rows_of(run: SealedRun, length: int | None) -> list[Row]:
@@ -303,18 +299,9 @@ def of_treatment(metric: Metric, runs: Sequence[SealedRun], limits: Limits, leng
     if metric.statistic == "max":
         return Figure(len(values), len(set(units)), rounds, max(values, default=None), None, None, "none", None, None)
     if metric.statistic == "mean":
-        return _mean(values, units, rounds)
-    return over_requests(values, units, _PERCENTILES[metric.statistic], rounds)
-
-
-def _mean(values: Sequence[float], units: Sequence[Hashable], rounds: int) -> Figure:
-    """Return the mean over requests; its interval counts conversations or prompts, not requests."""
-    n, count = len(values), len(set(units))
-    if not values:
-        return Figure(0, 0, rounds, None, None, None, "none", None, "n/a (n=0)")
-    found = mean_by_unit(values, units)
-    bound = "none" if found.low is None else "two-sided"
-    return Figure(n, count, rounds, statistics.fmean(values), found.low, found.high, bound, None, found.refusal)
+        return over_mean(values, units, rounds)
+    held = any(row.conversation_id for run in runs for row in run.measured)
+    return over_requests(values, units, _PERCENTILES[metric.statistic], rounds, are_conversations=held)
 
 
 def values_of(
@@ -330,43 +317,6 @@ def values_of(
                 values.append(value)
                 units.append((run.run_id, row.conversation_id or row.prompt_id))
     return values, units
-
-
-def over_requests(values: Sequence[float], units: Sequence[Hashable], percentile: float, rounds: int) -> Figure:
-    """Return a percentile over requests, with an interval as far as independent units support one.
-
-    Where requests outnumber their prompts or conversations, these are the units: the median's interval counts them, and
-    a percentile beyond the median has a value, if there are units enough for it, but no interval.
-    The median of few requests is given as their middle, with the refusal of its interval beside it.
-    """
-    n, count, needed = len(values), len(set(units)), needed_n(percentile)
-    least = needed_n(percentile, two_sided=False)
-    if n == count:
-        plain = percentile_interval(values, percentile)
-        middle = statistics.median(values) if percentile == 50 and values else plain.value
-        return Figure(n, n, rounds, middle, plain.low, plain.high, plain.bound, needed, plain.note)
-    if percentile == 50:
-        found = median_by_unit(values, units)
-        bound = "none" if found.low is None else "two-sided"
-        return Figure(n, count, rounds, found.value, found.low, found.high, bound, needed, found.refusal)
-    if count < least:
-        return Figure(n, count, rounds, None, None, None, "none", needed, f"n/a ({count} prompts < {least})")
-    value = percentile_interval(values, percentile).value
-    return Figure(n, count, rounds, value, None, None, "none", needed, f"no interval: {n} requests, {count} prompts")
-
-
-def over_rounds(values: Sequence[float | None], *, share: bool = False) -> Figure:
-    """Return the mean of a figure over rounds, with a t interval from three rounds on, cut at what is possible."""
-    known = [value for value in values if value is not None]
-    rounds, value = len(known), statistics.fmean(known) if known else None
-    if rounds < FEWEST_ROUNDS:
-        lacking = f"n/a ({len(values) - rounds} of {len(values)} runs without it)" if rounds < len(values) else None
-        refusal = lacking or f"n/a (rounds={rounds} < {FEWEST_ROUNDS})"
-        return Figure(rounds, rounds, rounds, value, None, None, "none", FEWEST_ROUNDS, refusal)
-    found = mean_by_unit(known, range(rounds))
-    low, high = max(0.0, found.low or 0.0), found.high
-    high = min(1.0, high) if share and high is not None else high
-    return Figure(rounds, rounds, rounds, value, low, high, "two-sided", FEWEST_ROUNDS, None)
 
 
 def of_all(runs: Sequence[SealedRun], limits: Limits) -> dict[str, dict[str, Any]]:

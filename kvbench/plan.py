@@ -19,7 +19,7 @@ from kvbench.records import SCHEMA_VERSION
 from kvbench.shapes import load_shape, shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from kvbench.scenario import Scenario
     from kvbench.scenario_models import ServerSpec
@@ -139,6 +139,12 @@ def _asked(scenario: Scenario, scale: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
+def time_scale_of(asked: Mapping[str, Any]) -> float:
+    """Return what a measured time must be multiplied by to be one at full scale; 1 where nothing is a scale model."""
+    scale = asked.get("scale")
+    return float(scale["time"]) if scale else 1.0
+
+
 def _setting(scenario: Scenario) -> dict[str, Any]:
     """Return the values that the question was put with, for whoever compares two results; no environment in it."""
     server = scenario.server
@@ -240,9 +246,13 @@ def needs_own_texts(scenario: Scenario, treatment: str) -> bool:
 
 
 def working_set_bytes(scenario: Scenario) -> float | None:
-    """Return the KV bytes of all prompts, after the scale; None where the scenario does not tell those of a token."""
-    per_token = _kv_bytes_per_token(scenario.server)
-    tokens = sum(turns[-1] for turns in scenario.prompts.isl_by_turn.values()) * scenario.prompts.per_length
+    """Return the KV bytes of all prompts, after the scale; None where the scenario does not tell those of a token.
+
+    Of a conversation these are the bytes at its end, when memory holds its last answer too.
+    """
+    per_token, prompts = _kv_bytes_per_token(scenario.server), scenario.prompts
+    answer = prompts.output_tokens if prompts.turns is not None else 0
+    tokens = sum(turns[-1] + answer for turns in prompts.isl_by_turn.values()) * prompts.per_length
     return tokens * per_token if per_token is not None else None
 
 

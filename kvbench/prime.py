@@ -30,10 +30,14 @@ _MOST_ROUNDS = 12  # however much progress each one makes
 
 @dataclass
 class _Filling:
-    """What priming has brought so far: by text the bytes of its files, and how many of its tokens hit last."""
+    """What priming has brought so far: by text the bytes of its files, and how many of its tokens hit last.
+
+    `answers` are those to prompts that were computed, by text.
+    """
 
     text_bytes: dict[str, int] = field(default_factory=dict)
     hit_tokens: dict[str, float] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)
     rounds: int = 0
 
     @property
@@ -63,7 +67,9 @@ def prime(bench: Bench, primer: Primer, tier: CacheTier, plan: Plan) -> Manifest
     path = bench.path_of(tier)
     if path is None:
         return None
-    return Manifest(tier, tier_directory.listing(path), filling.text_bytes, bench.primed_by)
+    canaries = {plan.canary(name).text_key for name in (CANARY_FIRST, CANARY_LAST)}
+    answers = {key: told for key, told in filling.answers.items() if key in canaries}
+    return Manifest(tier, tier_directory.listing(path), filling.text_bytes, bench.primed_by, answers)
 
 
 def _note_primed(bench: Bench, draws: list[Draw], unmet: list[Draw], filling: _Filling) -> None:
@@ -139,6 +145,8 @@ def _prime_one(bench: Bench, primer: Primer, tier: CacheTier, draw: Draw, fillin
     delta = primer.server.scrape().since(started)
     _refuse_full_tier(path, delta)
     wanted = bench.blocks.cacheable(draw.isl_target)
+    if response.cached_tokens == 0 and response.status == "ok":
+        filling.answers.setdefault(draw.text_key, response.text)
     filling.hit_tokens[draw.text_key] = hits = _hits_of(tier, response, delta)
     if path is not None and per_token is not None:
         gained = sum(size for name, size in tier_directory.listing(path).items() if name not in before)
@@ -163,9 +171,9 @@ def _hits_of(tier: CacheTier, response: Response, delta: Counters) -> float:
 
 def _refuse_full_tier(path: Path | None, delta: Counters) -> None:
     """Stop at the first block that the tier could not take in: what would follow is another experiment."""
-    if delta.write_errors:
+    if lost := (delta.write_errors or 0) + (delta.refused_files or 0):
         where = "" if path is None else f" {path}"
         raise StorageError(
-            f"the server could not write {delta.write_errors:.0f} files into its tier{where}",
+            f"the server could not write {lost:.0f} files into its tier{where}",
             "Free some space there, then run the same command again: it resumes and loses nothing.",
         )

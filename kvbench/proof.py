@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 from kvbench.units import format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from kvbench.plan import Draw
     from kvbench.records import Response, Tier
     from kvbench.scenario_models import CacheTier
     from kvbench.servers.endpoint import Counters
 
-_BYTES_TOLERANCE = 0.01
+BYTES_TOLERANCE = 0.01
 _FILE_OVERHEAD_BYTES = 16 * 1024  # header and padding of a file that holds one block
 _STRAY_READ_BYTES = 512 * 1024  # a process may page in code and directory blocks of its own
 
@@ -43,7 +41,7 @@ class Blocks:
     def readable(self, held_bytes: int, prompts: int = 1) -> tuple[float, float]:
         """Return the least and the most bytes that a full hit reads of files of `held_bytes`, for so many prompts."""
         last_block = prompts * (self.tokens * (self.kv_bytes_per_token or 0) + _FILE_OVERHEAD_BYTES)
-        return held_bytes * (1 - _BYTES_TOLERANCE) - last_block, held_bytes * (1 + _BYTES_TOLERANCE)
+        return held_bytes * (1 - BYTES_TOLERANCE) - last_block, held_bytes * (1 + BYTES_TOLERANCE)
 
     def expected(self, tokens: int, reported: int | None) -> int:
         """Return how many cached tokens a full hit shows.
@@ -58,13 +56,15 @@ class Blocks:
 class Manifest:
     """What a primed tier holds: its files by name, and the file bytes that belong to each text.
 
-    `primed_by` is "itself" where the server that is measured wrote them, else "another".
+    `primed_by` is "itself" where the server that is measured wrote them, else "another". `answers` are the
+    canaries' computed answers, by text: one token each.
     """
 
     tier: str
     files: dict[str, int]
     text_bytes: dict[str, int]
     primed_by: str = "itself"
+    answers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,8 @@ def _judge_miss(blocks: Blocks, served: Served) -> tuple[Tier, str]:
     moved = sum(served.delta.read_bytes.values())
     if moved:
         return "unproven", f"no hit, yet tiers read {format_size(moved)}"
-    stray = served.delta.process_read_bytes
+    device = served.delta.device_bytes()
+    stray = None if device is None else device[0]
     half = (served.response.isl or 0) * (blocks.kv_bytes_per_token or 0) / 2
     if stray is not None and stray > min(_STRAY_READ_BYTES, half or _STRAY_READ_BYTES):
         return "unproven", f"no hit, yet the process read {format_size(stray)}"
@@ -138,16 +139,15 @@ def _judge_g1(delta: Counters, cached: int) -> tuple[Tier, str]:
 def _judge_offloaded(blocks: Blocks, served: Served, cached: int, held_bytes: int | None) -> tuple[Tier, str]:
     """Tell g2, g3 and g4 apart by whose bytes moved, and hold the bytes against what the hits need."""
     delta = served.delta
-    moved = _moved(blocks, delta)
+    moved = moved_by_tier(blocks, delta)
     if len(moved) > 1:
         return "mixed", f"{cached} tokens, read from {', '.join(sorted(moved))}"
-    device = delta.process_read_bytes
     if not moved:
-        return _judge_memory(blocks, delta, cached)
+        return judge_memory(blocks, delta, cached)
     if delta.host_tokens:
         return _judge_half_in_memory(blocks, delta, cached, sum(moved.values()))
     label, count = next(iter(moved.items()))
-    tier = _tier_of(label, blocks.path_tier)
+    tier = tier_of(label, blocks.path_tier)
     if tier is None:
         return "unproven", f"{cached} tokens read from a tier labelled {label!r}, which the scenario does not name"
     full = cached >= blocks.cacheable(served.response.isl or 0)
@@ -155,12 +155,11 @@ def _judge_offloaded(blocks: Blocks, served: Served, cached: int, held_bytes: in
     problem = _bytes_problem(blocks, cached, count, known_bytes, full=full)
     if problem:
         return "unproven", problem
-    if device is not None and _device_disagrees(device, count):
-        return (
-            "unproven",
-            f"the tier counts {format_size(count)} read, the process read {format_size(device)} from devices",
-        )
+    if device_disagrees(delta, count):
+        return "unproven", f"the tier counts {format_size(count)} read, {told_by_kernel(delta)}"
+    device = delta.process_read_bytes
     counted = f"{count:,.0f} bytes read by {tier}" + ("" if device is None else f" = {device:,.0f} by /proc/PID/io")
+    counted += f" without {delta.moved_bytes:,.0f} moved between tiers" if delta.moved_bytes else ""
     read = counted if delta.read_bytes else f"{count:,.0f} bytes read by /proc/PID/io"
     evidence = f"{cached} cached tokens = external hits, {read}"
     if served.response.isl is not None and cached < blocks.cacheable(served.response.isl) - blocks.tokens:
@@ -168,7 +167,7 @@ def _judge_offloaded(blocks: Blocks, served: Served, cached: int, held_bytes: in
     return tier, evidence
 
 
-def _moved(blocks: Blocks, delta: Counters, requests: int = 1) -> dict[str, float]:
+def moved_by_tier(blocks: Blocks, delta: Counters, requests: int = 1) -> dict[str, float]:
     """Return the bytes that moved, by the label of their tier.
 
     For an engine without read counters, what its processes read from devices stands for them, with no label.
@@ -179,25 +178,34 @@ def _moved(blocks: Blocks, delta: Counters, requests: int = 1) -> dict[str, floa
     return {"": float(device)} if device > requests * _STRAY_READ_BYTES else {}
 
 
-def _device_disagrees(device: int, count: float) -> bool:
+def device_disagrees(delta: Counters, count: float) -> bool:
     """Tell whether a process read less than its tier says (the page cache served it), or far more."""
-    spare = _BYTES_TOLERANCE * count
-    return device < count - spare or device > count + max(spare, _STRAY_READ_BYTES)
+    device = delta.device_bytes()
+    if device is None:
+        return False
+    spare = BYTES_TOLERANCE * count
+    return device[1] < count - spare or device[0] > count + max(spare, _STRAY_READ_BYTES)
+
+
+def told_by_kernel(delta: Counters) -> str:
+    """Say what the kernel counts for the process, and how much of it moved files down."""
+    moved = f", {format_size(delta.moved_bytes)} of it to move files down" if delta.moved_bytes else ""
+    return f"the process read {format_size(delta.process_read_bytes or 0)} from devices{moved}"
 
 
 def _judge_half_in_memory(blocks: Blocks, delta: Counters, cached: int, moved: float) -> tuple[Tier, str]:
     """Judge hits of which host memory served a part: files must have been read for the rest."""
     rest = cached - (delta.host_tokens or 0)
-    if rest > 0 and moved < rest * (blocks.kv_bytes_per_token or 0) * (1 - _BYTES_TOLERANCE):
+    if rest > 0 and moved < rest * (blocks.kv_bytes_per_token or 0) * (1 - BYTES_TOLERANCE):
         return "unproven", f"read {format_size(moved)}, the {rest:,.0f} tokens that are not from host memory need more"
     return "mixed", f"{delta.host_tokens:,.0f} tokens from host memory, {rest:,.0f} from files"
 
 
-def _judge_memory(blocks: Blocks, delta: Counters, cached: int) -> tuple[Tier, str]:
+def judge_memory(blocks: Blocks, delta: Counters, cached: int) -> tuple[Tier, str]:
     """Judge hits below G1 that moved no bytes: host memory, if that can be told from files in the page cache."""
-    device = delta.process_read_bytes
+    device, seen_bytes = delta.process_read_bytes, delta.device_bytes()
     needed = cached * (blocks.kv_bytes_per_token or 0)
-    silent = device is not None and device <= min(_STRAY_READ_BYTES, needed / 2 or _STRAY_READ_BYTES)
+    silent = seen_bytes is not None and seen_bytes[0] <= min(_STRAY_READ_BYTES, needed / 2 or _STRAY_READ_BYTES)
     if delta.read_bytes and silent:
         return "g2", f"{cached} cached tokens = external hits, no tier read any byte, nor did the process"
     if delta.host_tokens == cached and (silent or device is None):
@@ -206,7 +214,7 @@ def _judge_memory(blocks: Blocks, delta: Counters, cached: int) -> tuple[Tier, s
     return "unproven", f"{cached} tokens hit below g1, and no counter tells from where"
 
 
-def _tier_of(label: str, path_tier: CacheTier | None) -> Tier | None:
+def tier_of(label: str, path_tier: CacheTier | None) -> Tier | None:
     """Map a server's tier label to ours: kvbench's are the same words, vLLM's name is the scenario's directory tier."""
     if label == "g2":
         return "g2"
@@ -230,157 +238,6 @@ def _bytes_problem(blocks: Blocks, cached: int, count: float, held_bytes: int | 
         if not least <= count <= most:
             return f"read {format_size(count)}, the files of this prompt are {format_size(held_bytes)}"
     needed = cached * (blocks.kv_bytes_per_token or 0)
-    if count < needed * (1 - _BYTES_TOLERANCE):
+    if count < needed * (1 - BYTES_TOLERANCE):
         return f"read {format_size(count)}, the hits need {format_size(needed)}"
     return None
-
-
-# -- the ledger of a run ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """The books of a run's measured requests: what the answers claim, what the counters say, what should have been.
-
-    All in tokens and bytes; None where there is no source. `closes` is the verdict on tokens and bytes together.
-    `memory_tokens` are the hits that read no file: those in G1 and in host memory.
-    """
-
-    requests: int
-    prompt_tokens: int
-    cached_tokens: int | None
-    expected_cached_tokens: int
-    counter_hits: float | None
-    counter_computed: float | None
-    read_bytes: dict[str, float]
-    process_read_bytes: int | None
-    expected_read_bytes: int | None
-    hit_efficiency: float | None
-    closes: bool
-    gap: str | None
-    memory_tokens: float | None = None
-    counter_tier_tokens: dict[str, float] = field(default_factory=dict)
-    told_tier_tokens: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def splits_close(self) -> bool:
-        """Whether what the answers say of their tiers adds up to what the counters say, tier by tier."""
-        counted = {tier: count for tier, count in self.counter_tier_tokens.items() if count}
-        return self.closes and bool(counted) and counted == self.told_tier_tokens
-
-
-def close_ledger(
-    blocks: Blocks,
-    responses: Iterable[tuple[Draw, Response]],
-    delta: Counters,
-    manifest: Manifest | None,
-    *,
-    warm: bool,
-) -> Ledger:
-    """Add up a run: hit tokens of all answers = counters, bytes read = files of the prompts that were asked for."""
-    pairs = [(draw, response) for draw, response in responses if response.status == "ok"]
-    reported = [response.cached_tokens for _, response in pairs]
-    cached = None if any(value is None for value in reported) else sum(value or 0 for value in reported)
-    expected = sum(blocks.expected(draw.isl_target, one.cached_tokens) for draw, one in pairs) if warm else 0
-    hits = None if delta.local_hits is None else delta.local_hits + (delta.external_hits or 0)
-    memory = None if delta.local_hits is None else delta.local_hits + (delta.host_tokens or 0)
-    wanted = [file_bytes(manifest, draw) for draw, _ in pairs] if warm else [0]
-    expected_bytes = None if any(size is None for size in wanted) else sum(size or 0 for size in wanted)
-    others = {"g3", "g4"} - {blocks.path_tier}
-    promoted = bool(memory) or bool(others & set(_moved(blocks, delta, len(pairs))))
-    known_bytes = expected_bytes if cached == expected and not promoted else None
-    gap = _ledger_gap(blocks, [one for _, one in pairs], delta, known_bytes)
-    return Ledger(
-        requests=len(pairs),
-        prompt_tokens=sum(response.isl or 0 for _, response in pairs),
-        cached_tokens=cached,
-        expected_cached_tokens=expected,
-        counter_hits=hits,
-        counter_computed=delta.computed_tokens,
-        read_bytes=delta.read_bytes,
-        process_read_bytes=delta.process_read_bytes,
-        expected_read_bytes=expected_bytes,
-        hit_efficiency=cached / expected if cached is not None and expected else None,
-        closes=gap is None,
-        gap=gap,
-        memory_tokens=memory,
-        counter_tier_tokens=delta.tier_tokens,
-        told_tier_tokens=_told_tier_tokens([one for _, one in pairs]),
-    )
-
-
-def _told_tier_tokens(responses: list[Response]) -> dict[str, int]:
-    """Add up what the answers say of where their cached tokens came from; only kvbench's emulator tells it."""
-    told: dict[str, int] = {}
-    for response in responses:
-        for tier, tokens in (response.server.get("tier_tokens") or {}).items():
-            told[tier] = told.get(tier, 0) + tokens
-    return told
-
-
-def _ledger_gap(blocks: Blocks, responses: list[Response], delta: Counters, expected_bytes: int | None) -> str | None:
-    """Name the first place where the books of a run do not agree; None if they do."""
-    cached = sum(one.cached_tokens or 0 for one in responses)
-    computed = sum(one.isl or 0 for one in responses) - cached
-    moved, device = sum(_moved(blocks, delta, len(responses)).values()), delta.process_read_bytes
-    needed = ((delta.external_hits or 0) - (delta.host_tokens or 0)) * (blocks.kv_bytes_per_token or 0)
-    if any(one.cached_tokens is None for one in responses):
-        return "answers do not report cached tokens"
-    if delta.local_hits is None:
-        return "the server has no hit counters"
-    if delta.local_hits + (delta.external_hits or 0) != cached:
-        counted = delta.local_hits + (delta.external_hits or 0)
-        return f"answers claim {cached:,} cached tokens, counters {counted:,.0f}"
-    if delta.computed_tokens is not None and delta.computed_tokens != computed:
-        return f"{computed:,} tokens were to be computed, the counter says {delta.computed_tokens:,.0f}"
-    if moved and not delta.external_hits:
-        return f"no hit below g1, yet tiers read {format_size(moved)}"
-    if moved and moved < needed * (1 - _BYTES_TOLERANCE):
-        return f"tiers read {format_size(moved)}, the hits need {format_size(needed)}"
-    if moved and device is not None and _device_disagrees(device, moved):
-        return f"tiers count {format_size(moved)} read, the process read {format_size(device)} from devices"
-    if expected_bytes and moved:
-        least, most = blocks.readable(expected_bytes, len(responses))
-        if not least <= moved <= most:
-            return f"tiers read {format_size(moved)}, the prompts' files are {format_size(expected_bytes)}"
-    return None
-
-
-def judge_by_ledger(blocks: Blocks, response: Response, ledger: Ledger, delta: Counters) -> tuple[Tier, str]:
-    """Say which tier served one of many concurrent requests.
-
-    A tier is named only if exactly one tier's counters moved in the run and the run's ledger closes. Hits that moved no
-    bytes came from host memory, if that can be told from files in the page cache. Where several tiers served hits, an
-    answer's own word on its tiers is taken if all answers' words add up to the counters, tier by tier.
-    """
-    if response.status != "ok":
-        return "unproven", f"the request ended as {response.status}"
-    if response.cached_tokens is None or not ledger.closes:
-        return "unproven", ledger.gap or "usage does not report cached tokens"
-    if response.cached_tokens == 0:
-        return "recompute", "0 cached tokens, and the run's ledger closes"
-    moved = list(_moved(blocks, delta, ledger.requests))
-    if moved and blocks.kv_bytes_per_token is None and not ledger.expected_read_bytes:
-        return "unproven", "how many bytes a token takes is not known"
-    if delta.local_hits and not delta.external_hits and not moved:
-        return "g1", f"{response.cached_tokens} cached tokens; only g1 served hits in this run"
-    if not delta.local_hits and not delta.host_tokens and len(moved) == 1:
-        tier = _tier_of(moved[0], blocks.path_tier)
-        if tier is not None:
-            return tier, f"{response.cached_tokens} cached tokens; only {tier} was read in this run"
-    if not delta.local_hits and not moved and ledger.cached_tokens:
-        tier, evidence = _judge_memory(blocks, delta, ledger.cached_tokens)
-        return tier, f"{response.cached_tokens} cached tokens; in the whole run {evidence}"
-    return _judge_by_split(response, ledger)
-
-
-def _judge_by_split(response: Response, ledger: Ledger) -> tuple[Tier, str]:
-    """Take an answer's own word on its tiers, if the words of all answers add up to the counters of each tier."""
-    split: dict[str, int] = response.server.get("tier_tokens") or {}
-    if not ledger.splits_close or sum(split.values()) != response.cached_tokens:
-        return "unproven", f"{response.cached_tokens} cached tokens, but several tiers served hits in this run"
-    sums = ", ".join(f"{tier} {tokens:,}" for tier, tokens in sorted(ledger.told_tier_tokens.items()))
-    own = " and ".join(f"{tokens:,} tokens from {tier}" for tier, tokens in sorted(split.items()))
-    tier = _tier_of(next(iter(split)), None) if len(split) == 1 and "g1" not in split else None
-    found: Tier = "mixed" if len(split) > 1 else "g1" if "g1" in split else tier or "unproven"
-    return found, f"{own}; all answers' words add up to the counters of each tier: {sums}"

@@ -181,18 +181,20 @@ class Row:
 ROW_FIELDS = tuple(f.name for f in fields(Row))
 
 
-def repeats(answered: Sequence[Row]) -> set[str]:
+def repeats(measured: Sequence[Row]) -> set[str]:
     """Return the requests that may find what the run itself has put into a cache.
 
     These are the ones whose prompt had been sent in another request before their first token came: of two that were out
-    at once, the server may have taken either first.
+    at once, the server may have taken either first. All rows of the run are needed: a request that failed may have left
+    its blocks in the cache all the same.
     """
+    touching = [row for row in measured if row.sent_ns is not None]
     sent: dict[str, list[int]] = {}
-    for row in answered:
+    for row in touching:
         sent.setdefault(row.prompt_id, []).append(row.sent_ns or 0)
     earliest = {prompt: sorted(times)[:2] for prompt, times in sent.items()}
     found = set()
-    for row in answered:
+    for row in touching:
         first_ns, *second_ns = earliest[row.prompt_id]
         is_first = (row.sent_ns or 0) == first_ns
         if not is_first or (second_ns and second_ns[0] < (row.first_token_ns or 0)):

@@ -18,9 +18,10 @@ from kvbench import cache, facts, store
 from kvbench.bench import Bench
 from kvbench.errors import EndpointError, HostError
 from kvbench.lane import Lane
+from kvbench.ledger import Ledger, close_ledger, judge_by_ledger
 from kvbench.load.round_trip import network_floor_s
 from kvbench.plan import WARMUP, Draw, Plan
-from kvbench.proof import Blocks, Ledger, Manifest, Served, close_ledger, file_bytes, judge, judge_by_ledger
+from kvbench.proof import Blocks, Manifest, Served, file_bytes, judge
 from kvbench.servers.endpoint import Counters
 
 if TYPE_CHECKING:

@@ -217,10 +217,26 @@ def _conversations(scenario: Scenario) -> Iterator[Found]:
     if scenario.prompts.turns is not None and scenario.prompts.turns.history == "live" and load.driver == "aiperf":
         problem = "AIPerf gets whole conversations beforehand: use history: recorded, or load.driver: native"
         yield ("prompts", "turns"), problem
+    yield from _turns_of_one_length(scenario)
     for name, treatment in scenario.treatments.items():
         if treatment.warm_tier is not None:
             problem = "conversations fill their tiers themselves: use cache: off or cold with prompts.turns"
             yield ("treatments", name), problem
+
+
+def _turns_of_one_length(scenario: Scenario) -> Iterator[Found]:
+    """Give lengths whose later turns are as long as an earlier turn of others: figures stand under lengths."""
+    seen: dict[int, tuple[int, int]] = {}
+    for index, (length, lengths) in enumerate(scenario.prompts.isl_by_turn.items()):
+        for turn, isl in enumerate(lengths, start=1):
+            other, before = seen.setdefault(isl, (turn, length))
+            if other != turn:
+                problem = (
+                    f"turn {turn} of {length:,} tokens and turn {other} of {before:,} are both {isl:,} tokens long,"
+                    " so their figures could not be told apart: choose another length"
+                )
+                yield ("prompts", "lengths", index), problem
+                return
 
 
 def _neighbors(scenario: Scenario) -> Iterator[Found]:
@@ -284,6 +300,12 @@ def _emulator(scenario: Scenario, emulator: EmulatorSpec) -> Iterator[Found]:
         if treatment.cache == "cold" and not any(scenario.tiers_of(name).model_dump().values()):
             problem = "cache: cold asks for a cache that is on and empty, and no tier has any capacity"
             yield ("treatments", name), problem
+        if treatment.warm_tier == "g1" and emulator.instances > 1 and scenario.concurrency_of(name) > 1:
+            problem = (
+                f"priming one prompt at a time fills the g1 of one GPU, and requests side by side go to all"
+                f" {emulator.instances}: warm g1 with instances: 1, or with concurrency: 1"
+            )
+            yield ("treatments", name), problem
     if emulator.write_policy == "back":
         yield from _write_back(scenario)
 
@@ -292,7 +314,7 @@ def _write_back(scenario: Scenario) -> Iterator[Found]:
     """Give warm tiers that nothing would ever be put into: under write-back blocks come down only by eviction."""
     for name, treatment in scenario.treatments.items():
         tiers = scenario.tiers_of(name)
-        present = [tier for tier in ("g1", "g2", "g3", "g4") if getattr(tiers, tier)]
+        present = list(tiers.capacities)
         if treatment.warm_tier in present[1:]:
             problem = f"{treatment.warm_tier} fills only when {present[0]} evicts, under write_policy: back"
             yield ("treatments", name), problem
@@ -318,7 +340,7 @@ def _tiers(scenario: Scenario, per_token: float) -> Iterator[Found]:
     for treatment in warm:
         tier_name = scenario.treatments[treatment].warm_tier
         tiers = scenario.tiers_of(treatment)
-        capacity = _capacity(tiers, tier_name) if tier_name is not None else 0
+        capacity = tiers.capacity_of(tier_name) if tier_name is not None else 0
         if 0 < capacity < need_bytes:
             have, want = units.format_size(capacity), units.format_size(need_bytes)
             where = ("tiers",) if scenario.treatments[treatment].tiers is None else ("treatments", treatment, "tiers")
@@ -340,8 +362,3 @@ def _tier_sets(scenario: Scenario) -> Iterator[tuple[tuple[str, ...], Tiers]]:
     for name, treatment in scenario.treatments.items():
         if treatment.tiers is not None:
             yield ("treatments", name, "tiers"), treatment.tiers
-
-
-def _capacity(tiers: Tiers, name: CacheTier) -> int:
-    tier = getattr(tiers, name)
-    return tier if isinstance(tier, int) else tier.capacity if tier is not None else 0

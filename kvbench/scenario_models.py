@@ -9,6 +9,7 @@ never puts more than 20 GB on the disk.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -29,12 +31,23 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from kvbench import units
+from kvbench.fault_names import FAULTS
 from kvbench.neighbor_spec import Target
+
+
+def _known_fault(name: str) -> str:
+    if name not in FAULTS:
+        near = difflib.get_close_matches(name, FAULTS, n=1)
+        guess = f"did you mean {near[0]}?" if near else "docs/emulator.md lists them"
+        raise ValueError(f"{name} is no fault that the emulator can have; {guess}")
+    return name
+
 
 Count = Annotated[int, BeforeValidator(units.parse_count), Field(gt=0)]
 Size = Annotated[int, BeforeValidator(units.parse_size), Field(ge=0)]
 Rate = Annotated[float, BeforeValidator(units.parse_rate), Field(gt=0)]
 Duration = Annotated[float, BeforeValidator(units.parse_duration), Field(gt=0)]
+FaultName = Annotated[str, AfterValidator(_known_fault)]
 CacheTier = Literal["g1", "g2", "g3", "g4"]
 DrawKind = Literal["with_replacement", "without_replacement", "zipf", "round_robin"]
 
@@ -62,7 +75,7 @@ class EmulatorSpec(Strict):
     write_policy: Literal["through", "back"] = "through"
     admit_after_hits: Annotated[int, Field(gt=0)] = 1
     write_delay: Annotated[float, BeforeValidator(units.parse_duration), Field(ge=0)] = 0.0
-    faults: tuple[str, ...] = ()
+    faults: tuple[FaultName, ...] = ()
     fault_every: Annotated[int, Field(gt=0)] = 1
 
     @property
@@ -180,6 +193,16 @@ class Tiers(Strict):
         """The tiers that are directories, by name, the fastest first."""
         named: tuple[tuple[CacheTier, PathTier | None], ...] = (("g3", self.g3), ("g4", self.g4))
         return {name: tier for name, tier in named if tier is not None}
+
+    def capacity_of(self, name: CacheTier) -> int:
+        """Return the bytes that a tier may hold, 0 where it is not there; of g1 those of each GPU."""
+        tier: int | PathTier | None = getattr(self, name)
+        return tier if isinstance(tier, int) else tier.capacity if tier is not None else 0
+
+    @property
+    def capacities(self) -> dict[CacheTier, int]:
+        """The tiers that may hold anything, by name, the fastest first; of g1 the bytes of each GPU."""
+        return {name: size for name in get_args(CacheTier) if (size := self.capacity_of(name))}
 
     @property
     def directory(self) -> PathTier | None:

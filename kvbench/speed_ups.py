@@ -64,8 +64,18 @@ def ratio_between(result: SealedResult, baseline: str, treatment: str, place: Pl
 
 
 def baselines_of(asked: dict[str, Any]) -> dict[str, str | None]:
-    """Return for each treatment the one that it is compared with; None for a treatment that is its own baseline."""
-    return {name: verdict.baseline_of(asked, name) for name in asked["treatments"]}
+    """Return for each treatment the one that it is compared with; None for a treatment that is a baseline itself.
+
+    One that others are compared with, and that has another concurrency than its own baseline, starts a group of its
+    own: its change would be that of the load.
+    """
+    told = {name: verdict.baseline_of(asked, name) for name in asked["treatments"]}
+    heads = set(told.values())
+    return {name: None if name in heads and _is_other_load(asked, name, base) else base for name, base in told.items()}
+
+
+def _is_other_load(asked: dict[str, Any], name: str, base: str | None) -> bool:
+    return base is not None and verdict.concurrency_of(asked, name) != verdict.concurrency_of(asked, base)
 
 
 def same_pairs(result: SealedResult) -> list[tuple[str, str]]:

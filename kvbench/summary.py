@@ -11,12 +11,12 @@ import statistics
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from kvbench import arrivals, beside, checks, doses, metrics, published, sealed, speed_ups, touches
+from kvbench import arrivals, beside, checks, courses, doses, metrics, published, sealed, speed_ups, touches
 from kvbench.checks.client import overrun_shares
-from kvbench.checks.treatment import judge_treatment
+from kvbench.checks.treatment import empty_starts, judge_treatment, most_gain
 from kvbench.checks.verdict import concurrency_of, open_loop_of
 from kvbench.metrics import METRICS
-from kvbench.plan import most_speed_up
+from kvbench.plan import time_scale_of
 from kvbench.speed_ups import Place
 from kvbench.stats import influence
 
@@ -132,6 +132,7 @@ def _summarise_treatment(name: str, result: SealedResult) -> dict[str, Any]:
     totals = {name: metrics.sum_of_all(ledger[name] for ledger in ledgers) for name in _OF_LEDGERS}
     limits, state = metrics.limits_of(asked), result.cache_state(name)
     figures, judged = metrics.of_all(good, limits), judge_treatment(name, result.runs, asked)
+    starts = empty_starts(good) if state == "cold" else []
     return {
         "cache_state": state,
         "runs": len(own),
@@ -153,9 +154,11 @@ def _summarise_treatment(name: str, result: SealedResult) -> dict[str, Any]:
         "upper_bounds": sum(row.ttft_bound == "upper" for row in rows),
         "overrun_share": statistics.fmean(over) if (over := overrun_shares(rows)) else None,
         "storage_bytes_per_s": _storage_rate(rows) if _is_alone(asked, name) else None,
-        "most_gain": _most_gain(rows) if state == "cold" else None,
+        "most_gain": most_gain(starts),
+        "empty_starts": [start.to_json() for start in starts],
         "metrics": figures,
         "comparisons": {},
+        "courses": [] if asked.get("imported") else courses.courses(good),  # nobody told which prompts were the same
         "touches": touches.history(good) if state == "cold" and good else None,
         "open_loop": arrivals.account(good, told, limits) if good and (told := open_loop_of(asked, name)) else None,
     }
@@ -164,7 +167,7 @@ def _summarise_treatment(name: str, result: SealedResult) -> dict[str, Any]:
 def _headline(asked: dict[str, Any]) -> str:
     """Return the metric that answers the question: a rate where requests run beside one another, else TTFT.
 
-    In an open loop the rate is that of the schedule, so goodput answers where there is an SLO.
+    In an open loop the rate is that of the schedule, so goodput, counted from it, answers where there is an SLO.
     """
     if any(open_loop_of(asked, name) is not None for name in asked["treatments"]):
         return "goodput_per_s" if asked["slo"].get("ttft") else "ttft_p50"
@@ -176,19 +179,6 @@ def _headline(asked: dict[str, Any]) -> str:
 def _is_alone(asked: dict[str, Any], *treatments: str) -> bool:
     """Tell whether requests were out one at a time: else a request's storage time holds its wait for others."""
     return all(concurrency_of(asked, name) == 1 for name in treatments)
-
-
-def _most_gain(rows: list[Row]) -> float | None:
-    """Return how much faster than recomputing an empty start can be, at most: each distinct prompt is computed once.
-
-    None for conversations, whose turns share their beginnings.
-    """
-    if not rows or any(row.conversation_id or not row.length for row in rows):
-        return None
-    lists: dict[str, list[tuple[str, int]]] = {}
-    for row in rows:
-        lists.setdefault(row.run_id, []).append((row.prompt_id, row.length or 1))
-    return max(most_speed_up(drawn) for drawn in lists.values())
 
 
 def _answers_match(runs: Sequence[SealedRun]) -> float | None:
@@ -220,6 +210,7 @@ def _summarise_lengths(result: SealedResult, publication: Publication | None) ->
     """Give a row for each prompt length; all comparisons of TTFT with the baseline are judged together."""
     names, baselines = result.asked["treatments"], speed_ups.baselines_of(result.asked)
     lengths = result.asked["lengths"] or _counted_lengths(result.used)
+    turns = _turns_by_length(result.plan) if result.asked.get("turns") else {}
     figures = {
         (isl, name): speed_ups.ratio_between(result, base, name, Place(TTFT, isl))
         for isl in lengths
@@ -238,8 +229,16 @@ def _summarise_lengths(result: SealedResult, publication: Publication | None) ->
             cell["rank"] = speed_ups.ranks_between(arms, Place(TTFT, isl), (name, str(base))) if arms else None
         _put_beside(cells, isl, result.asked, publication)
         printed = publication.speed_up.get(isl) if publication and isl is not None else None
-        rows.append({"isl": isl, "cells": cells, "published_speed_up": printed})
+        rows.append({"isl": isl, "turn": turns.get(isl), "cells": cells, "published_speed_up": printed})
     return rows
+
+
+def _turns_by_length(plan: dict[str, Any]) -> dict[int | None, int]:
+    """Return which turn, from 0, has a prompt of which length; without lengths that an older scenario gave to two."""
+    found: dict[int | None, set[int]] = {}
+    for draw in (draw for spec in plan["runs"] for draw in spec["draws"]):
+        found.setdefault(draw["isl_target"], set()).add(draw["turn"])
+    return {isl: min(turns) for isl, turns in found.items() if len(turns) == 1}
 
 
 def _comparison(judged: dict[str, Any] | None) -> dict[str, Any]:
@@ -258,7 +257,7 @@ def _put_beside(
     cells: dict[str, dict[str, Any]], isl: int | None, asked: dict[str, Any], publication: Publication | None
 ) -> None:
     """Add to each cell what was published for it, and how recomputing compares with its tier's time to load."""
-    baselines, time_scale = speed_ups.baselines_of(asked), asked["scale"]["time"] if asked["scale"] else 1.0
+    baselines, time_scale = speed_ups.baselines_of(asked), time_scale_of(asked)
     for name, cell in cells.items():
         curve = publication.curves.get(name) if publication else None
         value, kind = curve.at(isl) if curve and isl is not None else (None, None)

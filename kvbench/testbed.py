@@ -25,6 +25,7 @@ from kvbench.units import format_rate, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from kvbench.hosts import HostsFile
     from kvbench.load.aiperf import AiperfDriver
@@ -67,6 +68,7 @@ class Testbed:
         """
         with contextlib.ExitStack() as stack:
             endpoint = self.attached or self._start(stack, folder / "logs", treatment)
+            stack.enter_context(_watched(endpoint))
             target = Target(endpoint.url, self.scenario.load.api, endpoint.api_key, endpoint.ca_file)
             try:
                 native = stack.enter_context(NativeDriver(target, timeout_s=self.scenario.load.timeout))
@@ -90,6 +92,7 @@ class Testbed:
                     server.emulator, tiers, folder / "logs" / "primer.log", cache_on=True, shared=True
                 )
                 endpoint = stack.enter_context(serving)
+            stack.enter_context(_watched(endpoint))
             target = Target(endpoint.url, self.scenario.load.api, endpoint.api_key, endpoint.ca_file)
             yield endpoint, stack.enter_context(NativeDriver(target, timeout_s=self.scenario.load.timeout))
 
@@ -116,7 +119,12 @@ class Testbed:
         return found
 
     def _start(self, stack: contextlib.ExitStack, logs: Path, treatment: Treatment) -> Endpoint:
-        """Start a fresh emulator for this run alone, or the one vLLM of its kind."""
+        """Start a fresh emulator for this run alone, or the one vLLM of its kind.
+
+        Raises:
+            ServerError: it did not get ready, or the vLLM that earlier runs have used has died since.
+
+        """
         server, tiers, cache_on = self.scenario.server, treatment.tiers or self.scenario.tiers, treatment.cache != "off"
         for tier in tiers.directories.values():
             if tier.path not in self.held:
@@ -135,7 +143,15 @@ class Testbed:
         if kind not in self.kept:
             serving = vllm.serve(server.vllm, tiers, logs / "vllm.log", cache_on=cache_on)
             self.kept[kind] = self.stack.enter_context(serving)
+        kept = self.kept[kind].started
+        if kept is not None and (error := kept.death("between two runs")) is not None:
+            raise error  # told and not replaced: a server that dies of what it is asked is a finding
         return self.kept[kind]
+
+
+def _watched(endpoint: Endpoint) -> AbstractContextManager[None]:
+    """Watch over the life of a server of ours; what somebody else runs is theirs to explain."""
+    return endpoint.started.watched() if endpoint.started is not None else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

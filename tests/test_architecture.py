@@ -13,6 +13,7 @@ PARTS: list[tuple[str, ...]] = [
         "errors",
         "units",
         "shapes",
+        "fault_names",
         "scenario_models",
         "scenario",
         "scenario_file",
@@ -28,7 +29,7 @@ PARTS: list[tuple[str, ...]] = [
     ("neighbors",),
     ("load",),
     ("testbed", "lab"),
-    ("proof", "bench", "prime", "cache", "lane", "run", "calibrate"),
+    ("proof", "ledger", "bench", "prime", "cache", "lane", "run", "calibrate"),
     (
         "printed",
         "claims",
@@ -39,12 +40,14 @@ PARTS: list[tuple[str, ...]] = [
         "ratios",
         "ranks",
         "sealed",
+        "pooled",
         "metrics",
         "touches",
         "arrivals",
         "beside",
         "speed_ups",
         "doses",
+        "courses",
         "dose_courses",
         "summary",
         "gates",
@@ -56,7 +59,7 @@ PARTS: list[tuple[str, ...]] = [
     ("terminal", "cli_show", "cli_compare", "cli_lab", "cli"),
 ]
 WORLD, MEANING = slice(2, 7), slice(7, 9)  # what touches hosts and servers; what reads files and shows them
-EMULATOR_MAY_IMPORT = {"errors", "units", "shapes", "emulator"}
+EMULATOR_MAY_IMPORT = {"errors", "units", "shapes", "fault_names", "emulator"}
 LONGEST_CHAIN = 13
 MOST_LINES = 400
 

@@ -64,6 +64,24 @@ def test_the_published_throughput_stands_beside_both_arms() -> None:
     assert any("0.144 requests/s" in remark for remark in told["remarks"])
 
 
+@pytest.mark.parametrize(
+    ("name", "measured", "full_scale"),
+    [
+        ("ttft_mean", 2.0, 32.0),
+        ("requests_per_s", 2.4, 0.15),
+        ("kv_bytes_per_s", 1e9, 32e9),  # 1 GB/s x 512 / 16
+        ("hit_rate", 0.5, 0.5),
+    ],
+)
+def test_full_scale_takes_time_and_bytes_into_account(name: str, measured: float, full_scale: float) -> None:
+    printed = published.load("ibm-storage-scale/benchmark-2").rows[0].printed["requests_per_s"]
+    row = published.PublishedRow("all", ("arm",), {name: printed}, None)
+    item = {"metrics": {name: {"value": measured, "n": 1, "refusal": None}}, "comparisons": {}}
+    told = beside.account(published.Publication("Title", "section", rows=(row,)), {"scale": SCALE}, {"arm": item})
+    assert told is not None
+    assert told["rows"][0]["cells"][name]["full_scale"] == pytest.approx(full_scale)
+
+
 def test_ratios_come_first_in_both_tables() -> None:
     told = throughput()
     screen = io.StringIO()

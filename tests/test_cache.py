@@ -60,6 +60,7 @@ def test_warm_goes_through_all_steps_in_order(tier: Path) -> None:
         "probe canary-last",
     ]
     assert [step.name for step in proof.steps] == [
+        "answer, canary-cold",
         "canary resident",
         "empty directory",
         "reset, external tiers too",
@@ -67,7 +68,9 @@ def test_warm_goes_through_all_steps_in_order(tier: Path) -> None:
         "prime",
         "reset, external tiers too",
         "page cache",
+        "answer, canary-first",
         "prove warm, canary-first",
+        "answer, canary-last",
         "prove warm, canary-last",
     ]
     assert {step.outcome for step in proof.steps} == {"proven", "done"}
@@ -135,6 +138,8 @@ LIES: list[tuple[str, dict[str, Any], Treatment, str]] = [
     ("the oldest text was evicted", {"forgets": {"canary-first"}}, WARM, "prove warm, canary-first"),
     ("one prompt never reaches the tier", {"forgets": {"p2000-0"}}, WARM, "prime"),
     ("reads come from the page cache", {"page_cache": True}, WARM, "prove warm, canary-first"),
+    ("wrong KV is served", {"wrong_from_tokens": 0}, COLD, "answer, canary-cold"),
+    ("the same, seen by a warm run", {"wrong_from_tokens": 0}, WARM, "answer, canary-last"),
     ("reset is refused for good", {"says_no": 10**6}, WARM, "reset, external tiers too"),
 ]
 
@@ -145,6 +150,19 @@ def test_every_lie_is_found_by_a_step(
 ) -> None:
     monkeypatch.setattr(cache, "_RESET_PAUSE_S", 0.0)
     assert step in failed(prepare(FakeServer(tier, **flags), treatment)), lie
+
+
+def test_wrong_kv_is_found_though_the_tier_is_not_primed_again(tier: Path) -> None:
+    manifest = prepare(FakeServer(tier), WARM).manifest
+    proof = prepare(FakeServer(tier, wrong_from_tokens=0), WARM, manifest)
+    assert failed(proof) == ["answer, canary-first", "answer, canary-last"]
+
+
+def test_another_answer_of_an_engine_is_told_and_judges_nothing(tier: Path) -> None:
+    """Rounding alone may change it: `check_answers` is for those who know that theirs repeat."""
+    proof = prepare(FakeServer(tier, wrong_from_tokens=0, info={}, tells_admission=False), WARM)
+    assert not failed(proof)
+    assert [step.outcome for step in proof.steps if step.name.startswith("answer")] == ["done"] * 3
 
 
 def test_a_refused_reset_is_asked_again(tier: Path, monkeypatch: pytest.MonkeyPatch) -> None:

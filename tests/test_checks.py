@@ -27,6 +27,7 @@ OVER, UNDER = 1 + SHARES, 1 - SHARES
 MANY = Shape(prompts=101)
 FOUR_SLOTS = Shape(concurrency=4, prompts=40)
 OFF = Shape(state="off", treatment="recompute")
+COLD = Shape(state="cold", treatment="empty", touches=2)
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,19 @@ def stream_s(seconds: float) -> Change:
     return lambda run: run.edit(1, last_token_ns=(run.rows[1].first_token_ns or 0) + round(seconds * 1e9))
 
 
+def held(*numbers: int) -> Change:
+    """Let these requests of an open loop be due before the one slot is free."""
+
+    def change(run: MadeUpRun) -> None:
+        for number in numbers:
+            due_ns = (run.rows[number - 1].last_token_ns or 0) - 100_000_000
+            lag_s = ((run.rows[number].sent_ns or 0) - due_ns) / 1e9
+            run.edit(number, scheduled_ns=due_ns, send_lag_s=lag_s)
+        run.expect(is_open_loop=True)
+
+    return change
+
+
 def client_error(share: float) -> Change:
     def change(run: MadeUpRun) -> None:
         for number in range(len(run.rows)):
@@ -220,6 +234,8 @@ CASES = [
     Case("promoted", "note", repeated_from("g1"), repeated_from("g4")),
     Case("tier unproven", "suspect", one(tier="unproven"), one(tier="g4")),
     Case("ledger", "suspect", part("ledger", gap="the books"), part("ledger", gap=None)),
+    Case("tier files", "suspect", part("ledger", bad_files=1.0), part("ledger", bad_files=0.0)),
+    Case("tier files", "suspect", part("ledger", write_errors=2.0), part("ledger", write_errors=None)),
     Case("hit efficiency", "invalid", efficiency(1), efficiency(0)),
     Case("answers", "invalid", matches("other"), matches("same")),
     Case("answers", "suspect", matches("unknown"), matches("same")),
@@ -229,6 +245,7 @@ CASES = [
     Case("storage clock", "suspect", storage(1.0205), storage(1.0195)),
     Case("bytes over bandwidth", "suspect", ceiling(UNDER / 1.02), ceiling(OVER / 1.02)),
     Case("bytes over bandwidth", "suspect", window_ceiling(UNDER / 1.02), window_ceiling(OVER / 1.02), FOUR_SLOTS),
+    Case("bytes over bandwidth", "suspect", ceiling(UNDER / 1.02), ceiling(OVER / 1.02), COLD, COLD),
     Case("hits above what was written", "invalid", cached_beyond(1), cached_beyond(0)),
     Case(
         "hits above what was written",
@@ -253,6 +270,7 @@ CASES = [
     Case("clock step", "suspect", part("driver", clock_step_s=-0.0101), part("driver", clock_step_s=-0.0099)),
     Case("clock step", "suspect", pressure(clock_step_s=0.0101), pressure(clock_step_s=0.0099)),
     Case("send lag", "suspect", shares(send_lag_s=0.05 * OVER), shares(send_lag_s=0.05 * UNDER)),
+    Case("held at the cap", "suspect", held(40, 60), held(40), MANY, MANY),
     Case("receive lag", "note", shares(receive_lag_s=0.05 * OVER), shares(receive_lag_s=0.05 * UNDER)),
     Case("client CPU", "suspect", cpu(client_cpu_s=0.8 * OVER), cpu(client_cpu_s=0.8 * UNDER)),
     Case("receiver CPU", "suspect", cpu(receiver_cpu_s=0.5 * OVER), cpu(receiver_cpu_s=0.5 * UNDER)),

@@ -17,6 +17,7 @@ from tests.worlds import make_scenario
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kvbench.records import Status
     from tests.made_up_runs import MadeUpRun
 
     Change = Callable[[MadeUpRun], None]
@@ -175,7 +176,7 @@ def test_a_tiers_bandwidth_goes_from_the_scenario_into_the_plan() -> None:
     [
         (Shape(), {}, "or leave the machine alone meanwhile."),
         (FOUR_SLOTS, {}, "or lower the concurrency."),
-        (FOUR_SLOTS, {"is_open_loop": True}, "Raise load.concurrency, the most that may be out at once"),
+        (FOUR_SLOTS, {"is_open_loop": True}, "or lower load.request_rate."),
     ],
 )
 def test_the_remedy_of_a_late_send_fits_the_load(shape: Shape, asked: dict[str, Any], remedy: str) -> None:
@@ -184,3 +185,79 @@ def test_the_remedy_of_a_late_send_fits_the_load(shape: Shape, asked: dict[str, 
     run.expect(**asked)
     (reason,) = (reason for reason in run.verdict.reasons if reason.rule == "send lag")
     assert remedy in reason.remedy
+
+
+def open_loop(waits_s: list[float], slots: int = 4) -> MadeUpRun:
+    """Make an open loop out of a run: each request is due so long before it is sent, whatever its slot did."""
+    run = honest_run(1, Shape(concurrency=slots, prompts=len(waits_s)))
+    for number, wait_s in enumerate(waits_s):
+        sent_ns = run.rows[number].sent_ns or 0
+        run.edit(number, scheduled_ns=sent_ns - round(wait_s * 1e9), send_lag_s=wait_s)
+    run.expect(is_open_loop=True)
+    return run
+
+
+def test_an_open_loop_is_suspect_where_a_few_of_many_were_held_at_the_cap() -> None:
+    """Four of ten wait as long as everything takes; the median request leaves on time."""
+    run = open_loop([0.0] * 60 + [60.0] * 40)
+    (reason,) = run.verdict.reasons
+    assert (reason.rule, reason.level) == ("held at the cap", "suspect")
+    assert reason.text == (
+        "36 of 100 requests were due while 4 were out, which is the most that may be, and waited up to 1 min 00 s to"
+        " be sent"  # the four that were due first had a slot, by this list
+    )
+    assert "load.concurrency" in reason.remedy
+    run.expect(concurrency=100)  # then something else made them late
+    assert not run.verdict.reasons
+    run.expect(is_open_loop=False, concurrency=4)
+    assert "held at the cap" not in {one.rule for one in run.verdict.reasons}
+
+
+def test_a_client_that_sends_late_is_not_the_cap() -> None:
+    run = open_loop([0.06] * 40, slots=1)
+    run.edit_all(send_lag_s=0.06)
+    run.expect(concurrency=30)
+    (reason,) = run.verdict.reasons
+    assert (reason.rule, reason.remedy) == (
+        "send lag",
+        "Give the client a core of its own, or lower load.request_rate.",
+    )
+
+
+@pytest.mark.parametrize("status", ["cut", "timeout"])
+def test_a_prompt_whose_first_request_failed_may_be_found_in_the_cache(status: Status) -> None:
+    """The server may have stored its blocks before the client lost it."""
+    run = honest_run(1, Shape(state="cold", treatment="empty", touches=2))
+    first = min((one for one in run.rows if one.prompt_id == "p3"), key=lambda one: one.sent_ns or 0)
+    run.edit(run.rows.index(first), status=status, tier="unproven", latency_s=None)
+    run.expect(max_fail=1)
+    assert [(reason.rule, reason.level) for reason in run.verdict.reasons] == [("failures", "note")]
+    again = honest_run(1, Shape(touches=2))  # of a warm tier: the first touch promoted its blocks
+    first, second = sorted((one for one in again.rows if one.prompt_id == "p3"), key=lambda one: one.sent_ns or 0)
+    again.edit(again.rows.index(first), status=status, tier="unproven", latency_s=None)
+    again.edit(again.rows.index(second), tier="g1")
+    again.expect(max_fail=1)
+    assert [reason.rule for reason in again.verdict.reasons] == ["failures", "promoted"]
+
+
+def test_a_request_that_was_never_sent_touches_nothing() -> None:
+    run = honest_run(1, Shape(state="cold", treatment="empty", touches=2))
+    first = min((one for one in run.rows if one.prompt_id == "p3"), key=lambda one: one.sent_ns or 0)
+    run.edit(run.rows.index(first), status="cancelled", tier="unproven", sent_ns=None, latency_s=None)
+    run.expect(max_fail=1)
+    assert ("another tier", "invalid") in {(reason.rule, reason.level) for reason in run.verdict.reasons}
+
+
+@pytest.mark.parametrize("state", ["cold", "warm(g4)"])
+def test_each_tier_is_held_against_its_own_bandwidth_in_every_cache_state(state: str) -> None:
+    run = honest_run(1, Shape(state=state, treatment="g4", touches=2))
+    number = max(place for place, one in enumerate(run.rows) if one.prompt_id == "p3")
+    run.edit(number, tier="g3")
+    run.expect(ceilings={"g3": checks.Ceiling(1e9, "the scenario")})
+    assert "bytes over bandwidth" not in {reason.rule for reason in run.verdict.reasons}
+    run.expect(ceilings={"g3": checks.Ceiling(1e8, "the scenario"), "g2": checks.Ceiling(1.0, "nobody")})
+    (reason,) = (reason for reason in run.verdict.reasons if reason.rule == "bytes over bandwidth")
+    assert reason.text.startswith("1 of 1 requests got their bytes faster")
+    run.record["ledger"]["read_bytes"] = {"g3": 1e8 * run.record["load_s"] * 1.03}
+    run.edit(number, tier="mixed")
+    assert any("the run read its bytes faster" in one.text for one in run.verdict.reasons)

@@ -6,6 +6,7 @@ excused by name in `honest_worlds.EXCUSED`; every other reason is a server calle
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,34 @@ def test_an_honest_server_is_believed(seed: int, tmp_path: Path) -> None:
         assert "unproven" not in item["tiers"]
         if treatment.cache == "off":
             assert set(item["tiers"]) == {"recompute"}
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_server_that_moves_files_down_is_believed(concurrency: int, tmp_path: Path) -> None:
+    """Files that G3 drops are read to be written to G4: device reads that serve no request."""
+    scenario = make_scenario(
+        name="moves",
+        server={"emulator": {"scale": {"time": 24, "bytes": 512}, "write_policy": "back"}},
+        tiers={
+            "g1": 0,
+            "g3": {"path": str(tmp_path / "disk"), "capacity": "3MB"},
+            "g4": {"path": str(tmp_path / "tier"), "capacity": "60MB"},
+        },
+        prompts={"lengths": [6000], "per_length": 8, "output_tokens": 4},
+        load={"concurrency": concurrency, "requests": 24, "draw": "round_robin"},
+        treatments={"off": {"cache": "off"}, "cold": {"cache": "cold"}},
+        baseline="off",
+        repeats=1,
+        published=None,
+    )
+    summed = run_through(scenario, tmp_path)
+    assert not complaints(summed)
+    tiers = summed["treatments"]["cold"]["tiers"]
+    assert "unproven" not in tiers
+    assert tiers["recompute"] >= 8  # what waits for room below is not to be found meanwhile
+    ledger = json.loads(next(tmp_path.glob("**/r01-cold/run.json")).read_text())["ledger"]
+    assert ledger["moved_bytes"] > 1_000_000
+    assert ledger["closes"]
 
 
 def test_the_seeds_ask_for_everything() -> None:

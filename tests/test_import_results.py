@@ -16,6 +16,7 @@ from kvbench import redact, store, summary
 from kvbench.errors import OptionError, ResultError
 from kvbench.importers import aiperf, result
 from kvbench.report import document, material
+from tests.report.synthetic import Case, build
 from tests.test_importers import AIPERF, DATA, GUIDELLM, VLLM
 
 
@@ -59,6 +60,18 @@ def test_failures_are_counted_and_in_no_figure(tmp_path: Path) -> None:
     assert sum(row["cells"]["constant-8"]["n"] for row in summed["lengths"]) == 5
     texts = [reason["text"] for reason in summed["runs"][0]["reasons"]]
     assert "3 of 8 requests failed: 2 stream_error, 1 cancelled; nobody said how many may" in texts
+
+
+def test_an_import_has_no_course_because_nobody_told_which_prompts_were_the_same(tmp_path: Path) -> None:
+    load = {"concurrency": 4, "requests": 60, "draw": "round_robin"}
+    case = Case(repeats=1, lengths=["10k"], per_length=20, load=load, published=None)
+    folder = build(case, tmp_path)
+    assert len(summary.summarise(folder)["treatments"]["g4"]["courses"]) == 1
+    plan = store.read_json(folder / "plan.json")
+    other = result.import_result("aiperf", AIPERF / "two_phases", tmp_path, "other")
+    plan["asked"]["imported"] = store.read_json(other / "plan.json")["asked"]["imported"]
+    store.write_json(folder / "plan.json", plan)
+    assert summary.summarise(folder)["treatments"]["g4"]["courses"] == []
 
 
 @pytest.mark.parametrize(("count", "rows"), [(12, 12), (13, 1)])

@@ -23,13 +23,13 @@ PAGE = Path("docs/lying-server.md")
 SCENARIO = """\
 name: lie
 question: Is it believed?
-server: {{emulator: {{scale: {{time: 2, bytes: 512}}, faults: [{fault}]}}}}
+server: {{emulator: {{scale: {{time: 2, bytes: 512}}, faults: [{fault}], fault_every: {every}}}}}
 tiers: {{{tiers}g4: {{path: {path}, capacity: 1GB}}}}
 prompts: {{lengths: [{lengths}], output_tokens: 4}}
-load: {{api: {api}, timeout: 20s}}
+load: {{api: {api}, timeout: 20s{load}}}
 treatments:
   recompute: {{cache: off}}
-  g4: {{cache: {{warm: g4}}}}
+  g4: {{cache: {cache}}}
 baseline: recompute
 repeats: 1
 check_answers: {answers}
@@ -38,7 +38,11 @@ check_answers: {answers}
 
 @dataclass(frozen=True)
 class Lie:
-    """`rule` is the one that must speak up for the tier's treatment; "" where kvbench is not deceived at all."""
+    """`rule` is the one that must speak up for the tier's treatment; "" where kvbench is not deceived at all.
+
+    `every` is how many files or requests go by before the next lie. With `cold` the treatment begins with an empty tier
+    and asks for each prompt twice: no hit is expected, so a missing one shows in no ledger.
+    """
 
     words: str
     fault: str
@@ -47,6 +51,13 @@ class Lie:
     api: str = "completions"
     answers: str = "false"
     lengths: str = "2k, 6k"
+    every: int = 1
+    cold: bool = False
+
+    def scenario(self, tier: Path) -> str:
+        fields = {"fault": self.fault, "every": self.every, "tiers": self.tiers, "path": tier, "api": self.api}
+        load, cache = (", requests: 4, draw: round_robin", "cold") if self.cold else ("", "{warm: g4}")
+        return SCENARIO.format(**fields, answers=self.answers, lengths=self.lengths, load=load, cache=cache)
 
 
 LIES = [
@@ -72,8 +83,11 @@ LIES = [
     Lie("another model answers", "other_model", "another model"),
     Lie("blocks are admitted after 9 hits only", "admit_after_9", "cache state"),
     Lie("KV files are corrupt, and the server notices", "corrupt_file", "cache state"),
-    Lie("KV files are corrupt and served", "corrupt_file_served", "answers", answers="true"),
+    Lie("one KV file of four is corrupt, the cache began empty", "corrupt_file", "tier files", every=4, cold=True),
+    Lie("KV files are corrupt and served", "corrupt_file_served", "cache state"),
+    Lie("one KV file of five is corrupt and served", "corrupt_file_served", "answers", answers="true", every=5),
     Lie("the tier is full", "tier_full", "could not write"),
+    Lie("the tier refuses one file of four, the cache began empty", "tier_full", "tier files", every=4, cold=True),
     Lie("tier files come from the page cache", "page_cache", ""),
     Lie("write-back is 20 s late, and nothing shows it", "late_write_back", "cache state", lengths="2k"),
 ]
@@ -83,11 +97,10 @@ def row_of(lie: Lie, verdict: str, said: str) -> str:
     return f"| {lie.words} | `{lie.fault or '-'}` | {verdict} | {said} |"
 
 
-@pytest.mark.parametrize("lie", LIES, ids=[f"{lie.fault or 'honest'}-{lie.tiers or 'g4'}" for lie in LIES])
+@pytest.mark.parametrize("lie", LIES, ids=[f"{lie.fault or 'honest'}-{lie.tiers or 'g4'}-{lie.every}" for lie in LIES])
 def test_a_lie_gives_no_valid_figure(lie: Lie, tmp_path: Path) -> None:
     scenario = tmp_path / "lie.yaml"
-    fields = {"fault": lie.fault, "tiers": lie.tiers, "path": tmp_path / "tier", "api": lie.api}
-    scenario.write_text(SCENARIO.format(**fields, answers=lie.answers, lengths=lie.lengths))
+    scenario.write_text(lie.scenario(tmp_path / "tier"))
     done = kvbench("run", scenario, "--results", tmp_path / "results")
     assert "Traceback" not in done.stderr
     if done.returncode == 1:  # refused: the very first request, or the tier itself
@@ -115,6 +128,10 @@ def judged(lie: Lie, summary: dict[str, Any]) -> tuple[str, str]:
         assert not reasons
         assert run["tiers"] == {"g4": run["requests"]}
         return "not deceived", "the figure is that of the first real token from the proven tier"
+    if lie.cold:  # what was measured is a tier that loses files: shown, and marked
+        assert run["word"] == summary["verdict"] == "suspect"
+        assert lie.rule in {one["rule"] for one in run["reasons"] if one["level"] == "suspect"}
+        return "suspect, exit 3", lie.rule
     assert run["word"] == "invalid"
     assert figures == [None] * len(figures)
     assert lie.rule in {one["rule"] for one in reasons}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from scipy import stats as reference
 
-from kvbench import metrics, speed_ups, touches
+from kvbench import metrics, plan, pooled, speed_ups, touches
 from kvbench.checks import Verdict
 from kvbench.metrics import METRICS, Limits
 from kvbench.records import Row
@@ -108,6 +108,19 @@ def test_a_scale_models_times_are_held_against_the_slo_at_full_scale() -> None:
     assert metrics.of_run(METRICS["slo_attainment"], run(FOUR), limits) == 0.5
 
 
+def test_an_open_loop_is_held_against_the_slo_from_its_schedule() -> None:
+    """All were due half a second before they were sent: 0.6, 0.7, 0.8 and 0.9 s."""
+    limits = Limits(ttft_s=0.75, open_loops=frozenset({"g4"}))
+    assert metrics.of_run(METRICS["slo_attainment"], run(FOUR), limits) == 0.5
+    assert metrics.of_run(METRICS["goodput_per_s"], run(FOUR), limits) == pytest.approx(0.2)
+    closed = replace(limits, open_loops=frozenset({"another"}))
+    assert metrics.of_run(METRICS["slo_attainment"], run(FOUR), closed) == 1.0
+    told = {"treatments": ["off", "g4"], "slo": {"ttft": 0.75}, "scale": None}
+    loops = {"g4": {"request_rate": 4.0, "arrival": "poisson"}}
+    assert metrics.limits_of({**told, "open_loops": loops}) == limits
+    assert metrics.limits_of(told).open_loops == frozenset()
+
+
 def test_an_unproven_request_takes_the_figures_of_its_run_away() -> None:
     rows = [*FOUR[:3], request(3, 0.4, tier="unproven")]
     assert metrics.of_run(METRICS["ttft_max"], run(rows), NO_SLO) == 0.3
@@ -140,7 +153,7 @@ def test_rounds_give_a_mean_with_a_t_interval() -> None:
 
 
 def test_an_interval_stays_where_the_figure_can_be() -> None:
-    figure = metrics.over_rounds([0.2, 0.9, 1.0], share=True)
+    figure = pooled.over_rounds([0.2, 0.9, 1.0], share=True)
     assert (figure.low, figure.high) == (0.0, 1.0)
 
 
@@ -177,6 +190,26 @@ def test_requests_of_one_prompt_are_not_separate_evidence() -> None:
     assert units.high - units.low > 1.5 * (alone.high - alone.low)
     tail = metrics.of_treatment(METRICS["ttft_p95"], [run(shared)], NO_SLO)
     assert (tail.value, tail.refusal) == (None, "n/a (8 prompts < 59)")
+
+
+def test_turns_are_told_as_those_of_conversations() -> None:
+    held = [request(number, 0.1 + 0.001 * number, conversation_id=f"c{number // 2}") for number in range(130)]
+    prompts = [replace(row, conversation_id=None, prompt_id=str(row.conversation_id)) for row in held]
+    refused = metrics.of_treatment(METRICS["ttft_p99"], [run(held)], NO_SLO)
+    assert (refused.value, refused.refusal) == (None, "n/a (65 conversations < 299)")
+    tail = metrics.of_treatment(METRICS["ttft_p95"], [run(held)], NO_SLO)
+    assert tail.value is not None
+    assert tail.refusal == "no interval: 130 requests of 65 conversations, several turns each"
+    other = metrics.of_treatment(METRICS["ttft_p95"], [run(prompts)], NO_SLO)
+    assert (other.value, other.refusal) == (tail.value, "no interval: 130 requests of 65 prompts, prompts repeat")
+
+
+def test_the_time_scale_is_one_without_a_scale_model() -> None:
+    assert [plan.time_scale_of(asked) for asked in ({}, {"scale": None}, {"scale": {"time": 8, "bytes": 2}})] == [
+        1,
+        1,
+        8,
+    ]
 
 
 @pytest.mark.parametrize("runs", [[], [run([], None)], [run([request(1, 0.1, status="cut")])]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,19 @@ def test_a_rate_above_capacity_shows_its_queue(result: Path, tmp_path: Path) -> 
         assert due > 2 * send  # four at a time: the rest waits to be sent, and only the schedule shows it
     assert found["goodput_per_s"][1] < found["goodput_per_s"][0]
     assert found["slo_attainment"][1] < found["slo_attainment"][0] <= 1
+    assert shown["headline"] == "goodput_per_s"
+    told = items["flood"]["metrics"]
+    assert [told[name]["value"] for name in ("goodput_per_s", "slo_attainment")] == [
+        *(found["goodput_per_s"][1], found["slo_attainment"][1]),
+    ]
+    (run,) = (run for run in shown["runs"] if run["treatment"] == "flood")
+    assert run["headline"] == found["goodput_per_s"][1]
+    assert items["flood"]["slo_attainment"] == found["slo_attainment"][1]
+    compared = items["flood"]["comparisons"]["goodput_per_s"]
+    closed = items["closed"]["metrics"]["goodput_per_s"]["value"]
+    assert compared["ratio"] == pytest.approx(found["goodput_per_s"][1] / closed)
+    (reason,) = (reason for reason in run["reasons"] if reason["rule"] == "held at the cap")
+    assert "load.concurrency" in reason["remedy"]
 
 
 def test_both_sides_are_shown_and_closed_loops_show_none(result: Path, tmp_path: Path) -> None:
@@ -157,6 +171,7 @@ def test_the_arithmetic_of_an_open_loop() -> None:
     assert queue["waited_mean_s"] == pytest.approx(0.39)  # 0.02 x (0 + ... + 39) / 40
     assert queue["first_quarter_s"] == pytest.approx(0.08 + 0.02 * 4.5)
     assert queue["last_quarter_s"] == pytest.approx(0.08 + 0.02 * 34.5)
+    assert queue["growth"] == pytest.approx(0.2)  # 0.02 s each 0.1 s
     assert queue["grew"]
     found = {one["name"]: (one["from_send"]["value"], one["from_schedule"]["value"]) for one in queue["figures"]}
     assert found["ttft_p50"] == (pytest.approx(0.05), pytest.approx(0.05 + 0.02 * 19.5))
@@ -167,3 +182,31 @@ def test_the_arithmetic_of_an_open_loop() -> None:
 def test_a_short_list_says_nothing_of_a_queue() -> None:
     short = arrivals.account([run_of([0.1 * number for number in range(8)])], {"request_rate": 10}, Limits())
     assert (short["first_quarter_s"], short["grew"]) == (None, False)
+
+
+def test_a_list_that_begins_with_an_empty_server_is_no_queue() -> None:
+    """Latency rises once, to three and a half times its first, and stays: 0.2 s over 3 s of schedule."""
+    risen = arrivals.account([run_of([0.0] * 10 + [0.2] * 30)], {"request_rate": 10}, Limits())
+    assert risen["last_quarter_s"] > 3 * risen["first_quarter_s"]
+    assert risen["growth"] == pytest.approx(0.2 / 3)
+    assert not risen["grew"]
+
+
+def one_server(seed: int, load: float) -> SealedRun:
+    """A server that takes 80 ms for each of 60 requests, which arrive by chance at this load of its capacity."""
+    chance = random.Random(seed)  # noqa: S311 - a draw, no secret
+    made = run_of([0.0] * 60)
+    rows, due_s, free_s = [], 0.0, 0.0
+    for row in made.rows:
+        due_s += chance.expovariate(load / 0.08)
+        free_s = max(due_s, free_s) + 0.08
+        at = {"scheduled_ns": round(due_s * 1e9), "sent_ns": round(due_s * 1e9), "last_token_ns": round(free_s * 1e9)}
+        rows.append(replace(row, **at, latency_s=free_s - due_s))  # type: ignore[arg-type]
+    return SealedRun({**made.record, "load_s": free_s}, rows, rows, Verdict("valid", ()))
+
+
+@pytest.mark.parametrize(("load", "grew"), [(0.5, False), (0.67, False), (1.5, True), (2.0, True)])
+def test_a_queue_is_told_from_a_server_that_keeps_up(load: float, grew: bool) -> None:  # noqa: FBT001 - a parameter
+    for seed in range(0, 200, 5):
+        runs = [one_server(seed + number, load) for number in range(5)]
+        assert arrivals.account(runs, {"request_rate": 1}, Limits())["grew"] is grew, seed

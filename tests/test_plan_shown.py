@@ -11,6 +11,7 @@ from rich.console import Console
 
 from kvbench import plan
 from kvbench.report import tables
+from kvbench.scenario_models import Tiers
 from tests.test_store import row
 from tests.worlds import make_scenario
 
@@ -73,6 +74,60 @@ def test_the_working_set_of_an_external_server_follows_from_what_is_given() -> N
     assert plan.working_set_bytes(make_scenario(server={"external": external}, tiers={})) == 3_000_000
     external.pop("kv_bytes_per_token")
     assert plan.working_set_bytes(make_scenario(server={"external": external}, tiers={})) is None
+
+
+TURNS = {"lengths": [1600], "per_length": 4, "turns": {"count": 2, "new_tokens": 92}, "output_tokens": 100}
+AT_ITS_END = 1600 + 92 + 100 + 100  # the last prompt and its answer
+PER_TOKEN = 144
+
+
+def test_a_conversation_ends_with_its_last_answer() -> None:
+    """Room for the last prompt alone is too little: a budget in between overflows, and plan says so."""
+    cold = {"cold": {"cache": "cold"}}
+    scenario = make_scenario(prompts=TURNS, treatments=cold, baseline="cold", load={"concurrency": 3})
+    assert plan.working_set_bytes(scenario) == 4 * AT_ITS_END * PER_TOKEN
+    without = plan.working_set_bytes(make_scenario(prompts={**TURNS, "turns": None}))
+    assert without == 4 * 1600 * PER_TOKEN  # of a prompt nothing is asked for again but itself
+    for g1, told in (
+        (3 * AT_ITS_END * PER_TOKEN, "nothing overflows"),
+        (3 * (AT_ITS_END - 100) * PER_TOKEN, "43.2 kB"),
+    ):
+        text = shown(scenario.model_copy(update={"tiers": Tiers(g1=g1)}))
+        assert told in text
+        assert ("nothing overflows" in text) == (told == "nothing overflows")
+        heading = [line.split() for line in text.splitlines() if "conver-" in line or "expected" in line]
+        assert heading[0] == ["conver-"]
+        assert {"held", "expected"} <= set(heading[1])
+
+
+def test_of_several_gpus_nothing_is_promised() -> None:
+    server = {"emulator": {"scale": {"time": 8, "bytes": 512}, "instances": 4}}
+    g1 = 3 * AT_ITS_END * PER_TOKEN  # of each GPU
+    scenario = make_scenario(
+        server=server,
+        prompts=TURNS,
+        tiers={"g1": g1, "g4": {"path": "kvcache", "capacity": "1GB"}},
+        treatments={"three": {"cache": "cold", "concurrency": 3}, "many": {"cache": "cold", "concurrency": 13}},
+        baseline=None,
+    )
+    text = " ".join(shown(scenario).split())
+    assert "nothing overflows" not in text
+    assert "817 kB 1 GB not known" in text
+    assert "at least 272 kB overflow, read from g4" in text
+    assert "Each of 4 GPUs has a g1 of its own" in text
+    alone = make_scenario(server=server, tiers={"g1": g1}, treatments={"off": {"cache": "off"}}, baseline="off")
+    assert "g1: 817 kB on each of 4 GPUs, one holds all of it" in shown(alone)
+    assert "cannot show what offloading does" not in shown(alone)
+
+
+def test_the_bound_of_an_empty_start_is_told_where_one_is_asked_for() -> None:
+    load = {"requests": 8, "draw": "round_robin", "concurrency": 2}
+    without = shown(make_scenario(load=load))
+    assert "round 1: 8 requests, 2 distinct prompts\n" in without
+    assert "times as fast" not in without
+    arms = {"recompute": {"cache": "off"}, "empty": {"cache": "cold"}}
+    told = shown(make_scenario(load=load, treatments=arms))
+    assert "2 distinct prompts: from an empty start at most 4.00 times as fast as recomputing" in " ".join(told.split())
 
 
 def test_a_request_is_shown_with_its_prompt_and_turn() -> None:

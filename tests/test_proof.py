@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from kvbench import proof
-from kvbench.plan import Draw
-from kvbench.proof import Blocks, Manifest, Served
+from kvbench.proof import Blocks, Served
 from kvbench.records import Response
 from kvbench.servers.endpoint import Counters
 
@@ -130,65 +129,6 @@ def test_bytes_of_the_process_are_held_against_files_and_hits_like_a_counter() -
     assert proof.judge(blocks, part, FILES)[0] == "mixed"
 
 
-# -- the ledger -------------------------------------------------------------------------------------------------------
-
-DRAWS = [Draw("r/0", "p", ISL), Draw("r/1", "p", ISL)]
-MANIFEST = Manifest("g4", {"a": FILES}, {"p": FILES})
-
-
-def ledger_of(responses: list[Response], *, warm: bool = True, **delta: Any) -> proof.Ledger:
-    counters: dict[str, Any] = {
-        "local_hits": 0.0,
-        "external_hits": 2.0 * CACHED,
-        "computed_tokens": 2.0 * (ISL - CACHED),
-        "read_bytes": {"g4": 2.0 * FILES},
-    }
-    delta_counters = Counters(**{**counters, **delta})
-    return proof.close_ledger(BLOCKS, zip(DRAWS, responses, strict=True), delta_counters, MANIFEST, warm=warm)
-
-
-HIT = Response("r", "ok", 0, isl=ISL, cached_tokens=CACHED)
-MISS = Response("r", "ok", 0, isl=ISL, cached_tokens=0)
-
-
-def test_a_ledger_that_closes() -> None:
-    ledger = ledger_of([HIT, HIT])
-    assert ledger.closes
-    assert ledger.hit_efficiency == 1.0
-    assert ledger.expected_read_bytes == 2 * FILES
-
-
-@pytest.mark.parametrize(
-    ("responses", "delta", "words"),
-    [
-        ([HIT, HIT], {"external_hits": 1.0 * CACHED}, "answers claim 19,968"),
-        ([HIT, HIT], {"read_bytes": {"g4": 1.0 * FILES}}, "the hits need"),
-        ([HIT, HIT], {"read_bytes": {"g4": 3.0 * FILES}}, "files are"),
-        ([HIT, HIT], {"process_read_bytes": 0}, "the process read 0 B"),
-        ([HIT, HIT], {"computed_tokens": 0.0}, "32 tokens were to be computed"),
-        ([MISS, MISS], {"external_hits": 0.0, "computed_tokens": 2.0 * ISL}, "no hit below g1, yet"),
-        ([HIT, replace(HIT, cached_tokens=None)], {}, "do not report"),
-        ([HIT, HIT], {"local_hits": None}, "no hit counters"),
-    ],
-)
-def test_a_ledger_with_a_gap(responses: list[Response], delta: dict[str, Any], words: str) -> None:
-    ledger = ledger_of(responses, **delta)
-    assert not ledger.closes
-    assert words in str(ledger.gap)
-
-
-def test_a_miss_lowers_the_hit_efficiency() -> None:
-    ledger = ledger_of([HIT, MISS], external_hits=1.0 * CACHED, read_bytes={"g4": 1.0 * FILES})
-    assert ledger.hit_efficiency == 0.5
-
-
-def test_failed_requests_are_not_in_the_books() -> None:
-    delta: dict[str, Any] = {"external_hits": 1.0 * CACHED, "computed_tokens": 16.0, "read_bytes": {"g4": 1.0 * FILES}}
-    ledger = ledger_of([HIT, replace(HIT, status="cut")], **delta)
-    assert ledger.requests == 1
-    assert ledger.closes
-
-
 def test_bytes_without_a_scale_prove_nothing() -> None:
     unknown = replace(BLOCKS, kv_bytes_per_token=None)
     tier, evidence = proof.judge(unknown, served(read_bytes={"g4": 1.0}, process_read_bytes=1), None)
@@ -213,79 +153,13 @@ def test_a_last_block_that_is_stored_and_never_read_is_no_gap() -> None:
     assert proof.judge(big, one, held)[0] == "g4"
 
 
-def test_concurrent_requests_get_a_tier_only_if_one_tier_moved_and_the_books_close() -> None:
-    delta = Counters(local_hits=0.0, external_hits=2.0 * CACHED, read_bytes={"g4": 2.0 * FILES})
-    good = ledger_of([HIT, HIT])
-    assert proof.judge_by_ledger(BLOCKS, HIT, good, delta)[0] == "g4"
-    assert proof.judge_by_ledger(BLOCKS, MISS, good, delta)[0] == "recompute"
-    two = replace(delta, read_bytes={"g3": 1.0, "g4": 2.0 * FILES})
-    assert proof.judge_by_ledger(BLOCKS, HIT, good, two)[0] == "unproven"
-    gap = ledger_of([HIT, HIT], external_hits=0.0)
-    tier, evidence = proof.judge_by_ledger(BLOCKS, HIT, gap, delta)
-    assert tier == "unproven"
-    assert "answers claim" in evidence
-    g1 = Counters(local_hits=2.0 * CACHED, external_hits=0.0, read_bytes={"g4": 0.0})
-    closed = ledger_of([HIT, HIT], local_hits=2.0 * CACHED, external_hits=0.0, read_bytes={})
-    assert proof.judge_by_ledger(BLOCKS, HIT, closed, g1)[0] == "g1"
-
-
-def test_a_whole_run_from_host_memory_is_named_by_its_second_witness() -> None:
-    silent: dict[str, Any] = {"external_hits": 2.0 * CACHED, "read_bytes": {}, "process_read_bytes": 0}
-    ledger = ledger_of([HIT, HIT], **silent)
-    delta = Counters(local_hits=0.0, **silent)
-    assert proof.judge_by_ledger(BLOCKS, HIT, ledger, delta)[0] == "unproven"  # or from files in the page cache
-    witnessed = replace(delta, host_tokens=2.0 * CACHED)
-    tier, evidence = proof.judge_by_ledger(BLOCKS, HIT, ledger, witnessed)
-    assert (tier, f"{2 * CACHED} cached tokens = external hits = tokens from host memory" in evidence) == ("g2", True)
-
-
-def test_an_engine_without_read_counters_is_judged_by_what_its_process_read() -> None:
-    read = 2 * FILES
-    whole: dict[str, Any] = {"external_hits": 2.0 * CACHED, "read_bytes": {}, "process_read_bytes": read}
-    delta = Counters(local_hits=0.0, **whole)
-    assert proof.judge_by_ledger(BLOCKS, HIT, ledger_of([HIT, HIT], **whole), delta)[0] == "g4"
-    half = {**whole, "process_read_bytes": read // 2}
-    ledger = ledger_of([HIT, HIT], **half)
-    assert not ledger.closes
-    assert proof.judge_by_ledger(BLOCKS, HIT, ledger, replace(delta, process_read_bytes=read // 2))[0] == "unproven"
-
-
-def split_run(*splits: dict[str, int], **delta: Any) -> tuple[list[Response], proof.Ledger, Counters]:
-    """A closed run in which several tiers served hits; each answer tells its own split."""
-    responses = [replace(HIT, cached_tokens=sum(one.values()), server={"tier_tokens": one}) for one in splits]
-    told: dict[str, float] = {}
-    for one in splits:
-        for tier, tokens in one.items():
-            told[tier] = told.get(tier, 0.0) + tokens
-    below = {tier: tokens for tier, tokens in told.items() if tier != "g1"}
-    counters: dict[str, Any] = {
-        "local_hits": told.get("g1", 0.0),
-        "external_hits": sum(below.values()),
-        "host_tokens": told.get("g2", 0.0),
-        "computed_tokens": sum(ISL - (one.cached_tokens or 0) for one in responses),
-        "read_bytes": {"g4": told.get("g4", 0.0) * 144},
-        "tier_tokens": told,
-        **delta,
-    }
-    found = Counters(**counters)
-    pairs = zip(DRAWS, responses, strict=False)
-    return responses, proof.close_ledger(BLOCKS, pairs, found, None, warm=False), found
-
-
-def test_answers_own_words_count_if_they_add_up_to_the_counters_of_each_tier() -> None:
-    (first, second), ledger, delta = split_run({"g1": 4000, "g2": 1600}, {"g4": 1600})
-    assert ledger.closes
-    assert proof.judge_by_ledger(BLOCKS, first, ledger, delta)[0] == "mixed"
-    tier, evidence = proof.judge_by_ledger(BLOCKS, second, ledger, delta)
-    assert (tier, "g1 4,000, g2 1,600, g4 1,600" in evidence) == ("g4", True)
-
-
-def test_words_that_do_not_add_up_prove_nothing() -> None:
-    (first, _), ledger, delta = split_run(
-        {"g1": 4000, "g2": 1600}, {"g4": 1600}, tier_tokens={"g1": 4000.0, "g2": 1584.0, "g4": 1616.0}
-    )
-    assert ledger.closes
-    assert proof.judge_by_ledger(BLOCKS, first, ledger, delta)[0] == "unproven"
+def test_a_request_is_not_charged_with_files_that_move_down_meanwhile() -> None:
+    read, moved = FILES + 4_000_000, 4_000_000.0
+    tier, evidence = proof.judge(BLOCKS, served(process_read_bytes=read, moved_bytes=moved), FILES)
+    assert (tier, "by /proc/PID/io without 4,000,000 moved between tiers" in evidence) == ("g4", True)
+    assert proof.judge(BLOCKS, served(process_read_bytes=read), FILES)[0] == "unproven"
+    assert proof.judge(BLOCKS, served(0, process_read_bytes=4_000_000, moved_bytes=moved), FILES)[0] == "recompute"
+    assert proof.judge(BLOCKS, served(0, process_read_bytes=4_000_000, moving_bytes=moved), FILES)[0] == "recompute"
 
 
 def test_bytes_are_needed_only_for_what_memory_did_not_serve() -> None:

@@ -66,6 +66,8 @@ FAULTS = [
     ("g1: 0", "g3: {path: local, capacity: 1MB}", 4, "below one prompt", ""),
     ("scale: {time: 8, bytes: 512}}", "write_policy: sideways}", 3, "write_policy", ""),
     ("scale: {time: 8, bytes: 512}}", "write_delay: -1s}", 3, "write_delay", ""),
+    ("scale: {time: 8, bytes: 512}}", "faults: [hang, reset_keeps]}", 3, "did you mean reset_keeps_", ""),
+    ("scale: {time: 8, bytes: 512}}", "faults: [xyzzy]}", 3, "xyzzy is no fault that the emulator can have", ""),
     ("gpt-oss-120b_rtx-pro-6000", "gpt-9_abacus", 3, "known are", ""),
     ("concurrency: 1", "concurrency: 0", 8, "load.concurrency", ""),
     ("concurrency: 1", "driver: locust", 8, "load.driver", ""),
@@ -81,6 +83,47 @@ def test_under_write_back_only_the_fastest_tier_can_be_primed(tmp_path: Path) ->
         with pytest.raises(ScenarioError, match=r"g4 fills only when g[12] evicts"):
             scenario_file.load(path, (back, faster))
         assert scenario_file.load(path, (faster,)).treatments["g4"].warm_tier == "g4"
+
+
+def test_turns_of_one_length_are_refused_since_no_figure_could_tell_them_apart(tmp_path: Path) -> None:
+    path, cold = write(tmp_path, GOOD), ("treatments.g4.cache=cold", "prompts.lengths=[10k, 30k]")
+    told = "turn 1 of 30,000 tokens and turn 3 of 10,000 are both 30,000 tokens long"
+    with pytest.raises(ScenarioError, match=told):
+        scenario_file.load(path, (*cold, "prompts.turns.count=3", "prompts.turns.new_tokens=9992"))
+    apart = scenario_file.load(path, (*cold, "prompts.turns.count=3", "prompts.turns.new_tokens=9993"))
+    assert sorted({isl for turns in apart.prompts.isl_by_turn.values() for isl in turns}) == [
+        *(10_000, 20_001, 30_000, 30_002, 40_001, 50_002)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("instances", "concurrency", "good"), [(1, 8, True), (4, 1, True), (4, 2, False)], ids=["one", "alone", "both"]
+)
+def test_g1_of_several_gpus_cannot_be_warm_for_requests_side_by_side(
+    instances: int,
+    concurrency: int,
+    good: bool,  # noqa: FBT001
+    tmp_path: Path,
+) -> None:
+    """Priming fills the first GPU alone: the run would end as another tier after all its work."""
+    path = write(tmp_path, GOOD)
+    given = (
+        "tiers.g1=20GB",
+        "treatments.g4.cache.warm=g1",
+        f"server.emulator.instances={instances}",
+        f"treatments.g4.concurrency={concurrency}",
+    )
+    if good:
+        assert scenario_file.load(path, given).treatments["g4"].warm_tier == "g1"
+        return
+    with pytest.raises(ScenarioError, match="fills the g1 of one GPU"):
+        scenario_file.load(path, given)
+
+
+def test_capacities_are_told_by_the_tiers(tmp_path: Path) -> None:
+    tiers = scenario_file.load(write(tmp_path, GOOD), ("tiers.g2=3GB",)).tiers
+    assert tiers.capacities == {"g2": 3_000_000_000, "g4": 20_000_000_000}
+    assert (tiers.capacity_of("g1"), tiers.capacity_of("g3"), tiers.capacity_of("g4")) == (0, 0, 20_000_000_000)
 
 
 def test_answers_of_cold_runs_have_nothing_to_be_compared_with(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from kvbench import published, store, summary
 from kvbench.errors import ResultError
-from kvbench.report import matrix, setting, tables
+from kvbench.report import document, figures, material, matrix, metric_tables, setting, tables
+from kvbench.report.length_table import length_table
 from tests.report.synthetic import Case, build
 from tests.test_run import FakeTestbed, execute
 from tests.worlds import make_scenario
@@ -163,6 +164,85 @@ def test_the_share_of_failed_requests_is_of_all_that_were_sent(tmp_path: Path) -
     assert (item["runs_used"], item["requests"], item["sent"], item["failures"]) == (1, 2, 4, {"cut": 1})
     lines = {cells.cells[0].text: cells.cells[9].text for cells in matrix.matrix_grid(summed).lines}
     assert lines == {"recompute": "0%", "g4": "25%"}
+
+
+GROUPS = {
+    "base_1": {"cache": "off", "concurrency": 1},
+    "g4_1": {"cache": {"warm": "g4"}, "concurrency": 1, "against": "base_1"},
+    "base_4": {"cache": "off", "concurrency": 4},
+    "g4_4": {"cache": {"warm": "g4"}, "concurrency": 4, "against": "base_4"},
+}
+
+
+def test_what_starts_a_group_at_another_concurrency_has_no_change(tmp_path: Path) -> None:
+    """Its change would be that of the load; where nothing is compared with it, the load is the question."""
+    case = Case(treatments=GROUPS, baseline="base_1", lengths=["10k"], repeats=3, published=None)
+    summed = summary.summarise(build(case, tmp_path))
+    assert summed["baselines"] == {"base_1": None, "g4_1": "base_1", "base_4": None, "g4_4": "base_4"}
+    changes = {cells.cells[0].text: cells.cells[4].text for cells in matrix.matrix_grid(summed).lines}
+    assert [name for name, text in changes.items() if text == "\u2013"] == ["base_1", "base_4"]
+    assert not any(summed["treatments"]["base_4"]["comparisons"].values())
+    sweep = Case(treatments={**GROUPS, "g4_4": {**GROUPS["g4_4"], "against": "g4_1"}}, baseline="base_1")
+    other = summary.summarise(build(replace(sweep, name="sweep", lengths=["10k"], published=None), tmp_path))
+    assert other["baselines"]["base_4"] == "base_1"
+    assert other["treatments"]["base_4"]["comparisons"]["ttft_mean"]["ratio"] is not None
+
+
+def test_turns_stand_beside_their_lengths(tmp_path: Path) -> None:
+    treatments = {"recompute": {"cache": "off"}, "again": {"cache": "off"}}
+    turns = {"count": 3, "new_tokens": 2000}
+    case = Case(treatments=treatments, lengths=["10k"], per_length=2, turns=turns, repeats=3, published=None)
+    folder = build(case, tmp_path)
+    summed = summary.summarise(folder)
+    assert [(row["isl"], row["turn"]) for row in summed["lengths"]] == [(10_000, 0), (12_008, 1), (14_016, 2)]
+    screen = io.StringIO()
+    Console(file=screen, width=80).print(length_table(summed, narrow=True))
+    lines = [line.split() for line in screen.getvalue().splitlines()]
+    assert lines[3][:3] == ["tokens", "turn", "treatment"]
+    assert [words[:3] for words in lines if words[2:3] == ["recompute"]] == [
+        ["10k", "1", "recompute"],
+        ["12,008", "2", "recompute"],
+        ["14,016", "3", "recompute"],
+    ]
+    one = material.read(folder)
+    for grid in (figures.measured_grid(one), figures.published_grid(one)):
+        assert grid is not None
+        assert [column.heading for column in grid.columns][:3] == ["Prompt tokens", "Turn", "Treatment"]
+        assert [line.cells[1].text for line in grid.lines] == ["1", "1", "2", "2", "3", "3"]
+        assert all(len(line.cells) == len(grid.columns) for line in grid.lines)
+    held = store.read_json(folder / "plan.json")
+    held["runs"][0]["draws"][0] |= {"isl_target": 12_008}  # an older scenario could give one length to two turns
+    assert summary._turns_by_length(held) == {10_000: 0, 14_016: 2}
+    text = document.render(one)
+    assert "Measured, over the time of a run" not in text  # turns share their beginnings
+
+
+def test_a_length_without_turns_has_no_column_for_them(tmp_path: Path) -> None:
+    folder = build(Case(lengths=["10k"], repeats=1), tmp_path)
+    summed = summary.summarise(folder)
+    assert {row["turn"] for row in summed["lengths"]} == {None}
+    assert "turn" not in [column.header for column in length_table(summed).columns]
+    assert "Turn" not in [column.heading for column in figures.measured_grid(material.read(folder)).columns]
+
+
+def test_an_empty_start_is_told_by_quarters(result: store.ResultFolder) -> None:
+    """Nine slices do not divide by four: each quarter is the rate of its own slices."""
+    summed = summary.summarise(result.path)
+    assert list(metric_tables.course_lines(summed)) == []
+    course = {
+        "slice_s": 2.0,
+        "answered": [2, 2, 4, 4, 8, 8, 8, 8, 8],
+        "hit_rate": [None, 0.1, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7],
+        "distinct_prompts": [1, 2, 3, 4, 5, 6, 7, 8, 9],
+    }
+    item = {**summed["treatments"]["g4"], "touches": {}, "courses": [course, course]}
+    told = {**summed, "treatments": {"g4": item}}
+    (text,) = metric_tables.course_lines(told)
+    rates, hits, prompts = text.split("; ")
+    assert rates == "g4 by quarters of its time: 1.00, 2.00, 4.00, 4.00 answers/s"
+    assert (hits, prompts) == ("hit rate so far 10, 20, 50, 70 %", "distinct prompts so far 2, 4, 7, 9")
+    item["courses"] = [{**course, "hit_rate": None}]
+    assert "hit rate" not in next(metric_tables.course_lines(told))
 
 
 def test_the_load_is_told_of_every_treatment(tmp_path: Path) -> None:

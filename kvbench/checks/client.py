@@ -6,10 +6,12 @@ loses the order, measures another load than the one that was asked for.
 
 from __future__ import annotations
 
+import heapq
 import statistics
 from typing import TYPE_CHECKING, Any
 
 from kvbench.checks.verdict import Reason
+from kvbench.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,6 +24,7 @@ MOST_OVERRUN = 0.02
 MOST_CLIENT_CPU = 0.8
 MOST_RECEIVER_CPU = 0.5
 MOST_SEND_LAG = 0.05
+MOST_HELD = 0.01  # P99 is the farthest percentile that is given, and must not be that of a request that was held
 MOST_RECEIVE_LAG = 0.05
 MOST_CLOCK_STEP_S = 0.01
 MOST_CLIENT_ERROR = 0.05
@@ -33,7 +36,9 @@ def check_client(run: dict[str, Any], measured: list[Row], asked: Asked) -> Iter
     yield from _check_stamps(driver, measured)
     yield from _check_order(driver)
     yield from _check_clock_step(run)
-    yield from _check_lags(measured, asked)
+    held = _held(measured, asked)
+    yield from _check_held(held, measured, asked)
+    yield from _check_lags([row for row in measured if row.request_id not in held], measured, asked)
     yield from _check_cpu(driver, asked)
     yield from _check_connections(driver, asked)
     yield from _check_client_error(measured, asked.client_error_s)
@@ -74,26 +79,57 @@ def _check_clock_step(run: dict[str, Any]) -> Iterator[Reason]:
 def _own_core(asked: Asked) -> str:
     """Say how a client that had too little processor time gets more of it; one request at a time cannot be fewer."""
     other = "leave the machine alone meanwhile" if asked.concurrency == 1 else "lower the concurrency"
-    return f"Give the client a core of its own, or {other}."
+    return f"Give the client a core of its own, or {'lower load.request_rate' if asked.is_open_loop else other}."
 
 
-def _send_lag_remedy(asked: Asked) -> str:
-    """Say what helps where requests left late: in an open loop they wait for a free connection first of all."""
-    if not asked.is_open_loop:
-        return _own_core(asked)
-    return "Raise load.concurrency, the most that may be out at once, or lower load.request_rate to what is served."
+def _held(measured: list[Row], asked: Asked) -> dict[str, float]:
+    """Return how long requests of an open loop were held at the cap, if that is worth a mention beside their TTFT.
+
+    A request is held if, when it is due, as many that were due before it are not yet answered as may be out at once.
+    What makes it late beyond that is the client.
+    """
+    if not asked.is_open_loop or asked.concurrency is None:
+        return {}
+    held: dict[str, float] = {}
+    ends: list[int] = []  # of the requests that were due before, and are not answered
+    for row in sorted(measured, key=lambda row: row.scheduled_ns or 0):
+        due_ns, lag_s = row.scheduled_ns, row.send_lag_s
+        if due_ns is None:
+            continue
+        while ends and ends[0] <= due_ns:
+            heapq.heappop(ends)
+        if len(ends) >= asked.concurrency and lag_s is not None and lag_s > MOST_SEND_LAG * (row.ttft_s or 0.0):
+            held[row.request_id] = lag_s
+        heapq.heappush(ends, row.last_token_ns or row.first_token_ns or row.sent_ns or due_ns)
+    return held
 
 
-def _check_lags(measured: list[Row], asked: Asked) -> Iterator[Reason]:
-    timed = [row for row in measured if row.ttft_bound is not None and row.ttft_s]
-    sent = sorted(row.send_lag_s / row.ttft_s for row in timed if row.send_lag_s is not None and row.ttft_s)
+def _check_held(held: dict[str, float], measured: list[Row], asked: Asked) -> Iterator[Reason]:
+    """An open loop that waits for its answers is a closed one: the server never saw the load that was asked for."""
+    if len(held) > MOST_HELD * len(measured):
+        text = (
+            f"{len(held)} of {len(measured)} requests were due while {asked.concurrency} were out, which is the most"
+            f" that may be, and waited up to {format_duration(max(held.values()))} to be sent"
+        )
+        remedy = "Raise load.concurrency, the most that may be out at once, or lower load.request_rate."
+        yield Reason("suspect", "held at the cap", text, remedy)
+
+
+def _check_lags(free: list[Row], measured: list[Row], asked: Asked) -> Iterator[Reason]:
+    """Judge the client by when it sent the requests that nothing but itself held up, and by when it read them all."""
+    sent = sorted(row.send_lag_s / row.ttft_s for row in _timed(free) if row.send_lag_s is not None and row.ttft_s)
     if sent and (lag := sent[len(sent) // 2]) > MOST_SEND_LAG:
         text = f"half of the requests left later than scheduled by more than {lag:.1%} of their TTFT"
-        yield Reason("suspect", "send lag", text, _send_lag_remedy(asked))
+        yield Reason("suspect", "send lag", text, _own_core(asked))
+    timed = _timed(measured)
     read = sorted(row.receive_lag_s / row.ttft_s for row in timed if row.receive_lag_s is not None and row.ttft_s)
     if read and (lag := read[-max(len(read) // 100, 1)]) > MOST_RECEIVE_LAG:
         text = f"the client read its latest 1 % of first tokens {lag:.1%} of TTFT after the kernel had them, or later"
         yield Reason("note", "receive lag", f"{text}; their times are the kernel's", _own_core(asked))
+
+
+def _timed(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row.ttft_bound is not None and row.ttft_s]
 
 
 def _check_cpu(driver: dict[str, Any], asked: Asked) -> Iterator[Reason]:

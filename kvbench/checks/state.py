@@ -24,8 +24,9 @@ def check_state(run: dict[str, Any], measured: list[Row], asked: Asked) -> Itera
     yield from _check_steps(run["cache"])
     yield from _check_failures(measured, asked)
     yield from _check_lengths(answered, asked)
-    yield from _check_tiers(run, answered)
+    yield from _check_tiers(run, answered, repeats(measured))
     yield from _check_ledger(run)
+    yield from _check_tier_files(run["ledger"])
     if asked.check_answers:
         yield from _check_answers(answered)
     yield from _check_model(run["server"]["model"], measured)
@@ -101,14 +102,14 @@ def faster_tiers(run: dict[str, Any]) -> set[str]:
     return {name for name in names if told is None or (told.get(name) or {}).get("capacity_bytes")}
 
 
-def _check_tiers(run: dict[str, Any], answered: list[Row]) -> Iterator[Reason]:
+def _check_tiers(run: dict[str, Any], answered: list[Row], known: set[str]) -> Iterator[Reason]:
     """Each request must have been served by the tier that the treatment names.
 
-    What a run has put into a cache itself may be served from anywhere: prompts that it sent before from an empty start,
-    and the beginnings of later turns. Where the warm tier has faster ones above it, a prompt's first request promotes
-    its blocks into them, so later ones may be served from there.
+    What a run has put into a cache itself may be served from anywhere: from an empty start prompts that it sent before
+    (`known`), and the beginnings of later turns. Where the warm tier has faster ones above it, a prompt's first request
+    promotes its blocks into them, so later ones may be served from there.
     """
-    state, known, faster = run["cache"]["state"], repeats(answered), faster_tiers(run)
+    state, faster = run["cache"]["state"], faster_tiers(run)
     wanted = named_tier(state)
     promoted = [row for row in answered if row.request_id in known and row.tier in {*faster, "mixed"} and faster]
     free = {row.request_id for row in promoted}
@@ -148,6 +149,21 @@ def _check_ledger(run: dict[str, Any]) -> Iterator[Reason]:
         text = f"hit efficiency {cached / expected:.3f}: {cached:,} of {expected:,} tokens came from the cache"
         remedy = "Raise the tier's capacity, or look for evictions and bad files in metrics/after.prom."
         yield Reason("invalid", "hit efficiency", text, remedy)
+
+
+def _check_tier_files(ledger: dict[str, Any]) -> Iterator[Reason]:
+    """A tier that loses what it is given is not the tier that was asked for, however few requests show it.
+
+    In a run from an empty cache no hit is expected, so a missing one tells nothing: only the server's own counts do.
+    """
+    if bad := ledger.get("bad_files"):
+        text = f"{bad:.0f} tier files that the server looked for were missing or not as written"
+        yield Reason(
+            "suspect", "tier files", text, "Look at the storage, and for somebody else who deletes files there."
+        )
+    if lost := ledger.get("write_errors"):
+        text = f"{lost:.0f} files could not be written into a tier"
+        yield Reason("suspect", "tier files", text, "Free some space there, or look at the storage; then run it again.")
 
 
 def _check_answers(answered: list[Row]) -> Iterator[Reason]:

@@ -9,27 +9,25 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kvbench.checks.physics import load_floor_s, served_by
 from kvbench.checks.verdict import (
     Reason,
     Verdict,
     baseline_of,
-    ceilings_of,
     concurrency_of,
-    named_tier,
+    open_loop_of,
     same_pairs,
     verdict_of,
 )
 from kvbench.plan import most_speed_up
-from kvbench.ratios import ratio_by_round
+from kvbench.ratios import figure_of, ratio_by_round
 from kvbench.records import repeats
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from kvbench.checks.verdict import Ceiling
     from kvbench.ratios import RatioFigure
     from kvbench.records import Row
 
@@ -124,7 +122,7 @@ def _bound_rows(run: JudgedRun) -> list[Row]:
     rows = _measured(run)
     if run.record["cache"]["state"] == "off":
         return rows
-    known = repeats(rows)
+    known = repeats([row for row in run.rows if row.phase == "measure"])
     return [row for row in rows if row.request_id not in known and not row.turn] or rows
 
 
@@ -166,42 +164,88 @@ def _differs(figure: RatioFigure) -> bool:
     return (figure.low > 1 or figure.high < 1) and abs(math.log(figure.ratio)) > math.log1p(PAIR_MARGIN)
 
 
-# -- bounds of a speed-up ---------------------------------------------------------------------------------------------
+# -- the bound of an empty start --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyStart:
+    """What one round's list permits an empty start: each distinct prompt must be computed once."""
+
+    repeat: int
+    requests: int
+    prompts: int
+    most_gain: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the bound with its counts as plain JSON values."""
+        return asdict(self)
+
+
+def empty_starts(runs: Iterable[JudgedRun]) -> list[EmptyStart]:
+    """Return for each round the most that its empty start can gain over recomputing.
+
+    Every request that was sent counts, answered or not. Nothing for conversations, whose turns share their beginnings.
+    """
+    found = []
+    for run in runs:
+        sent = [row for row in run.rows if row.phase == "measure" and row.sent_ns is not None]
+        if not sent or any(row.conversation_id or not row.length for row in sent):
+            return []
+        most = most_speed_up((row.prompt_id, row.length or 1) for row in sent)
+        prompts = len({row.prompt_id for row in sent})
+        found.append(EmptyStart(run.record["run"]["repeat"], len(sent), prompts, most))
+    return found
+
+
+def most_gain(starts: Sequence[EmptyStart]) -> float | None:
+    """Return the bound over rounds: their geometric mean, as the speed-up that is held against it is one."""
+    return statistics.geometric_mean(one.most_gain for one in starts) if starts else None
 
 
 def _check_bound(name: str, runs: Sequence[JudgedRun], asked: Mapping[str, Any]) -> Iterator[Reason]:
-    """Hold the speed-up over a baseline that recomputes against the most that the treatment's cache can give."""
-    baseline = baseline_of(asked, name)
-    good = [run for run in runs if run.verdict.word != "invalid" and _measured(run)]
-    base = [run for run in good if run.record["run"]["treatment"] == baseline and run.record["cache"]["state"] == "off"]
-    own = [run for run in good if run.record["run"]["treatment"] == name]
-    if not base or not own:
-        return
-    state = own[0].record["cache"]["state"]
-    if state == "cold":
-        yield from _check_empty_start(base, own, concurrency_of(asked, name))
-    elif state.startswith("warm"):
-        yield from _check_load_time(base, own, ceilings_of(asked, name).get(named_tier(state)))
+    """Hold an empty start's throughput over a baseline that recomputes against the most that it can gain.
 
-
-def _check_empty_start(base: list[JudgedRun], own: list[JudgedRun], concurrency: int | None) -> Iterator[Reason]:
-    """From an empty start every distinct prompt is computed once; the interval's lower end is held against that.
-
-    Turns of a conversation share their beginnings, so that there is no such bound for them.
+    Each round's ratio is held against the bound of its own list, and the interval of their quotient over rounds must
+    lie beyond the slack before anything is said. Below three rounds there is no interval, and one round of a busy
+    machine shows nothing; a round in which a request failed is no whole list.
     """
-    if any(row.conversation_id for run in own for row in _measured(run)):
+    baseline, concurrency = baseline_of(asked, name), concurrency_of(asked, name)
+    if baseline is None or _load_of(asked, baseline) != _load_of(asked, name):
         return
-    bound = max(most_speed_up((row.prompt_id, row.length or 1) for row in _measured(run)) for run in own)
-    totals = [{run.record["run"]["repeat"]: [_total_s(run, concurrency)] for run in arm} for arm in (base, own)]
-    figure = ratio_by_round(*totals, centre="mean")
-    low = figure.low if figure.low is not None else math.exp(min(figure.logs, default=0.0))
-    if low > bound * (1 + BOUND_SLACK):
+    whole = [run for run in runs if run.verdict.word != "invalid" and _is_whole(run)]
+    base = _totals(baseline, "off", whole, concurrency)
+    own = _totals(name, "cold", whole, concurrency)
+    starts = empty_starts(run for run in whole if run.record["run"]["treatment"] == name)
+    bounds = {one.repeat: one.most_gain for one in starts if one.repeat in base.keys() & own.keys()}
+    gains = {repeat: base[repeat] / own[repeat] for repeat in bounds}
+    beyond = figure_of([math.log(gains[repeat] / bounds[repeat]) for repeat in sorted(bounds)])
+    if beyond.low is not None and beyond.low > 1 + BOUND_SLACK:
+        gain, bound = (statistics.geometric_mean(told.values()) for told in (gains, bounds))
         text = (
-            f"throughput is {figure.ratio:.2f} times the baseline's (at least {low:.2f}); from an empty start at most"
-            f" {bound:.2f} is possible"
+            f"throughput is {gain:.2f} times the baseline's over {beyond.rounds} rounds; from an empty start at most"
+            f" {bound:.2f} is possible (95 % interval of their quotient {beyond.low:.2f} to {beyond.high:.2f})"
         )
         remedy = "Look for blocks that were there before, or prompts that share a beginning."
         yield Reason("suspect", "speed-up bound", text, remedy)
+
+
+def _load_of(asked: Mapping[str, Any], name: str) -> tuple[int | None, dict[str, Any] | None]:
+    """Return how the requests of a treatment are sent: with another load its throughput is another for that alone."""
+    return concurrency_of(asked, name), open_loop_of(asked, name)
+
+
+def _is_whole(run: JudgedRun) -> bool:
+    measured = [row for row in run.rows if row.phase == "measure"]
+    return bool(measured) and len(_measured(run)) == len(measured)
+
+
+def _totals(name: str, state: str, runs: Sequence[JudgedRun], concurrency: int | None) -> dict[int, float]:
+    """Return by round how long the runs of a treatment in this cache state took."""
+    return {
+        run.record["run"]["repeat"]: _total_s(run, concurrency)
+        for run in runs
+        if run.record["run"]["treatment"] == name and run.record["cache"]["state"] == state
+    }
 
 
 def _total_s(run: JudgedRun, concurrency: int | None) -> float:
@@ -209,26 +253,3 @@ def _total_s(run: JudgedRun, concurrency: int | None) -> float:
     if concurrency == 1 or not run.record.get("load_s"):
         return sum(row.latency_s or row.ttft_s or 0.0 for row in _measured(run))
     return float(run.record["load_s"])
-
-
-def _check_load_time(base: list[JudgedRun], own: list[JudgedRun], ceiling: Ceiling | None) -> Iterator[Reason]:
-    """No prompt is served sooner than its blocks are loaded, so the speed-up is at most recompute over load time."""
-    times: dict[int | None, list[float]] = {}
-    floors: dict[int | None, list[float]] = {}
-    for run in own:
-        for row in served_by(named_tier(run.record["cache"]["state"]), _measured(run)):
-            times.setdefault(row.length, []).append(row.ttft_s or 0.0)
-            if (floor_s := load_floor_s(run.record, row, ceiling)) is not None:
-                floors.setdefault(row.length, []).append(floor_s)
-    recomputed: dict[int | None, list[float]] = {}
-    for row in (row for run in base for row in _measured(run)):
-        recomputed.setdefault(row.length, []).append(row.ttft_s or 0.0)
-    for length in floors.keys() & recomputed.keys():
-        base_s, floor_s = statistics.median(recomputed[length]), statistics.median(floors[length])
-        if floor_s <= 0:  # nothing was read, so nothing bounds it
-            continue
-        ratio, bound = base_s / statistics.median(times[length]), base_s / floor_s
-        if ratio > bound * (1 + BOUND_SLACK):
-            text = f"at {length} tokens the speed-up is {ratio:.2f}, recompute over load time is {bound:.2f}"
-            remedy = "Find out where the bytes came from, and by which clock they were timed."
-            yield Reason("suspect", "speed-up bound", text, remedy)

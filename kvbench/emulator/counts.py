@@ -62,8 +62,8 @@ class InstanceCounts:
 class TierCounts:
     """One tier of files. Bytes are those of the files, with header and padding; `kv_*` are those of the blocks.
 
-    `moved_bytes` were read to bring evicted files to the tier below; `skipped_files` found no room in a tier that has a
-    slower one beside it.
+    `moved_bytes` were read to bring evicted files to the tier below; `moving_bytes` are on their way, and may have been
+    read already. `skipped_files` found no room in a tier that has a slower one beside it.
     """
 
     read_bytes: int = 0
@@ -74,6 +74,7 @@ class TierCounts:
     scan_bytes: int = 0
     evicted_files: int = 0
     moved_bytes: int = 0
+    moving_bytes: int = 0
     skipped_files: int = 0
     bad_files: dict[str, int] = field(default_factory=lambda: dict.fromkeys(BAD_FILE_REASONS, 0))
     write_errors: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WRITE_ERROR_REASONS, 0))

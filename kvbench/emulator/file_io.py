@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from kvbench.emulator.direct_io import RAM_FILESYSTEMS, Access, Probe, aligned_buffer, probe, read_into, write_from
 from kvbench.emulator.files import SUFFIX, check, encode, read_header
-from kvbench.emulator.tiers import FileRead, TierFile
+from kvbench.emulator.tier_file import FileRead, TierFile
 from kvbench.errors import StorageError
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ Formulas, at full scale and in seconds; everything is divided by the `time` scal
     decode step                base + per_sequence x sequences in the batch
     onboarding                 fixed + max(bytes / path bandwidth, measured storage time)
 
-Blocks from host memory (G2) have a fixed time and a path of their own; those from files (G3 and G4) share the path that
-was published. A prompt from both pays the longer fixed time once and both transfers, one after the other.
+Blocks from host memory (G2) have a fixed time and a path bandwidth of their own. Those from files (G3 and G4) have one
+fixed time, and the published path bandwidth unless the profile gives G3 one of its own. A prompt from several tiers
+pays the longest fixed time once and all transfers, one after the other.
 
 The storage time is no part of this module: it is measured. The path bandwidth already contains the storage of the
 published system, which is why the two meet in a `max` and never in a sum.
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class GpuFigures:
-    """The parameters of one published or assumed system, at full scale; what is None for the host is as for files."""
+    """The parameters of one published or assumed system, at full scale; what is None for a tier is as for G4."""
 
     prefill_s_per_token: float
     prefill_s_per_token2: float
@@ -30,6 +31,7 @@ class GpuFigures:
     decode_per_sequence_s: float
     host_fixed_s: float | None = None
     host_path_bytes_per_s: float | None = None
+    g3_path_bytes_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Gpu:
 
     def path_s(self, tokens: int, tier: str = "g4") -> float:
         """Seconds that the KV of `tokens` tokens needs on the modelled path, which is alone on it."""
-        host = self.figures.host_path_bytes_per_s if tier == "g2" else None
-        bytes_per_s = self.figures.path_bytes_per_s if host is None else host
+        figures = self.figures
+        own = {"g2": figures.host_path_bytes_per_s, "g3": figures.g3_path_bytes_per_s}.get(tier)
+        bytes_per_s = figures.path_bytes_per_s if own is None else own
         return tokens * self.kv_bytes_per_token / bytes_per_s / self.time_scale

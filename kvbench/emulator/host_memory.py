@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kvbench.emulator.files import payload
-from kvbench.emulator.tiers import FileRead
+from kvbench.emulator.tier_file import FileRead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kvbench.emulator.files import Geometry
-    from kvbench.emulator.tiers import TierFile
+    from kvbench.emulator.tier_file import TierFile
 
 COPY_THREADS = 2
 

@@ -126,6 +126,8 @@ class Instance:
         local = self.g1.covered(prompt.chain, 0, prompt.reusable_blocks) if self.g1 else 0
         generation.local_tokens = generation.computed_tokens = local * BLOCK_TOKENS
         counts.local_hits += generation.local_tokens
+        if self.g1:  # at once: what others take until its first step must not drop what is counted as found
+            self.g1.hold(prompt.chain, local)
         if self.below and self.below.tiers:
             self.below.ask(prompt.chain)
             counts.external_queries += prompt.tokens - generation.local_tokens
@@ -199,11 +201,10 @@ class Instance:
         self._clock.call_at(self._step_end_s, self._end_step, decoding, chunks)
 
     def _take_memory(self, generation: Generation) -> None:
-        """Have a request take its room in G1 with its first step; what it found there is there already."""
+        """Have a request take its room in G1 with its first step; what it found there it holds already."""
         if self.g1 and not generation.scheduled:
-            local, prompt = generation.local_tokens, generation.prompt
-            new_tokens = prompt.tokens + generation.output_tokens - local
-            generation.taken_bytes = self.g1.take(prompt.chain, local // BLOCK_TOKENS, new_tokens)
+            new_tokens = generation.prompt.tokens + generation.output_tokens - generation.local_tokens
+            generation.taken_bytes = self.g1.take(new_tokens)
         generation.scheduled = True
 
     def _end_step(self, decoding: list[Generation], chunks: list[tuple[Generation, int]]) -> None:
@@ -246,7 +247,7 @@ class Instance:
         self.unfinished.discard(generation)
         self.counts.finished[reason] += 1
         if self.g1:
-            held = generation.local_tokens // BLOCK_TOKENS if generation.scheduled else 0
+            held = generation.local_tokens // BLOCK_TOKENS
             self.g1.give_back(generation.prompt.chain, held, generation.taken_bytes)
         if self.g1 and generation.first_token_s is not None:
             self._clock.call_at(self._step_end_s, self._keep_sequence, generation)

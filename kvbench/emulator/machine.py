@@ -123,6 +123,7 @@ class Machine:
                 "path_bandwidth": figures.path_bytes_per_s,
                 "host_fixed_s": figures.host_fixed_s,
                 "host_path_bandwidth": figures.host_path_bytes_per_s,
+                "g3_path_bandwidth": figures.g3_path_bytes_per_s,
                 "decode_base_s": figures.decode_base_s,
                 "decode_per_sequence_s": figures.decode_per_sequence_s,
             },

@@ -50,19 +50,22 @@ class MemoryTier:
     def _holds(self, block: bytes) -> bool:
         return block in self._blocks or block in self._in_use
 
-    def take(self, chain: bytes, held_blocks: int, new_tokens: int) -> int:
-        """Make room for a request that begins; what it found here cannot be dropped meanwhile. Return its new bytes."""
-        for number in range(held_blocks):
+    def hold(self, chain: bytes, blocks: int) -> None:
+        """Keep the first blocks of a chain from being dropped: a request has found them and counts on them."""
+        for number in range(blocks):
             block = chain[number * HASH_BYTES : (number + 1) * HASH_BYTES]
             self._blocks.pop(block, None)
             self._in_use[block] += 1
+
+    def take(self, new_tokens: int) -> int:
+        """Make room for what a request that begins will compute; return its bytes."""
         taken_bytes = -(-new_tokens // BLOCK_TOKENS) * self._block_bytes
         self._taken_bytes += taken_bytes
         self._shrink()
         return taken_bytes
 
     def give_back(self, chain: bytes, held_blocks: int, taken_bytes: int) -> None:
-        """Let go of the room of a request that has ended; what it leaves comes by `keep`.
+        """Let go of what a request held and of its room when it has ended; what it leaves comes by `keep`.
 
         What it found here is never out of sight: `keep` comes later, and not at all for a request that was aborted.
         """

@@ -233,6 +233,12 @@ def _all_tier_metrics(below: Hierarchy) -> Iterator[Metric]:
         for tier in below.tiers:
             pending.add_metric([tier.name], tier.pending_writes + below.delayed_writes)
         yield pending
+        moving = GaugeMetricFamily(
+            "kvbench:tier_moving_bytes", "Bytes of evicted files on their way to the tier below.", labels=["tier"]
+        )
+        for tier in below.tiers:
+            moving.add_metric([tier.name], tier.counts.moving_bytes)
+        yield moving
 
 
 def render(engine: Engine, model: str, *, lookups_as_hits: bool = False) -> bytes:

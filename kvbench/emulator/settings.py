@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from kvbench.emulator.faults import FAULTS
 from kvbench.emulator.files import MIN_PAYLOAD_BYTES
 from kvbench.emulator.gpu import GpuFigures
 from kvbench.errors import OptionError, ServerError
+from kvbench.fault_names import FAULTS
 from kvbench.units import parse_size
 
 if TYPE_CHECKING:

@@ -12,13 +12,14 @@ from collections import OrderedDict, deque
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from kvbench.emulator.tiers import FileIo, FileTier, TierFile
+from kvbench.emulator.tier_file import FileIo, TierFile
+from kvbench.emulator.tiers import FileTier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kvbench.emulator.files import Geometry
-    from kvbench.emulator.tiers import Move
+    from kvbench.emulator.tier_file import Move
 
 SURVEY_S = 1.0
 

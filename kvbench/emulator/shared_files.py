@@ -13,7 +13,8 @@ from kvbench.emulator.direct_io import read_into
 from kvbench.emulator.file_io import ThreadedFiles
 from kvbench.emulator.files import SUFFIX
 from kvbench.emulator.shared import Seen
-from kvbench.emulator.tiers import TierFile, shared_blocks
+from kvbench.emulator.tier_file import TierFile
+from kvbench.emulator.tiers import shared_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

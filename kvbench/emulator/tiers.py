@@ -8,97 +8,18 @@ and G4 lie in directories, and in a simulation they are only a formula.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvbench.emulator.blocks import HASH_BYTES
 from kvbench.emulator.counts import TierCounts
+from kvbench.emulator.tier_file import Move, TierFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from kvbench.emulator.files import Geometry
-
-
-@dataclass(slots=True, eq=False)
-class TierFile:
-    """A file of consecutive blocks of one chain; its name is the hash of its first block.
-
-    `chain` and `start` say where in which chain it stands; of a file found by a scan only its own blocks are known.
-    `known` is False for a file of another server of which only the name was seen.
-    """
-
-    hashes: bytes
-    size_bytes: int
-    stored: bool = False
-    pins: int = 0
-    chain: bytes = b""
-    start: int = 0
-    leaving: bool = False
-    known: bool = True
-    move: Move | None = None
-
-    def __post_init__(self) -> None:
-        """Let a file without a chain stand for itself."""
-        self.chain = self.chain or self.hashes
-
-    @property
-    def key(self) -> bytes:
-        """Hash of the first block."""
-        return self.hashes[:HASH_BYTES]
-
-    @property
-    def blocks(self) -> int:
-        """How many blocks it holds."""
-        return len(self.hashes) // HASH_BYTES
-
-
-@dataclass(slots=True, eq=False)
-class Move:
-    """A file on its way to the tier below, in one part or several; `left` is called when the last part has arrived."""
-
-    io: FileIo
-    file: TierFile
-    counts: TierCounts
-    left: Callable[[TierFile], object]
-    parts: int = 0
-
-    def arrived(self) -> None:
-        """Count a part that is written, or that cannot be."""
-        self.parts -= 1
-        if not self.parts:
-            self.left(self.file)
-
-
-class FileRead(NamedTuple):
-    """How reading one file went: `bad` is a reason of `counts.BAD_FILE_REASONS`, None if the file is taken as good.
-
-    `wrong` marks content that is not what was written and is served all the same, because nobody looked.
-    """
-
-    file: TierFile
-    bad: str | None
-    read_bytes: int
-    started_s: float
-    ended_s: float
-    wrong: bool = False
-
-
-class FileIo(Protocol):
-    """Where files really are. Calls return at once; `done` is called later, on the clock's own thread."""
-
-    def read(self, files: Sequence[TierFile], done: Callable[[Sequence[FileRead]], None]) -> None:
-        """Read and check whole files, several at a time; report all of them together and in order."""
-
-    def write(self, file: TierFile, done: Callable[[TierFile, str | None], None]) -> None:
-        """Write a file, from `file.move` if it has one; report one of `counts.WRITE_ERROR_REASONS`, None if stored."""
-
-    def remove(self, file: TierFile) -> None:
-        """Delete a file that is no longer indexed."""
-
-    def content(self, file: TierFile) -> memoryview | str:
-        """Return the KV of a file for the tier below, or why it is bad; the one call that waits, from a writer."""
+    from kvbench.emulator.tier_file import FileIo, FileRead
 
 
 class Loaded(NamedTuple):
@@ -214,7 +135,7 @@ class FileTier:
             self._files.move_to_end(run.file.key)
         fresh = [file for gap in _gaps(held, start, stop) for file in self._new_files(chain, gap, move)]
         if move:
-            move.parts += len(fresh) + 1
+            move.expect(len(fresh))
         self._incoming.extend(fresh)
         self._admit_waiting()
         for _, key in sorted([(f.start, f.key) for f in fresh] + [(run.start, run.file.key) for run in held])[::-1]:
@@ -261,7 +182,7 @@ class FileTier:
         held = self._files.get(file.key)
         if held and held.known and held.blocks >= file.blocks:  # it came in another way while this one waited
             if file.move:
-                file.move.arrived()
+                file.move.part_arrived()
             return
         self._forget(held)
         self._files[file.key] = file
@@ -278,7 +199,7 @@ class FileTier:
         else:
             self.counts.skipped_files += 1
         if file.move:
-            file.move.arrived()
+            file.move.part_arrived()
 
     def _evict(self, file: TierFile) -> None:
         self.counts.evicted_files += 1
@@ -313,7 +234,7 @@ class FileTier:
         move, file.move = file.move, None
         if move:
             move.counts.moved_bytes += move.file.size_bytes
-            move.arrived()
+            move.part_arrived()
         self._admit_waiting()
 
     def _discard(self, file: TierFile) -> None:

@@ -24,7 +24,7 @@ def answers(summary: dict[str, Any]) -> list[str]:
     noisy = {level["treatment"] for level in summary["doses"]["levels"]} if costs else set()
     same = {frozenset(pair) for pair in summary["same_pairs"]}
     others = [(name, base) for name, base in summary["baselines"].items() if base is not None and name not in noisy]
-    real = [pair for pair in others if frozenset(pair) not in same and not _is_other_load(*pair, summary)] or others
+    real = [pair for pair in others if frozenset(pair) not in same] or others
     rate = summary["headline"]
     if rate == "ttft_p50":
         sentences = costs + [_compared(name, base, summary) for name, base in real]
@@ -36,12 +36,6 @@ def answers(summary: dict[str, Any]) -> list[str]:
     if summary["complete"]:
         return sentences
     return [f"So far, after {len(summary['runs'])} of {summary['runs_planned']} runs: {text}" for text in sentences]
-
-
-def _is_other_load(name: str, base: str, summary: dict[str, Any]) -> bool:
-    """Tell whether a treatment only starts a group at another concurrency, whose others are compared with it."""
-    counts = summary["concurrencies"]
-    return name in summary["baselines"].values() and counts[name] != counts[base]
 
 
 def _answers_compared(summary: dict[str, Any]) -> list[str]:
@@ -194,12 +188,23 @@ def _ttfts(item: dict[str, Any], reference: dict[str, Any]) -> str:
 
 
 def _bound(item: dict[str, Any]) -> str:
-    most, touches = item["most_gain"], item["touches"]
-    if most is None or touches is None:
+    """Say how much of a gain an empty start permits, with the counts that give it: those of single rounds."""
+    if item["most_gain"] is None:
         return ""
-    first, repeat = (touches[key]["n"] for key in ("first_touch", "repeat_touch"))
-    why = f"{first} of {first + repeat} requests are the first of their prompt and must be computed"
-    return f" An empty start cannot give more than {ratio(most)} the throughput of recomputing: {why}."
+    starts = item["empty_starts"]
+    prompts, requests, bounds = ([start[key] for start in starts] for key in ("prompts", "requests", "most_gain"))
+    why = f"{_range(prompts)} of {_range(requests)} requests are the first of their prompt and must be computed"
+    if len(starts) > 1:
+        why = f"in each of {len(starts)} rounds {why}"
+    if min(bounds) != max(bounds):
+        why += f", which bounds a round at {ratio(min(bounds))} to {ratio(max(bounds))}"
+    if any(start["most_gain"] > start["requests"] / start["prompts"] * (1 + 1e-9) for start in starts):
+        why += "; their lengths differ, so they are weighed by tokens"
+    return f" An empty start cannot give more than {ratio(item['most_gain'])} the throughput of recomputing: {why}."
+
+
+def _range(counts: list[int]) -> str:
+    return f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
 
 
 def _rate_alone(name: str, metric: str, summary: dict[str, Any]) -> str:

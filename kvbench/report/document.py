@@ -17,8 +17,10 @@ from kvbench.report import (
     audit_section,
     beside,
     client_error,
+    course_plot,
     dose_section,
     evidence,
+    figure_text,
     figures,
     imported,
     material,
@@ -69,7 +71,12 @@ def render(one: Material) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    drawn = {"rate": plots.rate_plot(one), "ttft": plots.ttft_plot(one), "published": plots.published_plot(one)}
+    drawn = {
+        "rate": plots.rate_plot(one),
+        "courses": course_plot.course_plot(one),
+        "ttft": plots.ttft_plot(one),
+        "published": plots.published_plot(one),
+    }
     pictures = {name: svg and Markup(svg) for name, svg in drawn.items()}  # noqa: S704 - our own SVG
     return environment.get_template("report.html.j2").render(**_content(one), plots=pictures)
 
@@ -93,6 +100,7 @@ def _content(one: Material) -> dict[str, Any]:
         "queues": list(open_loop.sentences(one.summary)),
         "matrix": matrix.matrix_grid(one.summary) if matrix.has_matrix(one.summary) else None,
         "metrics": list(metric_tables.metrics_grids(one.summary)),
+        "dependence": figure_text.dependence_note(one.summary),
         "remarks": list(metric_tables.comparison_lines(one.summary)),
         "proof": evidence.proof_grid(one),
         "steps": evidence.step_grids(one),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kvbench.metrics import METRICS
+from kvbench.pooled import PROMPTS_REPEAT, SEVERAL_TURNS
 from kvbench.report.grid import NOTHING, percent, three_digits
 from kvbench.units import format_duration, format_rate
 
@@ -66,7 +67,7 @@ def value_with_interval(unit: Unit, figure: dict[str, Any]) -> str:
 
 
 def interval_text(unit: Unit, figure: dict[str, Any]) -> str:
-    """Write a figure's interval, its upper bound alone, or why a value has none: "n=4 < 5", "87 prompts".
+    """Write a figure's interval, its upper bound alone, or why a value has none: "n=4 < 5", "prompts repeat".
 
     Nothing where rounds are too few: their number stands at the head of a table, once.
     """
@@ -90,6 +91,24 @@ def _end_text(unit: Unit, value: float) -> str:
 def bare_refusal(refusal: str) -> str:
     """Take the brackets off a refusal, for a place that is in brackets or small print itself."""
     return refusal.removeprefix("n/a (").removesuffix(")") if refusal.startswith("n/a (") else refusal
+
+
+def dependence_note(summary: dict[str, Any]) -> str:
+    """Explain the words in place of an interval where requests are not independent; nothing where nobody needs it."""
+    refusals = [
+        figure["refusal"] or "" for item in summary["treatments"].values() for figure in item["metrics"].values()
+    ]
+    if any(SEVERAL_TURNS in refusal or "conversations <" in refusal for refusal in refusals):
+        return (
+            f"{SEVERAL_TURNS}: turns of one conversation are not independent, so no interval is given; a number of"
+            " conversations: too few of them."
+        ).capitalize()
+    if any(PROMPTS_REPEAT in refusal or "prompts <" in refusal for refusal in refusals):
+        return (
+            f"{PROMPTS_REPEAT}: requests of one prompt in one run are not independent, so no interval is given; a"
+            " number of prompts: too few of them, each counted once a run."
+        ).capitalize()
+    return ""
 
 
 def worth_showing(name: str, all_metrics: list[dict[str, Any]]) -> bool:

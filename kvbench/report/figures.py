@@ -19,6 +19,7 @@ from kvbench.report.grid import (
     shown,
     three_digits,
 )
+from kvbench.report.length_table import turn_text
 from kvbench.units import format_duration
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ def measured_grid(material: Material) -> Grid:
     """Give one row for each length and treatment; a cell without a figure says why there is none."""
     compared = _has_comparison(material.summary)
     columns = [
-        Column("Prompt tokens"),
-        Column("Treatment", "name"),
+        *_start_columns(material.summary),
         Column("n"),
         Column("Median TTFT"),
         Column("Min to max"),
@@ -55,15 +55,22 @@ def _places(material: Material) -> Iterator[tuple[dict[str, Any], str]]:
             yield row, name
 
 
-def _start(row: dict[str, Any], name: str) -> tuple[Cell, str]:
-    """Give the first cell of a row, stronger where a new length begins, and the row's mark."""
+def _start_columns(summary: dict[str, Any]) -> list[Column]:
+    turn = [Column("Turn")] if summary["turns"] else []
+    return [Column("Prompt tokens"), *turn, Column("Treatment", "name")]
+
+
+def _start(row: dict[str, Any], name: str, summary: dict[str, Any]) -> tuple[list[Cell | str], str]:
+    """Give the first cells of a row, the length stronger where a new one begins, and the row's mark."""
     first = name == next(iter(row["cells"]))
-    return Cell(length_text(row["isl"]), mark="key" if first else "quiet"), "begin" if first else ""
+    turn = [Cell(turn_text(row["turn"]), mark="quiet")] if summary["turns"] else []
+    length = Cell(length_text(row["isl"]), mark="key" if first else "quiet")
+    return [length, *turn, name], "begin" if first else ""
 
 
 def _measured_line(material: Material, row: dict[str, Any], name: str, *, compared: bool) -> Line:
     cell = row["cells"][name]
-    length, mark = _start(row, name)
+    start, mark = _start(row, name, material.summary)
     if cell["median_s"] is None:
         reason = Cell("nothing proven" if cell["unproven"] else _why_empty(material, name), mark="invalid")
         figures: list[Cell | str] = [reason, NOTHING, NOTHING, NOTHING, NOTHING]
@@ -74,7 +81,7 @@ def _measured_line(material: Material, row: dict[str, Any], name: str, *, compar
         figures = [median, spread, *tails, served_cell(cell["tiers"])]
     if compared:
         figures.append(_speed_up_cell(cell, is_baseline=material.summary["baselines"][name] is None))
-    return line(length, name, _count_cell(material, row, name), *figures, mark=mark)
+    return line(*start, _count_cell(material, row, name), *figures, mark=mark)
 
 
 def _count_cell(material: Material, row: dict[str, Any], name: str) -> Cell:
@@ -122,7 +129,7 @@ def published_grid(material: Material) -> Grid | None:
     scale, publication = summary["scale"], summary["published"]
     if not scale and not publication:
         return None
-    columns = [Column("Prompt tokens"), Column("Treatment", "name"), Column("Measured median")]
+    columns = [*_start_columns(summary), Column("Measured median")]
     columns += [Column(f"Full-scale equivalent (x {scale['time']:g})")] if scale else []
     columns += [Column("Published"), Column("", "text"), Column("Measured / published")] if publication else []
     if _has_comparison(summary):
@@ -140,7 +147,7 @@ def has_load_ratio(summary: dict[str, Any]) -> bool:
 
 def _published_line(row: dict[str, Any], name: str, summary: dict[str, Any]) -> Line:
     cell = row["cells"][name]
-    length, mark = _start(row, name)
+    start, mark = _start(row, name, summary)
     values: list[Cell | str] = [shown(cell["median_s"], format_duration, "no figure")]
     if summary["scale"]:
         values.append(Cell(shown(cell["full_scale_median_s"], format_duration), mark="scaled"))
@@ -150,7 +157,7 @@ def _published_line(row: dict[str, Any], name: str, summary: dict[str, Any]) -> 
         values.append(shown(cell["published_ratio"], three_digits))
     if _has_comparison(summary):
         values += _compared_cells(row, name, summary)
-    return line(length, name, *values, mark=mark)
+    return line(*start, *values, mark=mark)
 
 
 def _compared_cells(row: dict[str, Any], name: str, summary: dict[str, Any]) -> list[Cell | str]:

@@ -30,6 +30,8 @@ def length_table(summary: dict[str, Any], *, narrow: bool = False) -> Table:
         pad_edge=False,
     )
     table.add_column("tokens", justify="right", no_wrap=True)
+    if summary["turns"]:
+        table.add_column("turn", justify="right", no_wrap=True)
     table.add_column("treatment", no_wrap=True)
     named = () if summary["imported"] else ("as\nnamed",)
     narrow = narrow and bool(named) and _is_compared(summary)
@@ -46,14 +48,24 @@ def length_table(summary: dict[str, Any], *, narrow: bool = False) -> Table:
         table.add_column("pub-\nlished", justify="right", style="magenta", no_wrap=True)
     for row in summary["lengths"]:
         for number, name in enumerate(summary["treatments"]):
-            first = length_text(row["isl"]) if number == 0 else ""
+            first = [length_text(row["isl"]), *_turn_cell(row, summary)]
             median, spread, *cells = _length_cells(row, name, summary)
             figures = (
                 [spread if median == "-" else median, cells[0], *cells[2:]] if narrow else [median, spread, *cells]
             )
-            table.add_row(first, Text(name), *figures)
+            table.add_row(*(first if number == 0 else [""] * len(first)), Text(name), *figures)
     table.caption, table.caption_justify = _notes(summary, narrow=narrow), "left"
     return table
+
+
+def _turn_cell(row: dict[str, Any], summary: dict[str, Any]) -> list[str]:
+    """Write which turn of a conversation has this length; no cell where there are no conversations."""
+    return [turn_text(row["turn"])] if summary["turns"] else []
+
+
+def turn_text(turn: int | None) -> str:
+    """Write a turn counted from 1; an older scenario may have given one length to several."""
+    return "several" if turn is None else str(turn + 1)
 
 
 def _notes(summary: dict[str, Any], *, narrow: bool) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -10,7 +12,15 @@ from rich.text import Text
 
 from kvbench.metrics import METRICS
 from kvbench.ratios import FEWEST_ROUNDS
-from kvbench.report.figure_text import SHOWN, interval_text, short_word, value_text, value_with_interval, worth_showing
+from kvbench.report.figure_text import (
+    SHOWN,
+    dependence_note,
+    interval_text,
+    short_word,
+    value_text,
+    value_with_interval,
+    worth_showing,
+)
 from kvbench.report.grid import (
     NOTHING,
     SPACE,
@@ -83,11 +93,12 @@ def _failed(item: dict[str, Any]) -> str:
 def _caption(summary: dict[str, Any]) -> str:
     notes = [
         "In brackets the 95 % interval, over requests for percentiles, over rounds (from 3 on) for the rest.",
-        "In its place n=4 < 5: too few requests; 87 prompts: too few that are independent.",
+        "In its place n=4 < 5: too few requests.",
+        dependence_note(summary),
     ]
     if summary["scale"]:
         notes.append("Times and rates are those of the scale model.")
-    return " ".join(notes)
+    return " ".join(filter(None, notes))
 
 
 def comparison_lines(summary: dict[str, Any]) -> Iterator[str]:
@@ -102,6 +113,36 @@ def comparison_lines(summary: dict[str, Any]) -> Iterator[str]:
         for name, cell in row["cells"].items():
             if cell["influence"] is not None:
                 yield f"{name}{_at(row)}: {cell['influence']}"
+
+
+def course_lines(summary: dict[str, Any]) -> Iterator[str]:
+    """Yield for each empty start how it went, by quarters of a run's time: means over the rounds that have a course."""
+    for name, item in summary["treatments"].items():
+        if item["touches"] is None or not item["courses"]:
+            continue
+        rounds = [_quarters(one) for one in item["courses"]]
+        rates, hits, prompts = (
+            [[quarter[place] for quarter in one] for one in zip(*rounds, strict=True)] for place in range(3)
+        )
+        told = [f"{', '.join(three_digits(fmean(one)) for one in rates)} answers/s"]
+        if not any(value is None for one in hits for value in one):
+            told.append(f"hit rate so far {', '.join(f'{100 * fmean(one):.0f}' for one in hits)} %")
+        told.append(f"distinct prompts so far {', '.join(f'{fmean(one):.0f}' for one in prompts)}")
+        yield f"{name} by quarters of its time: {'; '.join(told)}"
+
+
+def _quarters(course: dict[str, Any]) -> list[tuple[float, float | None, float]]:
+    """Return the rate of answers in each quarter, and hit rate and distinct prompts at its end."""
+    answered, count = course["answered"], len(course["answered"])
+    edges = [round(count * quarter / 4) for quarter in range(5)]
+    return [
+        (
+            sum(answered[start:end]) / (course["slice_s"] * (end - start)),
+            course["hit_rate"][end - 1] if course["hit_rate"] else None,
+            course["distinct_prompts"][end - 1],
+        )
+        for start, end in itertools.pairwise(edges)
+    ]
 
 
 def _judged(summary: dict[str, Any], name: str) -> list[tuple[str, dict[str, Any]]]:

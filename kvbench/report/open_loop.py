@@ -62,8 +62,8 @@ def note(summary: dict[str, Any]) -> str:
     """Say below the table what its columns are."""
     scaled = " Times and rates are those of the scale model." if summary["scale"] else ""
     return (
-        "A request is scheduled for the moment at which it is due; with as many out as may be it waits to be sent,"
-        f" and only the figures from the schedule hold that wait.{scaled}"
+        "When `concurrency` requests are already out, the next one waits; only the figures from the schedule include"
+        f" that wait. In other tables TTFT counts from the send, goodput and SLO attainment from the schedule.{scaled}"
     )
 
 
@@ -77,8 +77,9 @@ def sentences(summary: dict[str, Any]) -> Iterator[str]:
         yield (
             f"{name}: {three_digits(told['offered_per_s'] or told['request_rate'])} requests/s were due{gave}, and a"
             f" queue grew: median latency from the schedule {format_duration(told['first_quarter_s'])} in the first"
-            f" quarter of the list, {format_duration(told['last_quarter_s'])} in the last. Its times are those of a"
-            " list of this length and would go on growing with a longer one."
+            f" quarter of the list, {format_duration(told['last_quarter_s'])} in the last, which is"
+            f" {three_digits(told['growth'])} s for each second of the schedule. Its times are those of a list of this"
+            " length and would go on growing with a longer one."
         )
 
 

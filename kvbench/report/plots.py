@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kvbench import published
+from kvbench.plan import time_scale_of
 from kvbench.report import canvas
 from kvbench.report.series import GREY, look, reach, requests, speed_up_series, ttft_series
 
@@ -73,7 +74,7 @@ def published_plot(material: Material) -> str | None:
     import matplotlib as mpl  # noqa: PLC0415
 
     summary = material.summary
-    scale = summary["scale"]["time"] if summary["scale"] else 1.0
+    scale = time_scale_of(summary)
     series, curves = ttft_series(material), _published_curves(material)
     if not series or not curves:  # at full scale alone it would be the plot above with other numbers
         return None

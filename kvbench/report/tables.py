@@ -45,7 +45,7 @@ def print_summary(summary: dict[str, Any], console: Console) -> None:
         console.print(Text(said).append(bracket + basis, style="dim"))
     console.print(_setting(summary), style="dim", highlight=False)
     _print_figures(summary, console)
-    for text in metric_tables.comparison_lines(summary):
+    for text in (*metric_tables.comparison_lines(summary), *metric_tables.course_lines(summary)):
         console.print(Text(text, style="dim"))
     if summary["imported"]:
         imported.print_imported(summary, console)
@@ -124,7 +124,7 @@ def print_plan(plan: Plan, scenario: Scenario, console: Console) -> None:
         table.caption, table.caption_justify = "Each turn sends its whole history: prompt tokens count it.", "left"
     console.print(table)
     if scenario.load.draw is not None and scenario.prompts.turns is None:
-        _print_bounds(plan, console)
+        _print_bounds(plan, scenario, console)
     need = working_set_bytes(scenario)
     if need is None:
         console.print("working set: not known; the scenario does not tell the server's KV bytes per token")
@@ -141,12 +141,14 @@ def print_plan(plan: Plan, scenario: Scenario, console: Console) -> None:
         _print_tiers(scenario, names, need, console)
 
 
-def _print_bounds(plan: Plan, console: Console) -> None:
-    """Say how much an empty start can gain on each round's list, whatever the storage."""
+def _print_bounds(plan: Plan, scenario: Scenario, console: Console) -> None:
+    """Say what each round's list holds, and how much a start that is to be empty can gain on it at most."""
+    is_cold = "cold" in (treatment.cache for treatment in scenario.treatments.values())
     for spec in {spec.repeat: spec for spec in plan.runs}.values():
         draws = [(draw.prompt_id, draw.isl_target) for draw in spec.draws]
-        bound = f"at most {most_speed_up(draws):.2f} times as fast as recomputing from an empty start"
-        console.print(f"round {spec.repeat}: {len(draws)} requests, {len(set(draws))} distinct prompts: {bound}")
+        gain = f": from an empty start at most {most_speed_up(draws):.2f} times as fast as recomputing"
+        told = f"round {spec.repeat}: {len(draws)} requests, {len(set(draws))} distinct prompts"
+        console.print(told + (gain if is_cold else ""))
 
 
 def _print_tiers(scenario: Scenario, treatments: list[str], need: float, console: Console) -> None:
@@ -154,13 +156,12 @@ def _print_tiers(scenario: Scenario, treatments: list[str], need: float, console
     tiers = scenario.tiers_of(treatments[0])
     if tiers != scenario.tiers:
         console.print(f"  {', '.join(treatments)}:")
-    for name in ("g1", "g2", "g3", "g4"):
-        tier = getattr(tiers, name)
-        capacity = tier if isinstance(tier, int) else tier.capacity if tier is not None else 0
-        if capacity:
-            fits = "holds all of it" if capacity >= need else f"holds {capacity / need:.0%} of it"
-            console.print(f"  {name}: {format_size(capacity)}, {fits}")
-    if tiers.g1 >= need:
+    gpus = capacities.gpus(scenario)
+    for name, capacity in tiers.capacities.items():
+        fits = "holds all of it" if capacity >= need else f"holds {capacity / need:.0%} of it"
+        each = f" on each of {gpus} GPUs, one" if name == "g1" and gpus > 1 else ","
+        console.print(f"  {name}: {format_size(capacity)}{each} {fits}")
+    if gpus == 1 and tiers.g1 >= need:  # with several, a prompt may be asked for on one that does not hold it
         console.print("  the working set fits g1: this cannot show what offloading does", style="yellow")
 
 

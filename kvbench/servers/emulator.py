@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from kvbench.errors import ServerError
 from kvbench.servers.endpoint import Endpoint, root_of
 from kvbench.servers.external import read_info
-from kvbench.servers.process import last_line, running
+from kvbench.servers.process import Started, last_line, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ def serve(spec: EmulatorSpec, tiers: Tiers, log: Path, *, cache_on: bool, shared
             pid=process.pid,
             tier_paths={name: tier.path for name, tier in tiers.directories.items()} if cache_on else {},
             info=read_info(url, None),
-            ours=True,
+            started=Started("the emulator", process, log),
         )
 
 

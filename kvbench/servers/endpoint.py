@@ -12,7 +12,7 @@ import functools
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,6 +21,11 @@ from kvbench import facts
 from kvbench.errors import EndpointError
 from kvbench.prompts import prompt_fields
 from kvbench.servers import trust
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kvbench.servers.process import Started
 
 _CONTROL_TIMEOUT_S = 30.0
 # The parser strips `_total` from the family's name but not from the sample's; samples are what is read here.
@@ -38,6 +43,9 @@ _WRITE_BYTES = (
     "vllm:kv_offload_tiering_write_bytes_total",  # from 0.32
     "vllm:kv_offload_store_bytes_total",  # into host memory, the first step towards a file
 )
+_MOVES = ("kvbench:tier_moved_bytes_total", "kvbench:tier_moving_bytes")
+_TIER_TOKENS = "kvbench:tier_hit_tokens_total"
+_BY_TIER = (*_READ_BYTES, *_WRITE_BYTES, *_MOVES, _TIER_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,9 @@ class Counters:
     `read_bytes` and `write_bytes` are per tier as the server labels them; empty where it does not count them.
     `host_tokens` are cached tokens that came from host memory (vLLM from 0.32), `tier_tokens` those of each tier below
     G1 where a server counts them so; `bad_files` counts tier files that were missing, cut or corrupt.
+    `moved_bytes` are those of tier files that were read to move them to a slower tier, `moving_bytes` those of files on
+    their way, at both ends of a difference; None where no tier on a device moves anything. `write_errors` are files
+    that storage did not take, `refused_files` those for which the slowest tier's budget had no room.
     `process_read_bytes` is what the kernel says the server's process has read from block devices (/proc/PID/io), which
     page-cache hits do not move; None where the process is not ours to look at.
     """
@@ -59,6 +70,9 @@ class Counters:
     bad_files: float | None = None
     pending_writes: float | None = None
     write_errors: float | None = None
+    refused_files: float | None = None
+    moved_bytes: float | None = None
+    moving_bytes: float | None = None
     process_read_bytes: int | None = None
     read_bytes: dict[str, float] = field(default_factory=dict)
     write_bytes: dict[str, float] = field(default_factory=dict)
@@ -77,12 +91,26 @@ class Counters:
             bad_files=_minus(self.bad_files, before.bad_files),
             pending_writes=self.pending_writes,
             write_errors=_minus(self.write_errors, before.write_errors),
+            refused_files=_minus(self.refused_files, before.refused_files),
+            moved_bytes=_minus(self.moved_bytes, before.moved_bytes),
+            moving_bytes=None if self.moving_bytes is None else self.moving_bytes + (before.moving_bytes or 0),
             process_read_bytes=_minus_int(self.process_read_bytes, before.process_read_bytes),
             read_bytes={tier: value - before.read_bytes.get(tier, 0) for tier, value in self.read_bytes.items()},
             write_bytes={tier: value - before.write_bytes.get(tier, 0) for tier, value in self.write_bytes.items()},
             tier_tokens={tier: value - before.tier_tokens.get(tier, 0) for tier, value in self.tier_tokens.items()},
             block_tokens=self.block_tokens,
         )
+
+    def device_bytes(self) -> tuple[float, float] | None:
+        """Return the least and the most that the process has read from devices for requests; None if it is not seen.
+
+        Between two scrapes, files that move down are read too. What had moved is known; a file on its way at either
+        scrape may have been read on this or on that side of it.
+        """
+        if self.process_read_bytes is None:
+            return None
+        served, moving = self.process_read_bytes - (self.moved_bytes or 0), self.moving_bytes or 0
+        return served - moving, served + moving
 
 
 def _minus(after: float | None, before: float | None) -> float | None:
@@ -101,36 +129,41 @@ def parse_counters(text: str, process_read_bytes: int | None = None) -> Counters
 
     """
     sums: dict[str, float] = {}
-    read: dict[str, dict[str, float]] = {name: {} for name in _READ_BYTES}
-    write: dict[str, dict[str, float]] = {name: {} for name in _WRITE_BYTES}
-    tier_tokens: dict[str, float] = {}
+    tiers: dict[str, dict[str, float]] = {name: {} for name in _BY_TIER}
     block_tokens: int | None = None
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             name, labels, value = sample.name, sample.labels, sample.value
-            if name in _TOTALS:
-                sums[_TOTALS[name]] = sums.get(_TOTALS[name], 0) + value
-            elif name == "vllm:prompt_tokens_by_source_total" and labels.get("source") == "local_compute":
-                sums["computed_tokens"] = sums.get("computed_tokens", 0) + value
-            elif name in read:
-                read[name][labels.get("tier", "")] = read[name].get(labels.get("tier", ""), 0) + value
-            elif name in write:
-                write[name][labels.get("tier", "")] = write[name].get(labels.get("tier", ""), 0) + value
-            elif name == "vllm:prompt_tokens_cached_by_source_total" and labels.get("source") == "host":
-                sums["host_tokens"] = sums.get("host_tokens", 0) + value
-            elif name == "kvbench:tier_hit_tokens_total":
-                tier_tokens[labels["tier"]] = tier_tokens.get(labels["tier"], 0) + value
+            if total := _total_of(name, labels):
+                sums[total] = sums.get(total, 0) + value
+            elif name in tiers:
+                tiers[name][labels.get("tier", "")] = tiers[name].get(labels.get("tier", ""), 0) + value
             elif name == "vllm:cache_config_info" and labels.get("block_size", "").isdigit():
                 block_tokens = int(labels["block_size"])
+    on_device = tiers["kvbench:tier_read_bytes_total"]  # what moves out of host memory is read from no device
+    moved, moving = ([size for tier, size in tiers[name].items() if tier in on_device] for name in _MOVES)
     return Counters(
         **sums,
+        moved_bytes=sum(moved) if moved else None,
+        moving_bytes=sum(moving) if moving else None,
         process_read_bytes=process_read_bytes,
-        read_bytes=next((found for found in read.values() if found), {}),
-        write_bytes=next((found for found in write.values() if found), {}),
-        tier_tokens=tier_tokens,
+        read_bytes=next((tiers[name] for name in _READ_BYTES if tiers[name]), {}),
+        write_bytes=next((tiers[name] for name in _WRITE_BYTES if tiers[name]), {}),
+        tier_tokens=tiers[_TIER_TOKENS],
         block_tokens=block_tokens,
         text=text,
     )
+
+
+def _total_of(name: str, labels: Mapping[str, str]) -> str | None:
+    """Return the total that a sample belongs to; of some metrics only one label's samples do."""
+    if name == "kvbench:tier_write_errors_total" and labels.get("reason") == "capacity":
+        return "refused_files"
+    if name == "vllm:prompt_tokens_by_source_total" and labels.get("source") == "local_compute":
+        return "computed_tokens"
+    if name == "vllm:prompt_tokens_cached_by_source_total" and labels.get("source") == "host":
+        return "host_tokens"
+    return _TOTALS.get(name)
 
 
 @dataclass(frozen=True)
@@ -138,7 +171,8 @@ class Endpoint:
     """A server at a URL. `url` ends in /v1; `pid` and `tier_paths` are set only where they are on this host.
 
     `tier_paths` are the directories of its tiers by name, the fastest first; a server that somebody else runs has at
-    most one. `ca_file` holds the authorities that may have signed its certificate, None for the system's.
+    most one. `ca_file` holds the authorities that may have signed its certificate, None for the system's. `started` is
+    the process of a server that kvbench runs itself.
     """
 
     url: str
@@ -149,7 +183,12 @@ class Endpoint:
     pid: int | None = None
     tier_paths: dict[str, Path] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
-    ours: bool = False
+    started: Started | None = field(default=None, repr=False)
+
+    @property
+    def ours(self) -> bool:
+        """Whether kvbench has started it, and so may delete what it writes."""
+        return self.started is not None
 
     @property
     def tier_path(self) -> Path | None:

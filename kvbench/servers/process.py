@@ -8,15 +8,56 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from kvbench.errors import DriverError, EndpointError, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _CHILDREN_S = 3.0
+_DYING_S = 2.0  # a server closes its connections, and answers with errors, before it has ended
 _POLL_S = 0.02
 _LEASH = Path(__file__).with_name("leash.py")
+
+
+@dataclass(frozen=True)
+class Started:
+    """A server of ours that was ready once: what it is called, its process, and where what it says is kept."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def death(self, when: str, wait_s: float = 0.0) -> ServerError | None:
+        """Return the error that says, in the server's own last words, that it has died; None while it lives."""
+        try:
+            status = self.process.wait(wait_s)
+        except subprocess.TimeoutExpired:
+            return None
+        log = self._log_now()
+        how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        return ServerError(
+            f"{self.name} died {when} ({how}): {last_line(log)}",
+            f"Its whole log is {log}; once the cause is mended the same command goes on and keeps sealed runs.",
+        )
+
+    def _log_now(self) -> Path:
+        """Find the log, which goes with a run's broken try where a kept server was started in one."""
+        moved = self.log.parent.parent.glob(f"attempt-*/{self.log.parent.name}/{self.log.name}")
+        return self.log if self.log.exists() else max(moved, key=lambda path: path.stat().st_mtime, default=self.log)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Tell of its death what would else be told as a server that does not answer, or a driver that failed."""
+        try:
+            yield
+        except (EndpointError, DriverError) as fault:
+            if (error := self.death("in mid-run", _DYING_S)) is not None:
+                raise error from fault
+            raise
 
 
 @contextlib.contextmanager
@@ -57,7 +98,8 @@ def _await_group(group: int, bound_s: float) -> None:
 
 def last_line(log: Path) -> str:
     """Return what a server said last: its last line that tells an error, else its last line."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    text = log.read_text(errors="replace") if log.exists() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if "Error" in line or "error:" in line]
     return (errors or lines or ["it said nothing"])[-1]
 

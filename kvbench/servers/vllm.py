@@ -23,7 +23,7 @@ from kvbench.errors import EndpointError, ServerError
 from kvbench.servers import tier_directory
 from kvbench.servers.endpoint import Endpoint, call
 from kvbench.servers.external import read_version
-from kvbench.servers.process import last_line, running
+from kvbench.servers.process import Started, last_line, running
 
 if TYPE_CHECKING:
     import subprocess
@@ -64,7 +64,7 @@ def serve(spec: VllmSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Iterato
                 pid=process.pid,
                 tier_paths={name: tier.path for name, tier in tiers.directories.items()} if cache_on else {},
                 info=_told(spec, root),
-                ours=True,
+                started=Started("vLLM", process, log),
             )
     finally:
         for left in set(_SHARED_MEMORY.glob("vllm_offload_*")) - before:

@@ -96,13 +96,13 @@ def launch(*arguments: str, **options: Any) -> tuple[subprocess.Popen[str], dict
     return process, line
 
 
-def failure(*arguments: str, **options: Any) -> dict[str, Any]:
+def failure(*arguments: str, exit_code: int = 1, **options: Any) -> dict[str, Any]:
     """Start an emulator that cannot start, and return what it says."""
     process, line = launch(*arguments, **options)
     with process:
         if line["event"] == "ready":
             process.kill()  # else leaving the context waits for ever
-        assert process.wait(10) == 1
+        assert process.wait(10) == exit_code
         assert process.stdout is not None
         assert process.stdout.read() == ""
     assert line["event"] == "failed"

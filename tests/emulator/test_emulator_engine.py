@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from kvbench.emulator.settings import DEFAULT_PROFILE, load_profile
-from tests.emulator.virtual_world import ROUND_FIGURES, World, prompt_of
+from tests.emulator.virtual_world import BLOCK_BYTES, ROUND_FIGURES, World, prompt_of
+
+if TYPE_CHECKING:
+    from kvbench.emulator.instance import Generation
 
 
 def test_recompute_is_the_prefill_alone() -> None:
@@ -165,6 +169,39 @@ def test_abort_while_loading() -> None:
     world.clock.run()
     assert world.tokens[gone] == []
     assert world.engine.unfinished == 0
+
+
+def queue_behind_two(world: World) -> Generation:
+    """Send a prompt that is in G1 behind two that need its room: one is in its steps, the other takes room next."""
+    world.ttft_s(prompt_of(160, "w"))
+    start_s = world.clock.time()
+    world.send(prompt_of(192, "x"), at_s=start_s)  # three steps of 64 ms
+    world.send(prompt_of(192, "y"), at_s=start_s + 0.001)
+    return world.send(prompt_of(160, "w"), at_s=start_s + 0.002)
+
+
+def test_what_a_waiting_request_has_found_is_not_dropped_before_its_first_step() -> None:
+    """It is counted as a hit when the request arrives, and what others take meanwhile must not undo that."""
+    world = World(g1_bytes=24 * BLOCK_BYTES, max_batched_tokens=64)
+    waits, memory, seen = queue_behind_two(world), world.engine.instances[0].g1, []
+    assert memory is not None
+    for after_s in (0.003, 0.15, 0.25, 0.35):
+        at_s = world.clock.time() + after_s
+        world.clock.call_at(at_s, lambda: seen.append(memory.covered(waits.prompt.chain, 0, 9)))
+    world.clock.run()
+    assert waits.local_tokens == 9 * 16
+    assert seen == [9, 9, 9, 9]
+    assert memory.used_bytes <= 24 * BLOCK_BYTES
+
+
+def test_an_aborted_request_lets_go_of_what_it_held_while_it_waited() -> None:
+    world = World(g1_bytes=24 * BLOCK_BYTES, max_batched_tokens=64)
+    gone, memory, seen = queue_behind_two(world), world.engine.instances[0].g1, []
+    assert memory is not None
+    world.clock.call_at(world.clock.time() + 0.1, world.engine.abort, gone)
+    world.clock.call_at(world.clock.time() + 0.25, lambda: seen.append(memory.covered(gone.prompt.chain, 0, 9)))
+    world.clock.run()
+    assert seen == [0], "the second one took all room that was left"
 
 
 def test_reset_is_refused_while_blocks_are_held() -> None:

@@ -1,4 +1,4 @@
-"""Each fault does what `faults.FAULTS` says, and nothing else."""
+"""Each fault does what `fault_names.FAULTS` says, and nothing else."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from kvbench.emulator.faults import FAULTS, Faults
+from kvbench.emulator.faults import Faults
+from kvbench.fault_names import FAULTS
 from tests.emulator.emulator_server import MODEL, Server, g4, running, wait_for
 from tests.emulator.virtual_world import words
 

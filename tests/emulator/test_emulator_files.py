@@ -18,7 +18,7 @@ from kvbench.emulator.blocks import HASH_BYTES
 from kvbench.emulator.direct_io import ALIGN_BYTES, Access, aligned_buffer, filesystem_of, probe, read_into, write_from
 from kvbench.emulator.file_io import MARKER, ThreadedFiles, claim
 from kvbench.emulator.files import Geometry, check, encode, read_header
-from kvbench.emulator.tiers import FileRead, TierFile
+from kvbench.emulator.tier_file import FileRead, TierFile
 from kvbench.errors import StorageError
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from kvbench.emulator.blocks import BLOCK_TOKENS, HASH_BYTES, extend_chain, token_ids
 from kvbench.emulator.hierarchy import StoreRules, WritePolicy
 from tests.emulator.hashing import hash_prompt
-from tests.emulator.virtual_world import BLOCK_BYTES, World, prompt_of, words
+from tests.emulator.virtual_world import BLOCK_BYTES, ROUND_FIGURES, World, prompt_of, words
 
 if TYPE_CHECKING:
     from kvbench.emulator.blocks import Prompt
@@ -126,6 +127,20 @@ def test_host_memory_has_a_path_of_its_own() -> None:
     world = World(faster={"g2": 10**9})
     world.ttft_s(prompt_of(1600))
     assert world.ttft_s(prompt_of(1600)) == pytest.approx(0.05 + 0.1584 + 0.016)
+
+
+def test_a_slower_local_disk_holds_up_what_comes_from_g4_after_it() -> None:
+    """4 ms a token from G3, 1 ms from G4: the two tiers have bandwidths of their own, and one path that they share."""
+    world = World(figures=replace(ROUND_FIGURES, g3_path_bytes_per_s=250_000.0), faster={"g3": 10**9})
+    remote, local = prompt_of(1600, "r"), prompt_of(1600, "l")
+    world.ttft_s(remote)
+    world.tiers["g3"].drop()
+    world.ttft_s(local)
+    start_s = world.clock.time()
+    pair = [world.send(prompt, at_s=start_s) for prompt in (local, remote)]
+    world.clock.run()
+    assert [one.tier_tokens for one in pair] == [{"g3": 1584}, {"g4": 1584}]
+    assert [world.tokens[one][0] - start_s for one in pair] == pytest.approx([0.5 + 6.336 + 0.016, 0.5 + 7.92 + 0.016])
 
 
 def test_a_prompt_may_come_from_three_tiers() -> None:

@@ -11,7 +11,7 @@ import pytest
 from kvbench.emulator import host_memory
 from kvbench.emulator.counts import BAD_FILE_REASONS, WRITE_ERROR_REASONS
 from kvbench.emulator.files import Geometry
-from kvbench.emulator.tiers import TierFile
+from kvbench.emulator.tier_file import TierFile
 from tests.emulator.hashing import hash_prompt
 from tests.emulator.virtual_world import words
 

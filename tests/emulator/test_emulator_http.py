@@ -248,24 +248,35 @@ def test_the_official_client_streams(server: Server) -> None:
         (("--profile", "none"), "no profile"),
         (("--model", "gpt-2"), "not a model whose shape is known"),
         (("--g2", "100TB"), "of memory that is available"),
+        (("--bytes", "1000"), "does not divide"),
+        (("--g4-path", "/dev/null", "--g4-capacity", "1GB"), "cannot be used as a tier"),
+        (("--api-key-env", "NO_SUCH_NAME"), "holds no key"),
+        (("--host", "192.0.2.1"), "cannot be used"),
+    ],
+)
+def test_a_start_that_fails_says_why_in_one_line(arguments: tuple[str, ...], message: str) -> None:
+    assert message in failure(*arguments)["message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (("--g3-path", "x"), "G3 has a path and no capacity"),
         (("--g4-capacity", "1GB"), "G4 has a capacity and no path"),
         (("--g4-shared",), "no G4 to share"),
         (("--g3-path", "x", "--g3-capacity", "1GB", "--g4-path", "x", "--g4-capacity", "1GB"), "the same directory"),
         (("--admit-after-hits", "0"), "at least 1"),
         (("--write-delay-ms", "-1"), "cannot be negative"),
-        (("--bytes", "1000"), "does not divide"),
         (("--time", "0"), "scale"),
         (("--g4-path", "x"), "no capacity"),
-        (("--g4-path", "/dev/null", "--g4-capacity", "1GB"), "cannot be used as a tier"),
         (("--g4-path", "x", "--g4-capacity", "1GB", "--g4-payload", "4KiB"), "too small"),
-        (("--api-key-env", "NO_SUCH_NAME"), "holds no key"),
-        (("--host", "192.0.2.1"), "cannot be used"),
         (("--fault-every", "0"), "at least 1"),
     ],
 )
-def test_a_start_that_fails_says_why_in_one_line(arguments: tuple[str, ...], message: str) -> None:
-    assert message in failure(*arguments)["message"]
+def test_settings_that_cannot_be_meant_are_told_the_same_way_with_exit_code_2(
+    arguments: tuple[str, ...], message: str
+) -> None:
+    assert message in failure(*arguments, exit_code=2)["message"]
 
 
 def test_a_port_in_use() -> None:

@@ -12,7 +12,8 @@ from kvbench.emulator.engine import Engine, EngineLimits, Generation
 from kvbench.emulator.files import Geometry
 from kvbench.emulator.gpu import Gpu, GpuFigures
 from kvbench.emulator.hierarchy import Hierarchy, StoreRules
-from kvbench.emulator.tiers import FileRead, FileTier, TierFile
+from kvbench.emulator.tier_file import FileRead, TierFile
+from kvbench.emulator.tiers import FileTier
 from tests.emulator.hashing import hash_prompt
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 
 from kvbench import plan, store, summary
-from kvbench.proof import Blocks, Ledger
+from kvbench.ledger import Ledger
+from kvbench.proof import Blocks
 from kvbench.records import Row
 from kvbench.scenario import Scenario
 
@@ -65,6 +66,7 @@ class Case:
     published: str | None = "ibm-storage-scale/benchmark-1"
     load: dict[str, Any] = field(default_factory=dict)
     per_length: int | None = None
+    turns: dict[str, Any] | None = None
     url: str = "http://127.0.0.1:8000/v1"
     unproven: tuple[str, ...] = ()
     failing: tuple[str, ...] = ()
@@ -93,6 +95,7 @@ class Case:
                 "output_tokens": 8,
                 "seed": 1,
                 **({"per_length": self.per_length} if self.per_length else {}),
+                **({"turns": self.turns} if self.turns else {}),
             },
             **({"load": self.load} if self.load else {}),
             "treatments": self.treatments,
@@ -158,8 +161,8 @@ def make_row(case: Case, spec: RunSpec, number: int, place: int, warm: str | Non
         phase="measure",
         request_id=draw.request_id,
         prompt_id=draw.prompt_id,
-        conversation_id=None,
-        turn=0,
+        conversation_id=draw.conversation_id,
+        turn=draw.turn,
         isl_target=n,
         isl=n,
         osl=8,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kvbench import summary
+from kvbench import store, summary
 from kvbench.ratios import TOO_FEW
-from kvbench.report import answer, figures, metric_tables
+from kvbench.report import answer, figures, grid, metric_tables
 from tests.report.synthetic import Case, build
 
 if TYPE_CHECKING:
@@ -38,10 +39,44 @@ def test_a_drawn_list_is_answered_by_its_rate_and_its_bound(tmp_path: Path) -> N
     assert "requests/s, n = 30 requests each; 95\u00a0% interval" in sentence
     assert all(item["storage_bytes_per_s"] is None for item in summed["treatments"].values())  # they wait for others
     assert not figures.has_load_ratio(summed)
-    touches = {"first_touch": {"n": 3}, "repeat_touch": {"n": 3}}
-    item = {**summed["treatments"]["g4"], "most_gain": 2.0, "touches": touches}
-    told = answer.answers({**summed, "treatments": {**summed["treatments"], "g4": item}})[0]
-    assert "cannot give more than 2.00x the throughput of recomputing: 3 of 6 requests are the first" in told
+
+
+@pytest.mark.parametrize("draw", ["round_robin", "with_replacement"])
+def test_the_bound_of_an_empty_start_stands_beside_the_counts_that_give_it(draw: str, tmp_path: Path) -> None:
+    treatments = {"recompute": {"cache": "off"}, "empty": {"cache": "cold"}}
+    load = {"concurrency": 4, "requests": 24, "draw": draw}
+    case = Case(treatments=treatments, lengths=["10k"], load=load, published=None, per_length=12)
+    path = build(case, tmp_path)
+    for run in path.glob("runs/*-empty/run.json"):
+        record = store.read_json(run)
+        record["cache"]["state"] = "cold"
+        store.write_json(run, record)
+    summed = summary.summarise(path)
+    item = summed["treatments"]["empty"]
+    plan_ = store.read_json(path / "plan.json")
+    lists = [[draw["prompt_id"] for draw in run["draws"]] for run in plan_["runs"] if run["treatment"] == "empty"]
+    assert [(one["requests"], one["prompts"]) for one in item["empty_starts"]] == [(24, len({*one})) for one in lists]
+    assert [one["most_gain"] for one in item["empty_starts"]] == pytest.approx([24 / len({*one}) for one in lists])
+    assert item["most_gain"] == pytest.approx(statistics.geometric_mean(24 / len({*one}) for one in lists))
+    assert summed["treatments"]["recompute"]["most_gain"] is None
+    told = answer.answers(summed)[0]
+    counts = sorted(len({*one}) for one in lists)
+    some = f"{counts[0]} to {counts[-1]}" if draw == "with_replacement" else "12"
+    assert (
+        f" An empty start cannot give more than {grid.ratio(item['most_gain'])} the throughput of recomputing: in each"
+        f" of 5 rounds {some} of 24 requests are the first of their prompt and must be computed"
+    ) in told
+    span = f", which bounds a round at {grid.ratio(24 / counts[-1])} to {grid.ratio(24 / counts[0])}."
+    assert told.endswith(span) is (draw == "with_replacement")
+
+
+def test_prompts_of_several_lengths_are_weighed_by_their_tokens() -> None:
+    start = {"repeat": 1, "requests": 3, "prompts": 2, "most_gain": 1.9}
+    told = answer._bound({"most_gain": 1.9, "empty_starts": [start]})
+    assert told.endswith(
+        "1.90x the throughput of recomputing: 2 of 3 requests are the first of their prompt and must be computed;"
+        " their lengths differ, so they are weighed by tokens."
+    )
 
 
 def test_what_starts_a_group_at_another_concurrency_is_no_answer(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kvbench.report.figure_text import interval_text, value_with_interval
+from kvbench.report.figure_text import dependence_note, interval_text, value_with_interval
 
 
 def figure(value: float, low: float | None, high: float | None, refusal: str | None = None) -> dict[str, Any]:
@@ -32,3 +32,28 @@ def test_a_value_with_its_interval(value: float, low: float | None, high: float,
 def test_an_interval_alone_keeps_its_unit() -> None:
     assert interval_text("s", figure(87.05, 86.97, 87.12)) == "87.0\N{EN DASH}87.1 s"
     assert interval_text("1/s", figure(2.3, 2.296, 2.31)) == "2.30\N{EN DASH}2.31"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "place", "note"),
+    [
+        (
+            "no interval: 600 requests of 259 prompts, prompts repeat",
+            "prompts repeat",
+            "Prompts repeat: requests of one",
+        ),
+        (
+            "no interval: 240 requests of 60 conversations, several turns each",
+            "several turns each",
+            "Several turns each:",
+        ),
+        ("n/a (20 conversations < 59)", "20 conversations < 59", "Several turns each: turns of one"),
+        ("n/a (n=4 < 59)", "n=4 < 59", ""),
+    ],
+)
+def test_what_stands_in_place_of_an_interval_is_explained(refusal: str, place: str, note: str) -> None:
+    one = figure(1.0, None, None, refusal)
+    assert interval_text("s", one) == place
+    told = dependence_note({"treatments": {"g4": {"metrics": {"ttft_p95": one}}}})
+    assert told.startswith(note)
+    assert bool(told) == bool(note)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kvbench.report import canvas, material, plots
+from kvbench.report import canvas, course_plot, document, material, plots
 from kvbench.report.grid import difference, percent, ratio, three_digits
 from kvbench.report.series import requests, speed_up_series, ttft_series
 from tests.report.synthetic import Case, build
@@ -46,6 +47,37 @@ def test_a_rate_is_drawn_where_it_answers_the_question(tmp_path: Path) -> None:
     alone = material.read(build(Case(name="alone", repeats=1, lengths=["10k", "30k"]), tmp_path))
     assert plots.rate_plot(alone) is None
     assert plots.ttft_plot(alone) is not None
+
+
+def test_a_run_over_time_is_drawn_where_requests_run_side_by_side(tmp_path: Path) -> None:
+    load = {"concurrency": 4, "requests": 60, "draw": "round_robin"}
+    treatments = {f"g4_{number}": {"cache": {"warm": "g4"}} for number in range(5)}
+    case = Case(repeats=2, lengths=["10k"], per_length=20, load=load, treatments=treatments, published=None)
+    one = material.read(build(replace(case, baseline=None), tmp_path))
+    assert {name: len(courses) for name, courses in course_plot.drawn(one).items()} == dict.fromkeys(treatments, 2)
+    svg = course_plot.course_plot(one)
+    assert svg is not None
+    assert svg.startswith("<svg viewBox=")
+    assert svg in document.render(one)
+    few = material.read(build(Case(name="few", repeats=1, lengths=["10k"], load={"concurrency": 4}), tmp_path))
+    assert course_plot.course_plot(few) is None
+    assert "Measured, over the time of a run" in document.render(one)
+    assert "Measured, over the time of a run" not in document.render(few)
+
+
+def test_treatments_far_apart_in_time_have_scales_of_their_own() -> None:
+    def course(slice_s: float) -> dict[str, Any]:
+        answered = [10] * 4
+        rates = [count / slice_s for count in answered]
+        return {"slice_s": slice_s, "answered": answered, "answered_per_s": rates, "distinct_prompts": [4, 8, 9, 9]}
+
+    near = course_plot._scales({"a": [course(1.0)], "b": [course(3.0), course(2.0)]})
+    assert near.time_s == {"a": 12.0, "b": 12.0}
+    assert near.rate == {"a": 10.0, "b": 10.0}
+    far = course_plot._scales({"a": [course(1.0)], "b": [course(5.0)]})
+    assert far.time_s == {"a": 4.0, "b": 20.0}
+    assert far.rate == {"a": 10.0, "b": 2.0}
+    assert far.prompts == 9
 
 
 def test_text_of_a_scenario_cannot_break_out_of_a_plot(tmp_path: Path) -> None:

@@ -208,3 +208,41 @@ def test_what_a_process_and_its_children_read() -> None:
         pytest.skip("/proc/PID/io cannot be read here")
     assert own >= 0
     assert endpoint.process_read_bytes(2**22 + 1) is None
+
+
+PAGE = """\
+# TYPE kvbench:tier_read_bytes counter
+kvbench:tier_read_bytes_total{tier="g3"} 1000.0
+kvbench:tier_read_bytes_total{tier="g4"} 0.0
+# TYPE kvbench:tier_moved_bytes counter
+kvbench:tier_moved_bytes_total{tier="g2"} 70.0
+kvbench:tier_moved_bytes_total{tier="g3"} MOVED
+kvbench:tier_moved_bytes_total{tier="g4"} 0.0
+# TYPE kvbench:tier_moving_bytes gauge
+kvbench:tier_moving_bytes{tier="g2"} 8.0
+kvbench:tier_moving_bytes{tier="g3"} MOVING
+# TYPE kvbench:tier_write_errors counter
+kvbench:tier_write_errors_total{tier="g3",reason="no_space"} 2.0
+kvbench:tier_write_errors_total{tier="g4",reason="io_error"} 1.0
+kvbench:tier_write_errors_total{tier="g4",reason="capacity"} 5.0
+"""
+
+
+def page(moved: int, moving: int) -> str:
+    return PAGE.replace("MOVED", str(moved)).replace("MOVING", str(moving))
+
+
+def test_what_moves_between_tiers_of_a_device_is_told_apart_from_what_serves() -> None:
+    """What leaves host memory is read from no device; a file on its way may have been read before or after a scrape."""
+    before, after = parse_counters(page(100, 30), 1_000), parse_counters(page(400, 20), 1_900)
+    assert (before.moved_bytes, before.moving_bytes) == (100.0, 30.0)
+    delta = after.since(before)
+    assert (delta.moved_bytes, delta.moving_bytes, delta.process_read_bytes) == (300.0, 50.0, 900)
+    assert delta.device_bytes() == (550.0, 650.0)
+    assert parse_counters(page(100, 30)).device_bytes() is None
+    assert parse_counters("# TYPE x counter\nx_total 1.0\n", 700).device_bytes() == (700.0, 700.0)
+
+
+def test_what_storage_refused_is_told_apart_from_what_the_budget_refused() -> None:
+    found = parse_counters(page(0, 0))
+    assert (found.write_errors, found.refused_files) == (3.0, 5.0)
