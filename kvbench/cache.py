@@ -204,16 +204,27 @@ def _drop_faster_tiers(bench: Bench, tier: CacheTier) -> None:
         return
     _empty(bench, bench.faster_paths(tier))
     _reset(bench, external=tier in ("g3", "g4"))
+    if tier in ("g3", "g4"):
+        _drop_page_cache(bench, tier)
+
+
+def _drop_page_cache(bench: Bench, tier: CacheTier) -> None:
+    """Show that the tier is not read from memory: by a word on O_DIRECT only where the server is ours."""
     path = bench.path_of(tier)
-    if tier not in ("g3", "g4"):
-        return
     told = bench.server.info.get("tiers", {}).get(tier, {})
-    if told.get("direct") == "enforced" and told.get("access") == "direct":
+    direct = told.get("direct") == "enforced" and told.get("access") == "direct"
+    if direct and bench.server.ours:
         bench.note("page cache", "proven", "the tier is read with O_DIRECT, which its file system enforces")
     elif path is not None:
         resident = tier_directory.drop_page_cache(path)
         outcome: Outcome = "proven" if resident == 0 else "failed"
         bench.note("page cache", outcome, f"{format_size(resident)} of the tier's files still resident")
+    elif direct and bench.server.scrape().process_read_bytes is not None:
+        text = "the server says that it reads the tier with O_DIRECT; all it reads is held against /proc/PID/io"
+        bench.note("page cache", "done", text)
+    elif direct:
+        text = "only the server says that it reads the tier with O_DIRECT: neither its pid nor the tier's path is given"
+        bench.note("page cache", "not established", text)
     else:
         bench.note("page cache", "not established", "the tier's host cannot be seen from here")
 

@@ -218,7 +218,13 @@ def check(
     with testbed.stand_up(asked) as bed:
         for limit in bed.limits():
             typer.echo(f"note: {limit}")
-    typer.echo(f"{scenario_file} is fine: {len(asked.treatments)} treatments, {asked.repeats} rounds")
+    typer.echo(
+        f"{scenario_file} is fine: {_counted(len(asked.treatments), 'treatment')}, {_counted(asked.repeats, 'round')}"
+    )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 @app.command()

@@ -1,7 +1,8 @@
 """Which result a user means: a folder, the name of a scenario, or a time stamp.
 
 A name stands for the scenario's newest complete result. A newer one that was broken off, or is still being made, does
-not hide it, and is told. What is there instead of a result is told too.
+not hide it, and is told. A name that is found one folder deeper only, as that of an example is, is told with its place.
+What is there instead of a result is told too.
 """
 
 from __future__ import annotations
@@ -34,7 +35,24 @@ def find_result(what: str, results: Path, tell: Callable[[str], object] | None =
         found = sorted(path.parent for path in named.glob("*/plan.json"))
         if len({_scenario_of(folder) for folder in found}) == 1:
             return _newest(found, tell)
+    if deeper := _deeper(what, results):
+        best = _newest(deeper, tell)
+        if tell is not None:
+            tell(f"note: {best} is shown; {results} itself has no result called {what}")
+        return best
     raise _missing(what, results)
+
+
+def _deeper(what: str, results: Path) -> list[Path]:
+    """Return the results of a scenario in a folder of results below this one, or in one that holds nothing but them."""
+    own = sorted(path.parent for path in results.glob("*/plan.json") if _scenario_of(path.parent) == what)
+    if own or not (name := what.strip("/")):
+        return own
+    for named in sorted(results.glob(f"*/{name}")):
+        found = sorted(path.parent for path in named.glob("*/plan.json"))
+        if len({_scenario_of(folder) for folder in found}) == 1:
+            return found
+    return []
 
 
 def _newest(found: list[Path], tell: Callable[[str], object] | None) -> Path:
@@ -85,8 +103,8 @@ def _missing(what: str, results: Path) -> ResultError:
         return _calibration(f"{path} holds {calibrations} calibration{plural}, and no result")
     if names := list(_scenarios(path)):
         counted = ", ".join(f"{name} ({count})" for name, count in names)
-        remedy = f"Name one of them, such as {names[-1][0]}" + (f" --results {path}." if path != results else ".")
-        return ResultError(f"{path} is not one result but holds several: {counted}", remedy)
+        remedy = f"Name one of them, such as {_all_in(path)[-1]}."
+        return ResultError(f"{path} is not a result but holds results: {counted}", remedy)
     return ResultError(f"{path} is no result: there is no plan.json in it", "Name a folder that `kvbench run` wrote.")
 
 
@@ -108,7 +126,11 @@ def _unknown(what: str, results: Path) -> ResultError:
 def _scenarios(folder: Path) -> Iterator[tuple[str, int]]:
     """Give the scenarios that have results below a folder, and how many each has."""
     counted: dict[str, int] = {}
-    for path in sorted([*folder.glob("*/plan.json"), *folder.glob("*/*/plan.json")]):
-        name = path.parent.parent.name if path.parent.parent != folder else _scenario_of(path.parent)
+    for result in _all_in(folder):
+        name = result.parent.name if result.parent != folder else _scenario_of(result)
         counted[name] = counted.get(name, 0) + 1
     yield from counted.items()
+
+
+def _all_in(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in [*folder.glob("*/plan.json"), *folder.glob("*/*/plan.json")])

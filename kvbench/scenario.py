@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from kvbench import shapes, units
 from kvbench.neighbor_spec import Bottleneck, Neighbors
@@ -25,6 +26,7 @@ from kvbench.scenario_models import (
     Strict,
     Tiers,
     Treatment,
+    nearest,
 )
 
 if TYPE_CHECKING:
@@ -32,22 +34,23 @@ if TYPE_CHECKING:
 
 Found = tuple[tuple[str | int, ...], str]
 _BLOCK_TOKENS = 16  # of the emulator
+_OF_A_NAME = "a name has letters, digits, dots, dashes and underscores only, and begins with a letter or a digit"
 _CANARIES = 4  # with the warmup prompt
 
 
 class Contradiction(ValueError):  # noqa: N818 - never seen by a user; `where` is the path of the key to blame
     """Two values of a scenario that cannot both be meant."""
 
-    def __init__(self, message: str, where: tuple[str | int, ...]) -> None:
-        """Keep the key's path beside the sentence."""
+    def __init__(self, message: str, where: tuple[str | int, ...], remedy: str | None = None) -> None:
+        """Keep the key's path beside the sentence, and a remedy where there is a better one than to mend the value."""
         super().__init__(message)
-        self.where = where
+        self.where, self.remedy = where, remedy
 
 
 class Scenario(Strict):
     """One question, and everything that is needed to put it to a server."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: str
     question: str
     server: ServerSpec
     tiers: Tiers = Tiers()
@@ -112,8 +115,17 @@ class Scenario(Strict):
         """Whether two servers use the directory of g4, one of which primes it."""
         return any(treatment.primed_by_another for treatment in self.treatments.values())
 
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
+            raise ValueError(f"{value!r} names no folder of results: {_OF_A_NAME}")
+        return value
+
     @model_validator(mode="after")
     def _make_sense_together(self) -> Scenario:
+        for where, problem, remedy in _unknown_names(self):
+            raise Contradiction(problem, where, remedy)
         for where, problem in contradictions(self):
             raise Contradiction(problem, where)
         return self
@@ -137,13 +149,25 @@ def contradictions(scenario: Scenario) -> Iterator[Found]:
         yield from _bottleneck(scenario, scenario.bottleneck)
 
 
+def _unknown_names(scenario: Scenario) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    """Give each name of a treatment or a load that there is not: its key, what is wrong, and what it might be."""
+    known, base = scenario.treatments, scenario.baseline
+    if base is not None and base not in known:
+        yield ("baseline",), f"baseline {base} is not one of the treatments", nearest(base, known)
+    loads = scenario.neighbors.loads if scenario.neighbors is not None else {}
+    for name, treatment in known.items():
+        against, load = treatment.against, treatment.disturbance[0] if treatment.disturbance is not None else None
+        if against is not None and against not in known:
+            where = ("treatments", name, "against")
+            yield where, f"{against} is not one of the treatments", nearest(against, known)
+        if load is not None and loads and load not in loads:
+            where = ("treatments", name, "neighbors")
+            yield where, f"{load} is not one of the loads of `neighbors`", nearest(load, loads)
+
+
 def _treatments(scenario: Scenario) -> Iterator[Found]:
-    if scenario.baseline is not None and scenario.baseline not in scenario.treatments:
-        yield ("baseline",), f"baseline {scenario.baseline} is not one of the treatments"
     for name, treatment in scenario.treatments.items():
         tier, where = treatment.warm_tier, ("treatments", name)
-        if treatment.against is not None and treatment.against not in scenario.treatments:
-            yield where, f"against: {treatment.against} is not one of the treatments"
         if treatment.tiers is not None and scenario.server.external is not None:
             yield where, "the tiers of a server that somebody else runs cannot be changed for a treatment"
         if tier is not None and scenario.server.external is None and not getattr(scenario.tiers_of(name), tier):
@@ -249,8 +273,6 @@ def _neighbors(scenario: Scenario) -> Iterator[Found]:
         used.add(load)
         if neighbors is None:
             yield where, "there is no `neighbors` block that says who disturbs"
-        elif load not in neighbors.loads:
-            yield where, f"{load} is not one of the loads of `neighbors`, which are {', '.join(neighbors.loads)}"
     if neighbors is None:
         return
     for load in neighbors.loads:
@@ -308,6 +330,9 @@ def _emulator(scenario: Scenario, emulator: EmulatorSpec) -> Iterator[Found]:
             yield ("treatments", name), problem
     if emulator.write_policy == "back":
         yield from _write_back(scenario)
+    if emulator.fault_every > 1 and not emulator.faults:
+        problem = f"there is no fault that every {emulator.fault_every} could have: give faults, or leave it out"
+        yield ("server", "emulator", "fault_every"), problem
 
 
 def _write_back(scenario: Scenario) -> Iterator[Found]:

@@ -7,6 +7,7 @@ of the command line has brought in is blamed on the option, and not on a line of
 from __future__ import annotations
 
 import difflib
+import re
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ from kvbench.scenario_models import (
     Treatment,
     VllmSpec,
     Warm,
+    nearest,
 )
 from kvbench.yaml_tree import locate, plain
 
@@ -45,7 +47,6 @@ _PLAIN = {  # pydantic's words for what a person who writes YAML has done
     "tuple_type": "this must be a list, such as [10k, 130k]",
     "model_type": "this must be a mapping of keys",
     "model_attributes_type": "this must be a mapping of keys",
-    "string_pattern_mismatch": "this does not have the right form",
 }
 
 
@@ -204,7 +205,9 @@ def _first_error(fault: ValidationError, source: _Source) -> ScenarioError:
         return source.error(where, f"`{missing}` is missing", f"Add `{missing}`.")
     plain = _PLAIN.get(error["type"], error["msg"][:1].lower() + error["msg"][1:])
     sentence = str(cause) if cause is not None else f"{plain} (got {error.get('input')!r})"
-    remedy = "Mend this value; docs/scenarios.md lists what each key takes."
+    remedy = getattr(cause, "remedy", None) or "Mend this value; docs/scenarios.md lists what each key takes."
+    if error["type"] == "literal_error":
+        remedy = nearest(str(error["input"]), re.findall(r"'([^']*)'", error["ctx"]["expected"]))
     return source.error(where, f"`{locate(source.tree, where)[1] or 'scenario'}`: {sentence}", remedy)
 
 

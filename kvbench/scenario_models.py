@@ -14,7 +14,7 @@ import functools
 import hashlib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -34,12 +34,30 @@ from kvbench import units
 from kvbench.fault_names import FAULTS
 from kvbench.neighbor_spec import Target
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class UnknownName(ValueError):  # noqa: N818 - never seen by a user, who gets its sentence and its remedy
+    """A name that is none of those which are known."""
+
+    def __init__(self, message: str, name: str, known: Iterable[str], more: str = "") -> None:
+        """Say what is wrong; the remedy is the name that comes nearest, else all of them and `more`."""
+        super().__init__(message)
+        self.remedy = nearest(name, known, more)
+
+
+def nearest(name: str, known: Iterable[str], more: str = "") -> str:
+    """Return the remedy for a name that is not known: the one that comes nearest, else all of them and `more`."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"Did you mean {near[0]}?" if near else f"Use one of {', '.join(names)}{more}."
+
 
 def _known_fault(name: str) -> str:
     if name not in FAULTS:
-        near = difflib.get_close_matches(name, FAULTS, n=1)
-        guess = f"did you mean {near[0]}?" if near else "docs/emulator.md lists them"
-        raise ValueError(f"{name} is no fault that the emulator can have; {guess}")
+        more = "; docs/emulator.md says what each does"
+        raise UnknownName(f"{name} is no fault that the emulator can have", name, FAULTS, more)
     return name
 
 
@@ -48,6 +66,7 @@ Size = Annotated[int, BeforeValidator(units.parse_size), Field(ge=0)]
 Rate = Annotated[float, BeforeValidator(units.parse_rate), Field(gt=0)]
 Duration = Annotated[float, BeforeValidator(units.parse_duration), Field(gt=0)]
 FaultName = Annotated[str, AfterValidator(_known_fault)]
+_PROFILES = Path(__file__).parent / "emulator" / "profiles"
 CacheTier = Literal["g1", "g2", "g3", "g4"]
 DrawKind = Literal["with_replacement", "without_replacement", "zipf", "round_robin"]
 
@@ -77,6 +96,14 @@ class EmulatorSpec(Strict):
     write_delay: Annotated[float, BeforeValidator(units.parse_duration), Field(ge=0)] = 0.0
     faults: tuple[FaultName, ...] = ()
     fault_every: Annotated[int, Field(gt=0)] = 1
+
+    @field_validator("profile")
+    @classmethod
+    def _known_profile(cls, value: str) -> str:
+        known = sorted(path.stem for path in _PROFILES.glob("*.yaml"))
+        if not value.endswith((".yaml", ".yml")) and value not in known:
+            raise UnknownName(f"the emulator has no profile {value}", value, known, ", or a YAML file")
+        return value
 
     @property
     def model(self) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import tempfile
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvbench import facts, lab, plan, store
@@ -26,6 +26,7 @@ from kvbench.units import format_rate, format_size
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from kvbench.hosts import HostsFile
     from kvbench.load.aiperf import AiperfDriver
@@ -116,6 +117,9 @@ class Testbed:
             found.append("bytes cannot be told from page-cache hits: server.external.pid is not given")
         if self.attached.tier_path is None:
             found.append("what the tier holds cannot be seen: server.external.tier_path is not given")
+        spec = self.scenario.server.external
+        if spec is not None and not (spec.kv_bytes_per_token or self.attached.info.get("kv_bytes_per_token")):
+            found.append("bytes read cannot be held against hits: server.external.kv_bytes_per_token is not given")
         return found
 
     def _start(self, stack: contextlib.ExitStack, logs: Path, treatment: Treatment) -> Endpoint:
@@ -260,8 +264,6 @@ def _check_all(scenario: Scenario) -> Endpoint | None:
         _check_free_space(name, tier.path, scenario)
     if scenario.server.vllm is not None:
         _check_vllm(scenario.server.vllm)
-    if scenario.server.emulator is not None:
-        _check_profile(scenario.server.emulator.profile)
     attached = external.attach(scenario.server.external) if scenario.server.external is not None else None
     if attached is not None:
         Target(
@@ -270,16 +272,6 @@ def _check_all(scenario: Scenario) -> Endpoint | None:
     if scenario.server.external is not None and attached is not None and scenario.shares_g4:
         external.attach_primer(scenario.server.external, attached.model)
     return attached
-
-
-def _check_profile(name: str) -> None:
-    """Refuse a profile that is not shipped; a file was read with the scenario."""
-    if Path(name).suffix in (".yaml", ".yml"):
-        return
-    profiles = Path(__file__).parent / "emulator" / "profiles"
-    known = sorted(path.stem for path in profiles.glob("*.yaml"))
-    if name not in known:
-        raise ServerError(f"the emulator has no profile {name}", f"Use one of {', '.join(known)}, or a YAML file.")
 
 
 def _check_vllm(spec: VllmSpec) -> None:
@@ -307,6 +299,15 @@ def _check_tier_path(tier: str, path: Path) -> None:
         raise StorageError(
             f"{tier} path {path} cannot be written", f"Set tiers.{tier}.path to a folder that you may write."
         )
+    try:  # a right to write says nothing of /proc or of a disk that is mounted read-only
+        with tempfile.TemporaryDirectory(prefix=".kvbench-", dir=parent):
+            pass
+    except OSError as fault:
+        reason = (fault.strerror or str(fault)).lower()
+        raise StorageError(
+            f"{tier} path {path} cannot be used: nothing can be created in {parent} ({reason})",
+            f"Set tiers.{tier}.path to a directory on a disk that takes files.",
+        ) from None
 
 
 def _check_free_space(tier: str, path: Path, scenario: Scenario) -> None:

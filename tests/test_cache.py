@@ -194,6 +194,28 @@ def test_a_tier_out_of_sight_is_primed_until_its_prompts_hit(tier: Path) -> None
     assert outcomes["prove warm, canary-last"] == "proven"
 
 
+SAYS_DIRECT = {"tiers": {"g4": {"direct": "enforced", "access": "direct"}}}
+
+
+@pytest.mark.parametrize(("kernel", "outcome"), [("counts", "done"), ("silent", "not established")])
+def test_another_servers_word_on_direct_reads_is_no_proof(tier: Path, kernel: str, outcome: str) -> None:
+    server = FakeServer(tier, ours=False)
+    hidden = HiddenTier(server)
+    hidden.info = SAYS_DIRECT
+    if kernel == "silent":
+        hidden.scrape = lambda: replace(server.scrape(), process_read_bytes=None)
+    proof = cache.prepare(bench.Bench(hidden, server.send, Blocks(BLOCK, KV_BYTES, "g4")), WARM, PLAN, None)
+    steps = {step.name: step for step in proof.steps}
+    assert steps["page cache"].outcome == outcome
+    assert "the server says that it reads the tier with O_DIRECT" in steps["page cache"].evidence
+    assert steps["prove warm, canary-last"].outcome == "proven"
+
+
+def test_another_servers_files_are_looked_up_in_the_page_cache_whatever_it_says(tier: Path) -> None:
+    steps = {step.name: step for step in prepare(FakeServer(tier, ours=False, info=SAYS_DIRECT), WARM).steps}
+    assert steps["page cache"].evidence == "0 B of the tier's files still resident"
+
+
 def test_without_the_size_of_a_token_a_second_sweep_must_hit_and_bytes_prove_nothing(tier: Path) -> None:
     server = FakeServer(tier, ours=False)
     on_bench = bench.Bench(HiddenTier(server), server.send, Blocks(BLOCK, None, "g4"))

@@ -104,7 +104,7 @@ def test_fewer_rounds_than_planned() -> None:
     verdict = judge_treatment("g4", runs, ASKED)
     assert verdict.word == "invalid"  # a run of it is
     assert [(one.rule, one.level) for one in verdict.reasons] == [("fewer rounds", "suspect")]
-    assert verdict.reasons[0].text == "3 of 5 planned rounds give a figure: r01-g4 invalid; 1 not made"
+    assert verdict.reasons[0].text == "3 of 5 planned rounds give a figure: r01-g4 invalid; 1 not made yet"
 
 
 def test_no_round_gives_a_figure() -> None:
@@ -112,7 +112,16 @@ def test_no_round_gives_a_figure() -> None:
     for run in of("g4", runs):
         run.verdict = checks.Verdict("invalid", ())
     assert told("g4", runs) == [("fewer rounds", "invalid")]
-    assert judge_treatment("g4", [], ASKED).word == "invalid"
+
+
+def test_rounds_that_are_not_made_yet_are_not_wrong_and_going_on_makes_them() -> None:
+    runs = honest_result(1, 2)
+    for made, of_g4 in ((2, runs), (0, [])):
+        verdict = judge_treatment("g4", of_g4, ASKED)
+        (reason,) = verdict.reasons
+        assert (verdict.word, reason.rule) == ("suspect", "fewer rounds")
+        assert reason.text == f"{made} of 5 planned rounds are made: the result is not finished"
+        assert reason.remedy.startswith("Run the same command again")
 
 
 def test_suspect_rounds_are_named() -> None:

@@ -40,6 +40,7 @@ def test_check_says_what_cannot_be_proven_on_somebody_elses_server(scenario: Pat
     assert done.returncode == 0, done.stderr
     assert "no request's tier can be proven" in done.stdout
     assert "server.external.pid is not given" in done.stdout
+    assert "kv_bytes_per_token" not in done.stdout  # this server tells it
 
 
 def test_usage_errors_have_their_own_exit_code() -> None:
@@ -98,6 +99,18 @@ def test_a_tier_that_is_a_device_or_a_file(scenario: Path, tmp_path: Path) -> No
         assert "not a directory" in one_sentence_with_remedy(done)
 
 
+def test_a_tier_where_nothing_can_be_created(scenario: Path) -> None:
+    if not Path("/proc/self").is_dir():
+        pytest.skip("no /proc here")
+    said = one_sentence_with_remedy(kvbench("check", scenario, "--set", "tiers.g4.path=/proc/kvbench-test"))
+    assert "nothing can be created in /proc" in said or "cannot be written" in said  # the latter for all but root
+
+
+def test_one_round_is_counted_as_one(scenario: Path) -> None:
+    done = kvbench("check", scenario, "--set", "repeats=1")
+    assert done.stdout.endswith("1 round\n"), done.stderr
+
+
 def test_a_tier_directory_of_somebody_else(scenario: Path, tmp_path: Path) -> None:
     (tmp_path / "tier").mkdir()
     (tmp_path / "tier" / "thesis.txt").write_text("do not delete")
@@ -131,7 +144,7 @@ def test_what_cannot_work_is_refused_before_anything_is_made(scenario: Path, tmp
     results = ["--results", str(tmp_path / "results")]
     cases = [
         ("published=nobody/benchmark-1", "no published document nobody", 1),
-        ("server.emulator.profile=gpt-oss-120b_abacus", "no profile gpt-oss-120b_abacus", 1),
+        ("server.emulator.profile=gpt-oss-120b_abacus", "no profile gpt-oss-120b_abacus", 2),
         ("tiers.g4.capacity=2MB", "cannot be warm", 2),
     ]
     for change, words, code in cases:

@@ -118,3 +118,13 @@ def test_the_meters_of_this_host_only_grow() -> None:
     assert first["processor_ticks"]
     for name, value in first.items():
         assert value is None or (last[name] or 0.0) >= value, name
+
+
+def test_both_clocks_are_read_at_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process loses its processor for 12 ms between the first two readings; the next pair is taken."""
+    monotonic = iter([0, 12_000_100, *(12_001_000 + 100 * n for n in range(20))])
+    wall = iter([10**18 + 50, *(10**18 + 12_001_050 + 200 * n for n in range(20))])
+    monkeypatch.setattr("kvbench.facts.time.monotonic_ns", lambda: next(monotonic))
+    monkeypatch.setattr("kvbench.facts.time.time_ns", lambda: next(wall))
+    wall_ns, monotonic_ns = facts.both_clocks_ns()
+    assert wall_ns - monotonic_ns == 10**18

@@ -77,7 +77,7 @@ def test_what_is_there_instead_is_told(tmp_path: Path) -> None:
     cases = {
         "sweeep": ("no result called sweeep", "Did you mean sweep?"),
         "other": ("no result called other", "There are quick, sweep"),
-        str(results): ("holds several: quick (2), sweep (1)", "Name one of them"),
+        str(results): ("holds results: quick (2), sweep (1)", f"such as {results / 'sweep' / '20260101T000000Z'}."),
         "calibrations": ("holds 1 calibration, and no result", "made after it"),
         str(calibration): ("is a calibration, and no result", "made after it"),
         str(tmp_path / "sweep.yaml"): ("is a file, and a result is a folder", "name of its scenario"),
@@ -88,6 +88,30 @@ def test_what_is_there_instead_is_told(tmp_path: Path) -> None:
             lookup.find_result(what, results)
         assert words in error.value.message, what
         assert remedy in error.value.remedy, what
+
+
+def test_a_name_in_a_folder_of_results_below_is_found_and_its_place_is_told(tmp_path: Path) -> None:
+    example = made(tmp_path / "results" / "examples", "sweep", "20260101T000000Z")
+    told: list[str] = []
+    assert lookup.find_result("sweep", tmp_path / "results", told.append) == example
+    assert told == [f"note: {example} is shown; {tmp_path / 'results'} itself has no result called sweep"]
+    own = made(tmp_path / "results", "sweep", "20250101T000000Z")
+    assert lookup.find_result("sweep", tmp_path / "results", told.append) == own
+    assert len(told) == 1
+
+
+def test_a_folder_with_one_scenarios_results_can_be_the_folder_of_results(tmp_path: Path) -> None:
+    example = made(tmp_path, "sweep", "20260101T000000Z")
+    assert lookup.find_result("sweep", example.parent) == example
+
+
+def test_what_a_remedy_names_is_found(tmp_path: Path) -> None:
+    made(tmp_path / "mixed", "x", "20260101T000000Z").rename(tmp_path / "mixed" / "one")
+    made(tmp_path / "mixed", "y", "20260101T000000Z").rename(tmp_path / "mixed" / "two")
+    with pytest.raises(ResultError, match=r"holds results: x \(1\), y \(1\)") as error:
+        lookup.find_result("mixed", tmp_path)
+    named = error.value.remedy.removeprefix("Name one of them, such as ").removesuffix(".")
+    assert lookup.find_result(named, tmp_path) == tmp_path / "mixed" / "two"
 
 
 def test_all_wrong_names_are_told_before_anything_is_written(

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
 
-from kvbench import plan
+from kvbench import plan, scenario_file
 from kvbench.report import tables
 from kvbench.scenario_models import Tiers
 from tests.test_store import row
 from tests.worlds import make_scenario
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from kvbench.scenario import Scenario
 
 LLAMA_8B = {"num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 4096}
 
 
-def shown(scenario: Scenario) -> str:
-    console = Console(file=io.StringIO(), width=100)
+def shown(scenario: Scenario, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width)
     tables.print_plan(plan.expand(scenario), scenario, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -47,9 +46,26 @@ def test_conversations_and_turns_are_labelled() -> None:
     assert "conversations" in text
     assert "turns in all" in text
     assert "requests" not in text
-    cells = next(line for line in text.splitlines() if "r01-cold" in line).replace("\u2502", " ").split()
-    assert cells[2:] == ["1", "3", "12", f"{3 * (4 * 1000 + 6 * 108):,}"]
+    cells = next(line for line in text.splitlines() if " cold " in line).replace("\u2502", " ").split()
+    assert cells == ["cold", "1", "3", "12", f"{3 * (4 * 1000 + 6 * 108):,}"]
     assert "requests" in shown(make_scenario())
+
+
+def test_nothing_is_cut_off_in_a_terminal_of_80_columns() -> None:
+    path = Path(__file__).parents[1] / "scenarios" / "multi_turn.yaml"
+    text = shown(scenario_file.load(path), 80)
+    assert "\u2026" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert "conversations" in text
+    assert [text.count(f"local_ssd_{size} ") for size in (4, 8, 16)] == [4, 4, 4]  # three rounds and a working set
+
+
+def test_a_long_name_of_a_treatment_is_put_on_lines_and_not_cut() -> None:
+    name = "x" * 60
+    text = shown(make_scenario(treatments={name: {"cache": "off"}}, baseline=name, repeats=1), 60)
+    table = text.partition("working set")[0]
+    assert table.count("x") == 60
+    assert "\u2026" not in table
 
 
 def test_the_working_set_of_a_vllm_follows_from_its_models_own_configuration(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def judge_treatment(name: str, runs: Sequence[JudgedRun], asked: Mapping[str, An
         *_check_pair(name, runs, asked),
         *_check_bound(name, runs, asked),
     ]
-    return verdict_of(reasons, words)
+    return verdict_of(reasons, words or ["suspect"])  # with no run yet nothing is wrong, and nothing is shown
 
 
 def gather_reasons(summary: Mapping[str, Any]) -> list[tuple[dict[str, str], list[str]]]:
@@ -88,18 +88,24 @@ def _measured(run: JudgedRun) -> list[Row]:
 
 
 def _check_rounds(own: list[JudgedRun], planned: int) -> Iterator[Reason]:
-    """Say which rounds give no figure, and which give one that is not shown to be right."""
+    """Say which rounds give no figure, and which give one that is not shown to be right.
+
+    Rounds are missing only while a result is not finished: nothing is wrong with those, and going on makes them.
+    """
     by_word = {
         word: [run.record["run"]["run_id"] for run in own if run.verdict.word == word]
         for word in ("valid", "suspect", "invalid")
     }
     used, missing = len(own) - len(by_word["invalid"]), planned - len(own)
-    if used < planned:
-        gone = [f"{', '.join(by_word['invalid'])} invalid"] if by_word["invalid"] else []
-        gone += [f"{missing} not made"] if missing else []
-        text = f"{used} of {planned} planned rounds give a figure: {'; '.join(gone)}"
+    if by_word["invalid"]:
+        yet = f"; {missing} not made yet" if missing else ""
+        text = f"{used} of {planned} planned rounds give a figure: {', '.join(by_word['invalid'])} invalid{yet}"
         remedy = "See the reasons of these runs, and run the scenario again."
         yield Reason("suspect" if used else "invalid", "fewer rounds", text, remedy)
+    elif missing:
+        text = f"{used} of {planned} planned rounds are made: the result is not finished"
+        remedy = "Run the same command again: it goes on with the rounds that are missing."
+        yield Reason("suspect", "fewer rounds", text, remedy)
     if by_word["suspect"]:
         text = f"{len(by_word['suspect'])} of {used} rounds are suspect: {', '.join(by_word['suspect'])}"
         yield Reason("suspect", "suspect rounds", text, "See the reasons of these runs.")

@@ -22,6 +22,7 @@ import time
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from kvbench.errors import DriverError
+from kvbench.facts import both_clocks_ns
 from kvbench.load.answer import Answer
 from kvbench.load.connection import Connection, connect
 from kvbench.load.link import ReceiverLink, stamp_reads
@@ -59,8 +60,7 @@ class NativeDriver:
         self._timeout_s = timeout_s
         self._stamp_holder = socket.socket()  # the kernel stamps nothing until one socket asks, and then not at once
         self._kernel_stamps = kernel_stamps and stamp_reads(self._stamp_holder)
-        self._started_ns = time.time_ns()
-        self._started_monotonic_ns = time.monotonic_ns()
+        self._started_ns, self._started_monotonic_ns = both_clocks_ns()
         self._started_cpu_s = time.process_time()
         self._link = ReceiverLink()
         self._runner = asyncio.Runner()
@@ -244,7 +244,8 @@ class NativeDriver:
         the monotonic one. `upper_bounds` counts the first tokens whose time is only an upper bound.
         """
         self._link.drain()
-        wall_ns = time.monotonic_ns() - self._started_monotonic_ns
+        now_ns, monotonic_ns = both_clocks_ns()
+        wall_ns = monotonic_ns - self._started_monotonic_ns
         receiver_cpu_s = self._link.cpu_s()
         return {
             "stamps": "kernel" if self._kernel_stamps and not self._counts["user_stamps"] else "user",
@@ -252,7 +253,7 @@ class NativeDriver:
             "client_cpu_s": time.process_time() - self._started_cpu_s + receiver_cpu_s,
             "receiver_cpu_s": receiver_cpu_s,
             "wall_s": wall_ns / 1e9,
-            "clock_step_s": (time.time_ns() - self._started_ns - wall_ns) / 1e9,
+            "clock_step_s": (now_ns - self._started_ns - wall_ns) / 1e9,
             **self._counts,
         }
 

@@ -33,9 +33,22 @@ def answers(summary: dict[str, Any]) -> list[str]:
         sentences = costs + [_rate_compared(name, base, rate, summary) for name, base in real]
         sentences = sentences or [_rate_alone(name, rate, summary) for name in summary["treatments"]]
     sentences += _answers_compared(summary)
+    sentences += _suspects(summary)
     if summary["complete"]:
         return sentences
     return [f"So far, after {len(summary['runs'])} of {summary['runs_planned']} runs: {text}" for text in sentences]
+
+
+def _suspects(summary: dict[str, Any]) -> list[str]:
+    """Name the treatments that are suspect, and by which rules; every import is, and says so elsewhere."""
+    told = []
+    for name, item in summary["treatments"].items() if not summary.get("imported") else ():
+        if item["verdict"] == "suspect":
+            own = [reason for run in summary["runs"] if run["treatment"] == name for reason in run["reasons"]]
+            found = [one["rule"] for one in (*item["reasons"], *own) if one["level"] == "suspect"]
+            rules = [rule for rule in dict.fromkeys(found) if rule != "suspect rounds"]
+            told.append(f"{name} ({', '.join(rules)})" if rules else name)
+    return [f"Suspect: {'; '.join(told)}. Read the verdict before these figures are used."] if told else []
 
 
 def _answers_compared(summary: dict[str, Any]) -> list[str]:

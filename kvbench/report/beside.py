@@ -60,7 +60,7 @@ def beside_grid(told: dict[str, Any]) -> Grid:
 
 def _marks(told: dict[str, Any]) -> Iterator[str]:
     """Say what the marks in use mean."""
-    words = {"?": "no difference shown", "~": "too few rounds to say", "=": "equivalent within 5 %"}
+    words = {"?": "no difference shown", "\u2020": "too few rounds to say", "=": "equivalent within 5 %"}
     used = {_mark(row["cells"][metric]) for row in told["rows"] for metric in _compared(told)}
     if named := [f"{mark} {meaning}" for mark, meaning in words.items() if mark in used]:
         yield f"Ours are against their own baseline, by rounds: {', '.join(named)}."

@@ -71,6 +71,7 @@ def render(one: Material) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["breakable"] = _breakable
     drawn = {
         "rate": plots.rate_plot(one),
         "courses": course_plot.course_plot(one),
@@ -79,6 +80,13 @@ def render(one: Material) -> str:
     }
     pictures = {name: svg and Markup(svg) for name, svg in drawn.items()}  # noqa: S704 - our own SVG
     return environment.get_template("report.html.j2").render(**_content(one), plots=pictures)
+
+
+def _breakable(name: str) -> str:
+    """Let a name that is too long for its column on paper break after an underscore, and not inside a word."""
+    from markupsafe import Markup, escape  # noqa: PLC0415
+
+    return escape(name).replace("_", Markup("_<wbr>"))
 
 
 def _content(one: Material) -> dict[str, Any]:

@@ -100,15 +100,26 @@ def dependence_note(summary: dict[str, Any]) -> str:
     ]
     if any(SEVERAL_TURNS in refusal or "conversations <" in refusal for refusal in refusals):
         return (
-            f"{SEVERAL_TURNS}: turns of one conversation are not independent, so no interval is given; a number of"
-            " conversations: too few of them."
+            f"{SEVERAL_TURNS}: turns of one conversation are not independent, so percentiles beyond the median have no"
+            " interval; a number of conversations: too few of them."
         ).capitalize()
     if any(PROMPTS_REPEAT in refusal or "prompts <" in refusal for refusal in refusals):
         return (
-            f"{PROMPTS_REPEAT}: requests of one prompt in one run are not independent, so no interval is given; a"
-            " number of prompts: too few of them, each counted once a run."
+            f"{PROMPTS_REPEAT}: requests of one prompt in one run are not independent, so percentiles beyond the median"
+            " have no interval; a number of prompts: too few of them, each counted once a run."
         ).capitalize()
     return ""
+
+
+def marked(name: str, summary: dict[str, Any]) -> str:
+    """Return a treatment's name, with "(!)" if its own verdict is suspect; all of an import is, and has no marks."""
+    return f"{name} (!)" if not summary["imported"] and summary["treatments"][name]["verdict"] == "suspect" else name
+
+
+def mark_note(summary: dict[str, Any]) -> str:
+    """Explain the mark of `marked`; nothing where no treatment has it."""
+    is_used = any(marked(name, summary) != name for name in summary["treatments"])
+    return "(!) suspect: the verdict at the end says why." if is_used else ""
 
 
 def worth_showing(name: str, all_metrics: list[dict[str, Any]]) -> bool:

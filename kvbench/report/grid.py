@@ -14,6 +14,7 @@ _T = TypeVar("_T")
 
 NOTHING = "\u2013"  # an en dash
 SPACE = "\u00a0"  # does not break
+_SHORT_LINES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,11 @@ class Grid:
 
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
+
+    @property
+    def short(self) -> bool:
+        """Whether the table is so small that paper shows it on one page."""
+        return len(self.lines) <= _SHORT_LINES
 
 
 def line(*cells: Cell | str, mark: str = "") -> Line:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kvbench.checks import named_tier
-from kvbench.report.figure_text import bare_refusal, short_word
+from kvbench.report.figure_text import bare_refusal, mark_note, marked, short_word
 from kvbench.report.grid import length_text
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def length_table(summary: dict[str, Any], *, narrow: bool = False) -> Table:
             figures = (
                 [spread if median == "-" else median, cells[0], *cells[2:]] if narrow else [median, spread, *cells]
             )
-            table.add_row(*(first if number == 0 else [""] * len(first)), Text(name), *figures)
+            table.add_row(*(first if number == 0 else [""] * len(first)), Text(marked(name, summary)), *figures)
     table.caption, table.caption_justify = _notes(summary, narrow=narrow), "left"
     return table
 
@@ -73,8 +73,10 @@ def _notes(summary: dict[str, Any], *, narrow: bool) -> str:
     notes = []
     if summary["imported"]:
         notes.append("Failed requests are in no figure.")
+    notes += filter(None, [mark_note(summary)])
     if _is_compared(summary):
         notes.append("said: of the speed-up, with Holm's correction; none shown: no difference.")
+        notes += _other_baselines(summary)
     if not summary["imported"] and not narrow:
         notes.append("as named: share served from the tier (or computed) as the treatment says.")
     if summary["scale"]:
@@ -84,6 +86,12 @@ def _notes(summary: dict[str, Any], *, narrow: bool) -> str:
     if _has_intervals(summary) and not narrow:
         notes.append("Interval of the median over requests; \u2264 is an upper bound alone.")
     return " ".join(notes)
+
+
+def _other_baselines(summary: dict[str, Any]) -> list[str]:
+    """Say which speed-ups are over something else than the baseline of most."""
+    own = {name: base for name, base in summary["baselines"].items() if base not in (None, summary["baseline"])}
+    return [f"Speed-up of {', '.join(f'{name} over {base}' for name, base in own.items())}."] if own else []
 
 
 def _length_cells(row: dict[str, Any], name: str, summary: dict[str, Any]) -> list[str]:
@@ -140,7 +148,7 @@ def _speed_up_cells(row: dict[str, Any], name: str, summary: dict[str, Any]) -> 
         return ["", "", ""] if summary["baselines"][name] is None else ["-", "-", "-"]
     beside = f"\n({row['published_speed_up']:g}x)" if row["published_speed_up"] else ""
     if found["low"] is None:
-        return [f"{_factor(found['ratio'])}{beside}", bare_refusal(found["refusal"]), "-"]
+        return [f"{_factor(found['ratio'])}{beside}", bare_refusal(found["refusal"]), short_word(found["word"])]
     interval = f"{_factor(found['low'])[:-1]}\N{EN DASH}{_factor(found['high'])}"
     return [f"{_factor(found['ratio'])}{beside}", interval, short_word(found["word"])]
 

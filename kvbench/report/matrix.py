@@ -28,7 +28,7 @@ _SERVED = _HEADINGS.index("served from, %")
 _MOST_SERVED = 40  # characters of tiers beside the figures; more go to another line
 _MEANS, _REST = (0, 1, 2, 3, 4, 5, 6), (0, 2, 7, 8, 9, 10)  # the columns of the two parts
 _TEXTS = {"treatment", "served from, %"}
-MARKS = {"no difference shown": "?", "too few rounds": "~", "faster": "", "slower": ""}
+MARKS = {"no difference shown": "?", "too few rounds": "\u2020", "faster": "", "slower": ""}
 
 
 def has_matrix(summary: dict[str, Any]) -> bool:
@@ -70,7 +70,7 @@ def _title(summary: dict[str, Any]) -> str:
 def _note(summary: dict[str, Any]) -> str:
     scaled = " Times and rates are those of the scale model." if summary["scale"] else ""
     needed = "P95 needs 59 and P99 299 conversations or prompts, else n/a."
-    marks = "change: against the treatment's own baseline, by rounds; ? no difference shown, ~ too few rounds,"
+    marks = "change: against the treatment's own baseline, by rounds; ? no difference shown, \u2020 too few rounds,"
     marks += " = equivalent within 5 %."
     return f"tokens/s a user and TTFT are means; {marks} {needed}{scaled}"
 

@@ -16,6 +16,8 @@ from kvbench.report.figure_text import (
     SHOWN,
     dependence_note,
     interval_text,
+    mark_note,
+    marked,
     short_word,
     value_text,
     value_with_interval,
@@ -59,7 +61,7 @@ def metric_tables(summary: dict[str, Any], width: int = 100) -> Iterator[Table |
         )
         table.add_column("", style="dim", no_wrap=True)
         for name in own:
-            table.add_column(Text(name), justify="right")
+            table.add_column(Text(marked(name, summary)), justify="right")
         table.add_row("answered requests", *(_answered(summary["treatments"][name]) for name in own))
         for metric in shown_metrics:
             figures = [summary["treatments"][name]["metrics"][metric] for name in own]
@@ -91,10 +93,13 @@ def _failed(item: dict[str, Any]) -> str:
 
 
 def _caption(summary: dict[str, Any]) -> str:
+    figures = [figure for item in summary["treatments"].values() for figure in item["metrics"].values()]
+    has_few = any(figure["value"] is not None and "n=" in (figure["refusal"] or "") for figure in figures)
     notes = [
         "In brackets the 95 % interval, over requests for percentiles, over rounds (from 3 on) for the rest.",
-        "In its place n=4 < 5: too few requests.",
+        "In its place n=4 < 5: too few requests." if has_few else "",
         dependence_note(summary),
+        mark_note(summary),
     ]
     if summary["scale"]:
         notes.append("Times and rates are those of the scale model.")

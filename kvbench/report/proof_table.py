@@ -48,7 +48,7 @@ def _lines(summary: dict[str, Any]) -> dict[str, list[str]]:
         "served from": [_served(item["tiers"]) for item in items],
         "hit efficiency": [or_dash(item["hit_efficiency"], lambda x: f"{x:.4f}") for item in items],
         "bytes read, tier counters": [or_dash(item["read_bytes"], format_size) for item in items],
-        "bytes read, /proc/PID/io": [or_dash(item["process_read_bytes"], format_size) for item in items],
+        "bytes read, /proc/PID/io": [_kernel_count(item) for item in items],
         "bytes of the prompts' files": [or_dash(item["expected_read_bytes"], format_size) for item in items],
         "storage rate, median": [or_dash(rate, format_rate) for rate in rates],
         "  which stands for": [or_dash(rate if scale else None, lambda x: format_rate(x * factor)) for rate in rates],
@@ -65,6 +65,12 @@ def _lines(summary: dict[str, Any]) -> dict[str, list[str]]:
             or_dash(x, lambda x: f"{x:.3g}") for x in ratios
         ]
     return lines
+
+
+def _kernel_count(item: dict[str, Any]) -> str:
+    """Write what the kernel counts; say that it could not be read where the tier's own count stands alone."""
+    counted = or_dash(item["process_read_bytes"], format_size)
+    return "not readable" if counted == "-" and item["read_bytes"] is not None else counted
 
 
 def _served(tiers: dict[str, int]) -> str:

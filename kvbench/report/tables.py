@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _STYLES = {"valid": "green", "suspect": "yellow", "invalid": "red"}
 _MOST_REASONS = 8
+_LONG_NAME = 30  # characters of a treatment's name beyond which it is put on two lines
 _WIDE = 100  # characters of a terminal that has room for every column
 
 
@@ -114,12 +115,14 @@ def print_plan(plan: Plan, scenario: Scenario, console: Console) -> None:
     table = Table(title=f"{plan.scenario}: {len(plan.runs)} runs", title_justify="left", header_style="bold")
     has_turns = scenario.prompts.turns is not None
     counted = ("conversations", "turns in all") if has_turns else ("requests",)
-    for heading in ("run", "treatment", "round", *counted, "prompt tokens"):
-        table.add_column(heading, justify="left" if heading in ("run", "treatment") else "right")
+    longest = min(_LONG_NAME, max(map(len, scenario.treatments)))
+    table.add_column("treatment", overflow="fold", min_width=longest)  # a name that is cut can be that of several
+    for heading in ("round", *counted, "prompt tokens"):
+        table.add_column(heading, justify="right", overflow="fold")
     for spec in plan.runs:
         tokens = sum(draw.isl_target for draw in spec.draws)
         held = [str(len({draw.conversation_id for draw in spec.draws}))] if has_turns else []
-        table.add_row(spec.run_id, spec.treatment, str(spec.repeat), *held, str(len(spec.draws)), f"{tokens:,}")
+        table.add_row(spec.treatment, str(spec.repeat), *held, str(len(spec.draws)), f"{tokens:,}")
     if has_turns:
         table.caption, table.caption_justify = "Each turn sends its whole history: prompt tokens count it.", "left"
     console.print(table)

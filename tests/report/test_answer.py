@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import statistics
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.console import Console
 
 from kvbench import store, summary
 from kvbench.ratios import TOO_FEW
-from kvbench.report import answer, figures, grid, metric_tables
+from kvbench.report import answer, figures, grid, metric_tables, tables
 from tests.report.synthetic import Case, build
 
 if TYPE_CHECKING:
@@ -34,11 +36,28 @@ def test_a_drawn_list_is_answered_by_its_rate_and_its_bound(tmp_path: Path) -> N
     case = Case(treatments=treatments, lengths=["10k", "30k", "50k"], load=load, published=None, per_length=1)
     summed = summary.summarise(build(case, tmp_path))
     assert summed["headline"] == "requests_per_s"
-    (sentence,) = answer.answers(summed)
+    sentence, marked = answer.answers(summed)
+    assert marked.startswith("Suspect: ")  # the client of made-up runs is idle between requests
     assert sentence.startswith("Throughput of g4 and recompute is equivalent within 5 % (")  # they are made 5 s apart
     assert "requests/s, n = 30 requests each; 95\u00a0% interval" in sentence
     assert all(item["storage_bytes_per_s"] is None for item in summed["treatments"].values())  # they wait for others
     assert not figures.has_load_ratio(summed)
+
+
+def test_a_suspect_treatment_is_named_beside_its_sentences_and_marked_in_the_tables(tmp_path: Path) -> None:
+    summed = summary.summarise(build(Case(lengths=["10k"]), tmp_path))
+    assert not any("Suspect" in sentence for sentence in answer.answers(summed))
+    run = next(one for one in summed["runs"] if one["treatment"] == "g4")
+    run["reasons"] = [{"level": "suspect", "rule": "overrun", "text": "x", "remedy": "y"}]
+    summed["treatments"]["g4"]["verdict"] = "suspect"
+    assert answer.answers(summed)[-1] == "Suspect: g4 (overrun). Read the verdict before these figures are used."
+    screen = io.StringIO()
+    tables.print_summary(summed, Console(file=screen, width=100))
+    assert screen.getvalue().count(" g4 (!)") >= 2
+    assert "recompute (!)" not in screen.getvalue()
+    assert "(!) suspect: the verdict at the end says why." in screen.getvalue()
+    imported = {**summed, "imported": "aiperf"}
+    assert not any(sentence.startswith("Suspect") for sentence in answer.answers(imported))
 
 
 @pytest.mark.parametrize("draw", ["round_robin", "with_replacement"])
@@ -118,7 +137,7 @@ def test_rates_are_told_in_words(changes: dict[str, Any], words: str) -> None:
     found |= {"reason": "the 95 % interval contains 1"}
     figures_ = {"requests_per_s": {"value": 2.0}, "ttft_p50": {"value": 0.5}}
     item = {"cache_state": "off", "metrics": figures_, "tiers": {"recompute": 4}, "requests": 4, "touches": None}
-    item |= {"most_gain": None, "comparisons": {"requests_per_s": found}}
+    item |= {"most_gain": None, "comparisons": {"requests_per_s": found}, "verdict": "valid"}
     told = {"treatments": {"a": item, "b": item}, "baselines": {"a": "b", "b": None}, "same_pairs": [], "doses": None}
     told["concurrencies"] = {"a": 4, "b": 4}
     (sentence,) = answer.answers({**told, "headline": "requests_per_s", "complete": True})
