@@ -50,7 +50,8 @@ class UnknownName(ValueError):  # noqa: N818 - never seen by a user, who gets it
 def nearest(name: str, known: Iterable[str], more: str = "") -> str:
     """Return the remedy for a name that is not known: the one that comes nearest, else all of them and `more`."""
     names = list(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    begun = [one for one in names if name and one.startswith(name)]
+    near = begun or difflib.get_close_matches(name, names, n=1)
     return f"Did you mean {near[0]}?" if near else f"Use one of {', '.join(names)}{more}."
 
 

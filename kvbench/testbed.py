@@ -299,7 +299,13 @@ def _check_tier_path(tier: str, path: Path) -> None:
         raise StorageError(
             f"{tier} path {path} cannot be written", f"Set tiers.{tier}.path to a folder that you may write."
         )
-    try:  # a right to write says nothing of /proc or of a disk that is mounted read-only
+    if parent != path.absolute():
+        _check_creation(tier, path, parent)
+
+
+def _check_creation(tier: str, path: Path, parent: Path) -> None:
+    """Try to make a directory beside one that is to be made: a right to write says nothing of /proc."""
+    try:
         with tempfile.TemporaryDirectory(prefix=".kvbench-", dir=parent):
             pass
     except OSError as fault:

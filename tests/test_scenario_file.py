@@ -79,7 +79,7 @@ FAULTS = [
         "no profile gpt-oss-120b",
         "Did you mean gpt-oss-120b_rtx-pro-6000?",
     ),
-    ("gpt-oss-120b_rtx-pro-6000", "gpt-oss", 3, "has no profile gpt-oss", "gpt-oss-120b_rtx-pro-6000"),
+    ("gpt-oss-120b_rtx-pro-6000", "gpt-oss", 3, "has no profile gpt-oss", "Did you mean gpt-oss-120b_rtx-pro"),
     ("capacity: 20GB", "capacity: 20MB", 4, "g4 cannot be warm: its capacity", ""),
     ("bytes: 512", "bytes: 7", 3, "does not divide the model's 73,728", ""),
     ("[10k, 130k]", "[16]", 6, "no block that a cache could hold", ""),

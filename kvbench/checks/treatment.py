@@ -103,7 +103,7 @@ def _check_rounds(own: list[JudgedRun], planned: int) -> Iterator[Reason]:
         remedy = "See the reasons of these runs, and run the scenario again."
         yield Reason("suspect" if used else "invalid", "fewer rounds", text, remedy)
     elif missing:
-        text = f"{used} of {planned} planned rounds are made: the result is not finished"
+        text = f"not all {planned} planned rounds are made: the result is not finished"
         remedy = "Run the same command again: it goes on with the rounds that are missing."
         yield Reason("suspect", "fewer rounds", text, remedy)
     if by_word["suspect"]:

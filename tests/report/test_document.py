@@ -256,6 +256,21 @@ def test_says_that_a_result_is_not_complete(shelf: Shelf) -> None:
     assert text.count("planned, not done yet") == 2
 
 
+def test_steps_that_were_not_established_are_told_where_all_runs_are_called_what_was_asked_for(shelf: Shelf) -> None:
+    one = material.read(shelf.folder("full"))
+    one.summary["verdict"] = "valid"
+    assert "each of them is what was asked for." in text_of(document.render(one))
+    one.summary["runs"][0]["cache_steps"][0]["outcome"] = "not established"
+    text = text_of(document.render(one))
+    assert "each of them is what was asked for; steps that could not be established on the way" in text
+
+
+def test_the_proof_says_what_a_missing_source_does(shelf: Shelf) -> None:
+    text = shelf.text("external")
+    assert "where one is missing, the others alone are the proof" in text
+    assert "without cached tokens or hit counters it always is" in text
+
+
 def test_says_that_no_calibration_is_attached(shelf: Shelf) -> None:
     assert "No calibration is attached to this result" in shelf.text("full")
 
