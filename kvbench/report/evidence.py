@@ -80,7 +80,7 @@ def _proof_line(material: Material, name: str, *, with_rate: bool) -> Line:
     treatment = Cell(name, item["cache_state"] or "no run is done yet", "key")
     used = Cell(f"{item['runs_used']} / {item['runs']}", mark="" if item["runs_used"] == item["runs"] else "suspect")
     cached, expected = item["cached_tokens"], item["expected_cached_tokens"]
-    tokens = Cell(shown(cached, "{:,}".format, "not reported"), shown(expected, "of {:,}".format, ""))
+    tokens = Cell(shown(cached, "{:,}".format, "not reported"), shown(expected or None, "of {:,}".format, ""))
     moved, kernel, manifest = item["read_bytes"], item["process_read_bytes"], item["expected_read_bytes"]
     if not item["runs_used"]:
         return line(treatment, used, Cell("no valid run", mark="invalid"), *[NOTHING] * (6 + with_rate))
