@@ -8,52 +8,21 @@ In a closed loop nothing is due, so none of this is told of one.
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kvbench import metrics
 from kvbench.metrics import METRICS, Metric
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from kvbench.metrics import Limits, Unit
+    from kvbench.metrics import Limits
     from kvbench.records import Row
     from kvbench.sealed import SealedRun
 
 GROWING = 0.15  # s of latency per s of schedule; offered a load of r times its capacity, a queue grows by r - 1
 _FEWEST = 20  # requests of a run, below which a quarter says nothing
-
-
-def _attainment_by(ttft: Callable[[Row], float | None]) -> Callable[[SealedRun, Limits], float | None]:
-    """Return the share of requests that met every SLO by this reading of TTFT.
-
-    Formula: requests with TTFT x time scale <= limit / requests sent.
-    """
-
-    def of_run(run: SealedRun, limits: Limits) -> float | None:
-        met = metrics.met_by(run, limits, ttft)
-        return met / len(run.measured) if met is not None and run.measured else None
-
-    return of_run
-
-
-def _goodput_by(ttft: Callable[[Row], float | None]) -> Callable[[SealedRun, Limits], float | None]:
-    """Return the rate of requests that met every SLO by this reading of TTFT.
-
-    Formula: requests with TTFT x time scale <= limit / total time.
-    """
-    return lambda run, limits: metrics.per_second(run, metrics.met_by(run, limits, ttft))
-
-
-def _both_ways(
-    name: str, unit: Unit, by: Callable[[Callable[[Row], float | None]], Callable[[SealedRun, Limits], float | None]]
-) -> tuple[Metric, Metric]:
-    """Return a figure of a run that holds TTFT against the SLO: from the send, and from the schedule."""
-    label = METRICS[name].label
-    readings = (metrics.ttft_s, metrics.ttft_from_schedule_s)
-    send, due = (Metric(name, label, unit, "rate", "run", of_run=by(ttft)) for ttft in readings)
-    return send, due
 
 
 _PAIRS: tuple[tuple[Metric, Metric], ...] = (
@@ -72,8 +41,7 @@ _PAIRS: tuple[tuple[Metric, Metric], ...] = (
         for key in ("p50", "p95")
     ),
     *((METRICS[f"latency_{key}"], METRICS[f"latency_from_schedule_{key}"]) for key in ("p50", "p95", "max")),
-    _both_ways("slo_attainment", "share", _attainment_by),
-    _both_ways("goodput_per_s", "1/s", _goodput_by),
+    *((METRICS[name], METRICS[name]) for name in ("slo_attainment", "goodput_per_s")),  # the limits tell which TTFT
 )
 
 
@@ -88,6 +56,8 @@ def account(runs: Sequence[SealedRun], told: dict[str, Any], limits: Limits) -> 
     offered = [rate for run in runs if (rate := _offered_per_s(run.measured)) is not None]
     quarters = [found for run in runs if (found := _quarters(run)) is not None]
     growth = statistics.fmean(one.growth for one in quarters) if quarters else None
+    by_send = replace(limits, open_loops=frozenset())
+    by_schedule = replace(limits, open_loops=frozenset(run.treatment for run in runs))
     return {
         **told,
         "offered_per_s": statistics.fmean(offered) if offered else None,
@@ -102,8 +72,8 @@ def account(runs: Sequence[SealedRun], told: dict[str, Any], limits: Limits) -> 
                 "name": send.name,
                 "label": send.label,
                 "unit": send.unit,
-                "from_send": metrics.of_treatment(send, runs, limits).to_json(),
-                "from_schedule": metrics.of_treatment(due, runs, limits).to_json(),
+                "from_send": metrics.of_treatment(send, runs, by_send).to_json(),
+                "from_schedule": metrics.of_treatment(due, runs, by_schedule).to_json(),
             }
             for send, due in _PAIRS
         ],

@@ -12,8 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from kvbench.checks.verdict import open_loop_of
-from kvbench.plan import time_scale_of
+from kvbench.checks.verdict import open_loop_of, time_scale_of
 from kvbench.pooled import Figure, over_mean, over_requests, over_rounds
 from kvbench.stats import percentile_interval
 
@@ -200,11 +199,8 @@ def goodput_per_s(run: SealedRun, limits: Limits) -> float | None:
 
 
 def _met(run: SealedRun, limits: Limits) -> int | None:
-    return met_by(run, limits, ttft_from_schedule_s if run.treatment in limits.open_loops else ttft_s)
-
-
-def met_by(run: SealedRun, limits: Limits, ttft: Callable[[Row], float | None]) -> int | None:
-    """Return how many requests met every SLO by this reading of TTFT; None without an SLO."""
+    """Return how many requests met every SLO; None without an SLO."""
+    ttft = ttft_from_schedule_s if run.treatment in limits.open_loops else ttft_s
     if limits.ttft_s is None or _is_unproven(run):
         return None
     times = [time * limits.time_scale for row in run.answered if (time := ttft(row)) is not None]

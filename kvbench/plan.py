@@ -19,7 +19,7 @@ from kvbench.records import SCHEMA_VERSION
 from kvbench.shapes import load_shape, shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from kvbench.scenario import Scenario
     from kvbench.scenario_models import ServerSpec
@@ -137,12 +137,6 @@ def _asked(scenario: Scenario, scale: dict[str, Any] | None) -> dict[str, Any]:
         "definitions": {name: one.model_dump(mode="json") for name, one in scenario.treatments.items()},
         "setting": _setting(scenario),
     }
-
-
-def time_scale_of(asked: Mapping[str, Any]) -> float:
-    """Return what a measured time must be multiplied by to be one at full scale; 1 where nothing is a scale model."""
-    scale = asked.get("scale")
-    return float(scale["time"]) if scale else 1.0
 
 
 def _setting(scenario: Scenario) -> dict[str, Any]:

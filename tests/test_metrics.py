@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from scipy import stats as reference
 
-from kvbench import metrics, plan, pooled, speed_ups, touches
+from kvbench import metrics, pooled, speed_ups, touches
 from kvbench.checks import Verdict
+from kvbench.checks.verdict import time_scale_of
 from kvbench.metrics import METRICS, Limits
 from kvbench.records import Row
 from kvbench.sealed import SealedRun
@@ -205,7 +206,7 @@ def test_turns_are_told_as_those_of_conversations() -> None:
 
 
 def test_the_time_scale_is_one_without_a_scale_model() -> None:
-    assert [plan.time_scale_of(asked) for asked in ({}, {"scale": None}, {"scale": {"time": 8, "bytes": 2}})] == [
+    assert [time_scale_of(asked) for asked in ({}, {"scale": None}, {"scale": {"time": 8, "bytes": 2}})] == [
         1,
         1,
         8,

@@ -84,9 +84,15 @@ class Asked:
             concurrency=concurrency_of(asked, treatment),
             is_open_loop=open_loop_of(asked, treatment) is not None,
             has_live_history=(asked.get("turns") or {}).get("history") == "live",
-            time_scale=asked["scale"]["time"] if asked.get("scale") else 1.0,
+            time_scale=time_scale_of(asked),
             ceilings=ceilings_of(asked, treatment),
         )
+
+
+def time_scale_of(asked: Mapping[str, Any]) -> float:
+    """Return what a measured time must be multiplied by to be one at full scale; 1 where nothing is a scale model."""
+    scale = asked.get("scale")
+    return float(scale["time"]) if scale else 1.0
 
 
 def concurrency_of(asked: Mapping[str, Any], treatment: str) -> int | None:

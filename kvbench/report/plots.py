@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kvbench import published
-from kvbench.plan import time_scale_of
+from kvbench.checks.verdict import time_scale_of
 from kvbench.report import canvas
 from kvbench.report.series import GREY, look, reach, requests, speed_up_series, ttft_series
 
