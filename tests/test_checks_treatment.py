@@ -56,6 +56,10 @@ class Judged:
     rows: list[Row]
     verdict: Verdict
 
+    @property
+    def measured(self) -> list[Row]:
+        return [row for row in self.rows if row.phase == "measure"]
+
 
 def judged(run: MadeUpRun) -> Judged:
     return Judged(run.record, run.rows, run.verdict)

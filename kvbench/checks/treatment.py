@@ -40,8 +40,8 @@ class JudgedRun(Protocol):
         """The content of its `run.json`."""
 
     @property
-    def rows(self) -> list[Row]:
-        """All its rows."""
+    def measured(self) -> list[Row]:
+        """Its measured rows, answered or not."""
 
     @property
     def verdict(self) -> Verdict:
@@ -83,8 +83,8 @@ def gather_reasons(summary: Mapping[str, Any]) -> list[tuple[dict[str, str], lis
     return sorted(found.values(), key=lambda item: ("invalid", "suspect", "note").index(item[0]["level"]))
 
 
-def _measured(run: JudgedRun) -> list[Row]:
-    return [row for row in run.rows if row.phase == "measure" and row.status == "ok" and row.ttft_s]
+def _answered(run: JudgedRun) -> list[Row]:
+    return [row for row in run.measured if row.status == "ok" and row.ttft_s]
 
 
 def _check_rounds(own: list[JudgedRun], planned: int) -> Iterator[Reason]:
@@ -125,10 +125,10 @@ def _bound_rows(run: JudgedRun) -> list[Row]:
 
     Repeats of a prompt and later turns of a conversation may be served by whatever the run itself has filled.
     """
-    rows = _measured(run)
+    rows = _answered(run)
     if run.record["cache"]["state"] == "off":
         return rows
-    known = repeats([row for row in run.rows if row.phase == "measure"])
+    known = repeats(run.measured)
     return [row for row in rows if row.request_id not in known and not row.turn] or rows
 
 
@@ -158,7 +158,7 @@ def _check_pair(name: str, runs: Sequence[JudgedRun], asked: Mapping[str, Any]) 
 
 def _times(name: str, runs: Sequence[JudgedRun]) -> dict[int, list[float]]:
     return {
-        run.record["run"]["repeat"]: [row.ttft_s for row in _measured(run) if row.ttft_s and row.tier != "unproven"]
+        run.record["run"]["repeat"]: [row.ttft_s for row in _answered(run) if row.ttft_s and row.tier != "unproven"]
         for run in runs
         if run.record["run"]["treatment"] == name and run.verdict.word != "invalid"
     }
@@ -194,7 +194,7 @@ def empty_starts(runs: Iterable[JudgedRun]) -> list[EmptyStart]:
     """
     found = []
     for run in runs:
-        sent = [row for row in run.rows if row.phase == "measure" and row.sent_ns is not None]
+        sent = [row for row in run.measured if row.sent_ns is not None]
         if not sent or any(row.conversation_id or not row.length for row in sent):
             return []
         most = most_speed_up((row.prompt_id, row.length or 1) for row in sent)
@@ -241,8 +241,7 @@ def _load_of(asked: Mapping[str, Any], name: str) -> tuple[int | None, dict[str,
 
 
 def _is_whole(run: JudgedRun) -> bool:
-    measured = [row for row in run.rows if row.phase == "measure"]
-    return bool(measured) and len(_measured(run)) == len(measured)
+    return bool(run.measured) and len(_answered(run)) == len(run.measured)
 
 
 def _totals(name: str, state: str, runs: Sequence[JudgedRun], concurrency: int | None) -> dict[int, float]:
@@ -257,5 +256,5 @@ def _totals(name: str, state: str, runs: Sequence[JudgedRun], concurrency: int |
 def _total_s(run: JudgedRun, concurrency: int | None) -> float:
     """Return how long the run's requests took: alone, without the pauses in which counters are read."""
     if concurrency == 1 or not run.record.get("load_s"):
-        return sum(row.latency_s or row.ttft_s or 0.0 for row in _measured(run))
+        return sum(row.latency_s or row.ttft_s or 0.0 for row in _answered(run))
     return float(run.record["load_s"])
