@@ -7,7 +7,6 @@ a later version with more fields can still be read.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any, TypeVar
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
@@ -18,6 +17,7 @@ JsonObject = dict[str, JsonValue]
 """An object whose fields only other programs define: what a server says of itself, or a driver of its own health."""
 
 _T = TypeVar("_T")
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 
 
 def from_json(kind: type[_T], value: object, source: str) -> _T:
@@ -46,6 +46,8 @@ def to_json(value: Any) -> JsonObject:
     return plain
 
 
-@functools.cache
 def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+    """Return what checks a type; it is made once, because that takes milliseconds."""
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]

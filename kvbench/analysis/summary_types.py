@@ -336,4 +336,3 @@ class Summary:
     same_pair_rounds: int | None  # Rounds that the noise floor is from
     headline: str  # The metric that answers the question
     neighbors: NeighborImpact | None  # What neighbours cost; None where the scenario has none
-    schema_version: int = 2  # Of the JSON form
