@@ -12,7 +12,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READ_VERSIONS = (1, 2)
 
 Phase = Literal["warmup", "probe", "prime", "measure"]
 Status = Literal["ok", "http_error", "stream_error", "cut", "timeout", "refused", "cancelled"]

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kvbench.errors import ResultError, StorageError
-from kvbench.records import SCHEMA_VERSION, Row
+from kvbench.records import READ_VERSIONS, SCHEMA_VERSION, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -79,10 +79,10 @@ def read_json(path: Path) -> dict[str, Any]:
         value: dict[str, Any] = json.loads(path.read_bytes())
     except (OSError, ValueError) as fault:
         raise ResultError(f"cannot read {path}: {fault}", "Name a result folder that `kvbench run` wrote.") from None
-    if value.get("schema_version") != SCHEMA_VERSION:
+    if value.get("schema_version") not in READ_VERSIONS:
         found = value.get("schema_version")
         raise ResultError(
-            f"{path} has schema version {found}, this kvbench reads {SCHEMA_VERSION}",
+            f"{path} has schema version {found}, this kvbench reads {' and '.join(map(str, READ_VERSIONS))}",
             "Use the kvbench version that wrote the result.",
         )
     return value
