@@ -23,11 +23,10 @@ from kvbench.scenario_models import (
     Prompts,
     ServerSpec,
     Slo,
-    Strict,
     Tiers,
     Treatment,
-    nearest,
 )
+from kvbench.strict_yaml import Contradiction, Strict, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,15 +35,6 @@ Found = tuple[tuple[str | int, ...], str]
 _BLOCK_TOKENS = 16  # of the emulator
 _OF_A_NAME = "a name has letters, digits, dots, dashes and underscores only, and begins with a letter or a digit"
 _CANARIES = 4  # with the warmup prompt
-
-
-class Contradiction(ValueError):  # noqa: N818 - never seen by a user; `where` is the path of the key to blame
-    """Two values of a scenario that cannot both be meant."""
-
-    def __init__(self, message: str, where: tuple[str | int, ...], remedy: str | None = None) -> None:
-        """Keep the key's path beside the sentence, and a remedy where there is a better one than to mend the value."""
-        super().__init__(message)
-        self.where, self.remedy = where, remedy
 
 
 class Scenario(Strict):

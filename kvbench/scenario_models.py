@@ -9,50 +9,26 @@ never puts more than 20 GB on the disk.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
     model_validator,
 )
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from kvbench import units
+from kvbench import emulator_profile, strict_yaml, units
 from kvbench.fault_names import FAULTS
 from kvbench.neighbor_spec import Target
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-
-class UnknownName(ValueError):  # noqa: N818 - never seen by a user, who gets its sentence and its remedy
-    """A name that is none of those which are known."""
-
-    def __init__(self, message: str, name: str, known: Iterable[str], more: str = "") -> None:
-        """Say what is wrong; the remedy is the name that comes nearest, else all of them and `more`."""
-        super().__init__(message)
-        self.remedy = nearest(name, known, more)
-
-
-def nearest(name: str, known: Iterable[str], more: str = "") -> str:
-    """Return the remedy for a name that is not known: the one that comes nearest, else all of them and `more`."""
-    names = list(known)
-    begun = [one for one in names if name and one.startswith(name)]
-    near = begun or difflib.get_close_matches(name, names, n=1)
-    return f"Did you mean {near[0]}?" if near else f"Use one of {', '.join(names)}{more}."
+from kvbench.strict_yaml import Strict, UnknownName
 
 
 def _known_fault(name: str) -> str:
@@ -67,15 +43,8 @@ Size = Annotated[int, BeforeValidator(units.parse_size), Field(ge=0)]
 Rate = Annotated[float, BeforeValidator(units.parse_rate), Field(gt=0)]
 Duration = Annotated[float, BeforeValidator(units.parse_duration), Field(gt=0)]
 FaultName = Annotated[str, AfterValidator(_known_fault)]
-_PROFILES = Path(__file__).parent / "emulator" / "profiles"
 CacheTier = Literal["g1", "g2", "g3", "g4"]
 DrawKind = Literal["with_replacement", "without_replacement", "zipf", "round_robin"]
-
-
-class Strict(BaseModel):
-    """Unknown keys are errors, and a value does not change once it is read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Scale(Strict):
@@ -101,8 +70,8 @@ class EmulatorSpec(Strict):
     @field_validator("profile")
     @classmethod
     def _known_profile(cls, value: str) -> str:
-        known = sorted(path.stem for path in _PROFILES.glob("*.yaml"))
-        if not value.endswith((".yaml", ".yml")) and value not in known:
+        known = emulator_profile.names()
+        if not emulator_profile.is_file(value) and value not in known:
             raise UnknownName(f"the emulator has no profile {value}", value, known, ", or a YAML file")
         return value
 
@@ -114,7 +83,7 @@ class EmulatorSpec(Strict):
     @property
     def has_profile_file(self) -> bool:
         """Whether the profile is a YAML file of the user's own."""
-        return self.profile.endswith((".yaml", ".yml"))
+        return emulator_profile.is_file(self.profile)
 
     @property
     def profile_digest(self) -> str | None:
@@ -127,17 +96,16 @@ def _read_profile(path: str) -> tuple[str, str]:
     """Return the model of a profile file and a short hash of its content.
 
     Raises:
-        KeyError: it cannot be read, or names no model; its argument is the sentence for the user.
+        KeyError: it cannot be read, or is no profile; its argument is the sentence for the user.
 
     """
     try:
-        content = Path(path).read_bytes()
-        model = YAML(typ="safe").load(content)["model"]
-    except OSError as fault:
-        raise KeyError(f"cannot read the profile {path}: {(fault.strerror or str(fault)).lower()}") from None
-    except (YAMLError, KeyError, TypeError):
-        raise KeyError(f"{path} is not a profile: compare it with one that is shipped") from None
-    return str(model), hashlib.sha256(content).hexdigest()[:16]
+        text = strict_yaml.read(Path(path), emulator_profile.KIND)
+        tree = strict_yaml.parse(text, path, emulator_profile.KIND)
+        model = strict_yaml.check(tree, emulator_profile.ProfileFile).model
+    except strict_yaml.Fault as fault:
+        raise KeyError(f"not a profile: {fault.message}") from None
+    return model, hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class ExternalSpec(Strict):
@@ -175,7 +143,7 @@ class VllmSpec(Strict):
     model: str
     served_name: str = "model"
     args: tuple[str, ...] = ()
-    env: dict[str, str] = {}
+    env: dict[str, str] = Field(default_factory=dict)
     kv_dtype: str | None = None
     offloading_spec: OffloadingSpec | None = None
     start_timeout: Duration = 300.0
