@@ -9,7 +9,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from kvbench import units
 from kvbench.strict_yaml import Strict
@@ -116,7 +123,7 @@ class Target(Strict):
 
 
 class NeighborSpec(Strict):
-    """One generator and the course of its trials.
+    """One generator and the course of its trials; `scenario.model_with` adds a key for each further generator.
 
     `clients` names the side clients that take part, all where it is missing. `ramp` is the least time before a window,
     `ramp_limit` the most that is waited for a steady aggregate. `calibration` is how long the neighbours run alone.
@@ -136,16 +143,36 @@ class NeighborSpec(Strict):
 
     @model_validator(mode="after")
     def _one_generator(self) -> Self:
-        if (self.fio is None) == (self.iperf3 is None):
-            raise ValueError("give exactly one generator, `fio` or `iperf3`")
+        if len(self._given()) != 1:
+            *others, last = (f"`{name}`" for name in self._generators())
+            raise ValueError(f"give exactly one generator, {', '.join(others)} or {last}")
         if self.ramp_limit < self.ramp:
             raise ValueError("`ramp_limit` is shorter than `ramp`")
         return self
 
+    @classmethod
+    def _generators(cls) -> list[str]:
+        return ["fio", "iperf3", *(name for name in cls.model_fields if name not in NeighborSpec.model_fields)]
+
+    def _given(self) -> list[str]:
+        return [name for name in self._generators() if getattr(self, name) is not None]
+
+    @model_serializer(mode="wrap")
+    def _leave_out_further_generators(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A result asked the same question before there was a generator that it does not use."""
+        first = NeighborSpec.model_fields
+        return {name: value for name, value in dump(self).items() if name in first or value is not None}
+
     @property
-    def generator(self) -> Literal["fio", "iperf3"]:
-        """The program that makes the load."""
-        return "fio" if self.fio is not None else "iperf3"
+    def generator(self) -> str:
+        """The key of the generator that makes the load."""
+        return self._given()[0]
+
+    @property
+    def keys(self) -> Strict:
+        """The keys of the generator that makes the load."""
+        keys: Strict = getattr(self, self.generator)
+        return keys
 
 
 class LocalClients(Strict):

@@ -43,6 +43,7 @@ class _Source:
     path: Path
     tree: Tree
     options: tuple[_Option, ...] = ()
+    model: type[Scenario] = Scenario
 
     def error(self, fault: Fault) -> ScenarioError:
         """Return the error for a fault, with the option or else the line that is to blame."""
@@ -57,16 +58,22 @@ class _Source:
             if where[: len(option.keys)] == option.keys:
                 return option.said
         is_in_file = locate(self.tree.nodes, where)[0] is not None
-        if not self.options or (is_in_file and not _is_sound(self.path)):
+        if not self.options or (is_in_file and not _is_sound(self.path, self.model)):
             return None
         nearest = max(self.options, key=lambda option: _shared(option.keys, where))
         return nearest.said if _shared(nearest.keys, where) else ", ".join(option.said for option in self.options)
 
 
 def load(
-    path: Path, overrides: tuple[str, ...] = (), endpoint: str | None = None, driver: str | None = None
+    path: Path,
+    overrides: tuple[str, ...] = (),
+    endpoint: str | None = None,
+    driver: str | None = None,
+    model: type[Scenario] = Scenario,
 ) -> Scenario:
     """Read and check a scenario file; `overrides` are `a.b=c` texts whose values are YAML.
+
+    `model` is `scenario.model_with` the keys of all registered servers and generators.
 
     `endpoint` is the URL of a server that takes the place of the scenario's own, `driver` the load driver.
 
@@ -86,9 +93,9 @@ def load(
         external = given.get("external") if isinstance(given, dict) else None
         nodes["server"] = {"external": {**(plain(external) or {}), "url": endpoint}}
         options.append(_Option("--endpoint", ("server", "external", "url")))
-    source = _Source(path, tree, tuple(options))
+    source = _Source(path, tree, tuple(options), model)
     try:
-        scenario = strict_yaml.check(tree, Scenario)
+        scenario = strict_yaml.check(tree, model)
     except Fault as fault:
         raise source.error(fault) from None
     if scenario.server.external is not None and scenario.server.external.ca_file is not None:
@@ -103,10 +110,10 @@ def _read(path: Path) -> Tree:
         raise ScenarioError(fault.sentence, fault.remedy, path=path, line=fault.line) from None
 
 
-def _is_sound(path: Path) -> bool:
+def _is_sound(path: Path, model: type[Scenario]) -> bool:
     """Tell whether a file by itself, without options, is a scenario."""
     try:
-        strict_yaml.check(_read(path), Scenario)
+        strict_yaml.check(_read(path), model)
     except Fault:
         return False
     return True

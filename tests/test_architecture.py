@@ -17,6 +17,7 @@ PARTS: list[tuple[str, ...]] = [
         "shapes",
         "fault_names",
         "scenario_models",
+        "server_spec",
         "scenario",
         "scenario_file",
         "prompts",

@@ -22,7 +22,8 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from kvbench.errors import HostError
 from kvbench.hosts import HostThread, open_host
 from kvbench.neighbor_spec import Target
-from kvbench.neighbors import fio, iperf3, surroundings
+from kvbench.neighbors import surroundings
+from kvbench.neighbors.registry import generator_of
 from kvbench.neighbors.roster import Place, Roster, roster
 from kvbench.neighbors.series import Series
 from kvbench.neighbors.side_client import SideClient, clock_ns
@@ -314,7 +315,7 @@ class Crew:
         return [name for name in names if name not in gone]
 
     def _outcome(self, final: dict[str, Any]) -> dict[str, Any]:
-        return fio.outcome(final) if self.spec.fio is not None else iperf3.outcome(final)
+        return generator_of(self.spec).outcome(final)
 
     def _split(self, target: Target) -> dict[str, float | None]:
         total = target.aggregate
