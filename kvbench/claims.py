@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from kvbench import printed, shapes, units
 from kvbench.printed import Dimension, Printed, Words
+from kvbench.strict_yaml import Contradiction, Strict, nearest
 
 # What rows beside a scenario's treatments may hold, by the name of kvbench's own metric.
 BESIDE_METRICS = (
@@ -59,12 +60,6 @@ def _whole(text: Any) -> Any:
 Whole = Annotated[int, BeforeValidator(_whole)]
 
 
-class Strict(BaseModel):
-    """Unknown keys are errors, and nothing changes after it was read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class Source(Strict):
     """Where the document is, so that anybody can look the figures up."""
 
@@ -88,7 +83,8 @@ class ModelFacts(Strict):
         try:
             shapes.shape_of(self.shape)
         except KeyError as fault:
-            raise ValueError(str(fault.args[0])) from None
+            known = nearest(self.shape, shapes.KNOWN_SHAPES)
+            raise Contradiction(str(fault.args[0]), ("model", "shape"), known) from None
         return self
 
 

@@ -8,28 +8,26 @@ A rule of the audit asks a `Document` for a kind of figure under a kind of condi
 from __future__ import annotations
 
 import difflib
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
-
-from kvbench import printed, shapes
-from kvbench.claims import Claims, Condition, Derived, Statistic, Strict, Table, TableRow, What, Workload, dimension_of
+from kvbench import printed, shapes, strict_yaml
+from kvbench.claims import Claims, Condition, Derived, Statistic, Table, TableRow, What, Workload, dimension_of
 from kvbench.errors import ResultError
-from kvbench.yaml_tree import locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pydantic_core import ErrorDetails
-
     from kvbench.printed import Interval, Printed
 
 SCHEMA_VERSION = 1
+_KIND = strict_yaml.Kind(
+    "a claims file",
+    "Name a claims file, a result or a document; docs/claims.md says how to write one.",
+    "docs/claims.md",
+    as_text=True,
+)
 _REMEDY = "docs/claims.md says how a claims file is written."
 
 
@@ -142,10 +140,10 @@ def load(path: Path) -> Document:
 
     """
     try:
-        return parse(path.read_text(), str(path))
-    except (OSError, UnicodeDecodeError) as fault:
-        reason = fault.strerror if isinstance(fault, OSError) else "it is not UTF-8 text"
-        raise ResultError(f"cannot read {path}: {reason}", "Name a claims file, a result or a document.") from None
+        text = strict_yaml.read(path, _KIND)
+    except strict_yaml.Fault as fault:
+        raise ResultError(fault.message, fault.remedy) from None
+    return parse(text, str(path))
 
 
 def parse(text: str, where: str) -> Document:
@@ -156,56 +154,12 @@ def parse(text: str, where: str) -> Document:
 
     """
     try:
-        tree = YAML(typ="base").load(text)  # every scalar stays text: 30.00 is not 30
-    except MarkedYAMLError as fault:
-        line = f":{fault.problem_mark.line + 1}" if fault.problem_mark else ""
-        raise ResultError(f"{where}{line}: not YAML: {fault.problem}", "Mend the syntax in this line.") from None
-    try:
-        claims = Claims.model_validate(tree)
-    except ValidationError as fault:
-        raise _first_error(fault, text, where) from None
+        claims = strict_yaml.check(strict_yaml.parse(text, where, _KIND), Claims)
+    except strict_yaml.Fault as fault:
+        raise ResultError(fault.message, fault.remedy) from None
     if claims.schema_version != SCHEMA_VERSION:
         raise ResultError(f"{where} has schema_version {claims.schema_version}, not {SCHEMA_VERSION}", _REMEDY)
     return lay_out(claims)
-
-
-def _first_error(fault: ValidationError, text: str, where: str) -> ResultError:
-    """Turn pydantic's first complaint into one sentence with the line that is to blame."""
-    found = fault.errors()
-    error = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
-    line, trail = locate(YAML(typ="rt").load(text), error["loc"])
-    told, remedy = _told(error)
-    return ResultError(f"{where}:{line}: {trail or 'document'}: {told}", remedy)
-
-
-def _told(error: ErrorDetails) -> tuple[str, str]:
-    """Say what one of pydantic's errors means for a claims file, and what to write instead."""
-    given, kind = error["input"], error["type"]
-    if kind == "extra_forbidden":
-        known = list(Claims.model_fields) if len(error["loc"]) == 1 else _known_keys()
-        return "this key is not known", _did_you_mean(str(error["loc"][-1]), known)
-    if kind == "missing":
-        return f"`{error['loc'][-1]}` is missing", f"Add `{error['loc'][-1]}`; {_REMEDY}"
-    told = error["msg"].removeprefix("Value error, ")
-    if kind == "literal_error":
-        known = re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected")))
-        return f"{given!r} is none of {', '.join(known)}", _did_you_mean(str(given), known)
-    if error["loc"] == ("model",) and isinstance(given, dict):
-        return told, _did_you_mean(str(given.get("shape")), list(shapes.KNOWN_SHAPES))
-    return told[:1].lower() + told[1:], _REMEDY
-
-
-def _did_you_mean(given: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(given, known, n=1)
-    return f"Did you mean `{near[0]}`?" if near else _REMEDY
-
-
-def _known_keys() -> list[str]:
-    """Return the keys of all parts of a claims file."""
-    parts: list[type[Strict]] = [Strict]
-    for part in parts:  # it grows by what each part has below it
-        parts += part.__subclasses__()
-    return sorted({key for part in parts for key in part.model_fields})
 
 
 # -- laying out -------------------------------------------------------------------------------------------------------

@@ -52,14 +52,6 @@ class Driver(StrEnum):
     AIPERF = "aiperf"
 
 
-class Tool(StrEnum):
-    """What `import --from` takes."""
-
-    AIPERF = "aiperf"
-    GUIDELLM = "guidellm"
-    VLLM = "vllm"
-
-
 DriverName = Annotated[Driver | None, typer.Option("--driver", help="Load driver, in place of the scenario's.")]
 _SERVE_PORT = 8000  # where scenarios/ttft_sweep_endpoint.yaml looks
 
@@ -137,9 +129,13 @@ def run(  # noqa: PLR0913, PLR0917 - these are the options of the command
 
 def _load(file: Path, changes: list[str] | None, endpoint: str | None, driver: Driver | None) -> Scenario:
     """Read a scenario, and refuse at once a publication that is not known."""
-    from kvbench import published, scenario_file  # noqa: PLC0415
+    from kvbench import published, scenario, scenario_file  # noqa: PLC0415
+    from kvbench.neighbors import registry as generators  # noqa: PLC0415
+    from kvbench.servers import registry as servers  # noqa: PLC0415
 
-    asked = scenario_file.load(file, tuple(changes or ()), endpoint, driver.value if driver is not None else None)
+    model = scenario.model_with(servers.models(), generators.models())
+    driven_by = driver.value if driver is not None else None
+    asked = scenario_file.load(file, tuple(changes or ()), endpoint, driven_by, model)
     if asked.published is not None:
         published.load(asked.published)
     return asked
@@ -300,7 +296,7 @@ app.command()(cli_show.audit)
 @app.command(name="import")
 def import_result(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The file, or AIPerf's artifact folder.")],
-    tool: Annotated[Tool, typer.Option("--from", help="The tool that wrote it.")],
+    tool: Annotated[str, typer.Option("--from", metavar="TOOL", help="What wrote it: aiperf, guidellm, vllm, ...")],
     name: Annotated[str | None, typer.Option("--name", help="Name of the result; by default from the path.")] = None,
     results: ResultsDir = RESULTS,
 ) -> None:
@@ -309,7 +305,7 @@ def import_result(
     from kvbench.importers import result as imports  # noqa: PLC0415
     from kvbench.report import tables  # noqa: PLC0415
 
-    folder = imports.import_result(tool.value, path, results, name)
+    folder = imports.import_result(tool, path, results, name)
     summed = summary.summarise(folder)
     store.write_json(folder / "summary.json", summed)
     tables.print_summary(summed, console())

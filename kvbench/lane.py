@@ -232,7 +232,7 @@ class Lane:
             draw = replace(draw, request_id=f"{self.spec.run_id}/{phase}-{self.sent:03d}-{draw.prompt_id}")
         self._phases[draw.request_id] = (draw, phase)
         form, load = self.scenario.prompts, self.scenario.load
-        with_ids = self.scenario.check_answers and self.scenario.server.vllm is not None
+        with_ids = self.scenario.check_answers and self.scenario.server.keys.returns_token_ids
         body = prompts.request_body(
             self.endpoint.model,
             load.api,

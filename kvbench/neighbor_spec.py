@@ -9,9 +9,17 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from kvbench import units
+from kvbench.strict_yaml import Strict
 
 Size = Annotated[int, BeforeValidator(units.parse_size), Field(gt=0)]
 Rate = Annotated[float, BeforeValidator(units.parse_rate), Field(gt=0)]
@@ -30,13 +38,7 @@ FIO_OPTIONS = frozenset(
 )
 
 
-class _Strict(BaseModel):
-    """Unknown keys are errors, and a value does not change once it is read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FioJob(_Strict):
+class FioJob(Strict):
     """Reads or writes by fio in each side client's directory; `size` is per job.
 
     `read_share` is the share of reads of `rw` and `randrw`; `ionice` is the class in which a disk's scheduler serves it
@@ -83,7 +85,7 @@ class FioJob(_Strict):
         return self.size * self.numjobs
 
 
-class Iperf3Flow(_Strict):
+class Iperf3Flow(Strict):
     """TCP streams by iperf3; `reverse` goes from the server to the side clients, as reads do."""
 
     reverse: bool = True
@@ -91,7 +93,7 @@ class Iperf3Flow(_Strict):
     congestion: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] = "cubic"
 
 
-class Target(_Strict):
+class Target(Strict):
     """How much: `aggregate` of all side clients, a `fraction` of what they reach alone, or neither: unlimited."""
 
     aggregate: Rate | None = None
@@ -120,8 +122,8 @@ class Target(_Strict):
         return "unlimited" if self.fraction is None else f"{self.fraction * 100:g} %"
 
 
-class NeighborSpec(_Strict):
-    """One generator and the course of its trials.
+class NeighborSpec(Strict):
+    """One generator and the course of its trials; `scenario.model_with` adds a key for each further generator.
 
     `clients` names the side clients that take part, all where it is missing. `ramp` is the least time before a window,
     `ramp_limit` the most that is waited for a steady aggregate. `calibration` is how long the neighbours run alone.
@@ -141,19 +143,39 @@ class NeighborSpec(_Strict):
 
     @model_validator(mode="after")
     def _one_generator(self) -> Self:
-        if (self.fio is None) == (self.iperf3 is None):
-            raise ValueError("give exactly one generator, `fio` or `iperf3`")
+        if len(self._given()) != 1:
+            *others, last = (f"`{name}`" for name in self._generators())
+            raise ValueError(f"give exactly one generator, {', '.join(others)} or {last}")
         if self.ramp_limit < self.ramp:
             raise ValueError("`ramp_limit` is shorter than `ramp`")
         return self
 
+    @classmethod
+    def _generators(cls) -> list[str]:
+        return ["fio", "iperf3", *(name for name in cls.model_fields if name not in NeighborSpec.model_fields)]
+
+    def _given(self) -> list[str]:
+        return [name for name in self._generators() if getattr(self, name) is not None]
+
+    @model_serializer(mode="wrap")
+    def _leave_out_further_generators(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A result asked the same question before there was a generator that it does not use."""
+        first = NeighborSpec.model_fields
+        return {name: value for name, value in dump(self).items() if name in first or value is not None}
+
     @property
-    def generator(self) -> Literal["fio", "iperf3"]:
-        """The program that makes the load."""
-        return "fio" if self.fio is not None else "iperf3"
+    def generator(self) -> str:
+        """The key of the generator that makes the load."""
+        return self._given()[0]
+
+    @property
+    def keys(self) -> Strict:
+        """The keys of the generator that makes the load."""
+        keys: Strict = getattr(self, self.generator)
+        return keys
 
 
-class LocalClients(_Strict):
+class LocalClients(Strict):
     """Side clients that are processes on this machine, each with a folder of its own under `directory`.
 
     For a machine that stands alone; `directory` is made if it is missing, on the same disk as the tier.
@@ -163,7 +185,7 @@ class LocalClients(_Strict):
     directory: Path = Path("kvneighbors")
 
 
-class Neighbors(_Strict):
+class Neighbors(Strict):
     """Who disturbs: the loads by a name of the user's, and where their side clients are.
 
     `hosts` is a hosts file; `local` makes side clients on this machine. With a bottleneck of kind `link` neither is
@@ -183,7 +205,7 @@ class Neighbors(_Strict):
         return self
 
 
-class Bottleneck(_Strict):
+class Bottleneck(Strict):
     """A shared resource of known capacity that kvbench makes on one machine: an emulation that stands for no product.
 
     `disk`: reads from the disk under the tier, by a control group around the server and the generators. `link`: a

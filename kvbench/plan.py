@@ -12,17 +12,14 @@ from __future__ import annotations
 import itertools
 import random
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvbench.records import SCHEMA_VERSION
-from kvbench.shapes import load_shape, shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from kvbench.scenario import Scenario
-    from kvbench.scenario_models import ServerSpec
 
 CANARY_COLD, CANARY_FIRST, CANARY_LAST, WARMUP = "canary-cold", "canary-first", "canary-last", "warmup"
 
@@ -142,13 +139,10 @@ def _asked(scenario: Scenario, scale: dict[str, Any] | None) -> dict[str, Any]:
 def _setting(scenario: Scenario) -> dict[str, Any]:
     """Return the values that the question was put with, for whoever compares two results; no environment in it."""
     server = scenario.server
-    spec = server.emulator or server.vllm or server.external
-    assert spec is not None  # noqa: S101 - a scenario has exactly one server
-    profile = server.emulator.profile_digest if server.emulator is not None else None
     return {
         "server": {
-            **spec.model_dump(mode="json", exclude={"env", "api_key_env", "pid"}),
-            **({"profile_digest": profile} if profile else {}),
+            **server.keys.model_dump(mode="json", exclude={"env", "api_key_env", "pid"}),
+            **({"profile_digest": server.keys.digest} if server.keys.digest else {}),
         },
         "tiers": scenario.tiers.model_dump(mode="json"),
         "prompts": scenario.prompts.model_dump(mode="json", exclude={"lengths", "output_tokens"}),
@@ -236,7 +230,7 @@ def most_speed_up(draws: Iterable[tuple[str, int]]) -> float:
 def needs_own_texts(scenario: Scenario, treatment: str) -> bool:
     """Tell whether each run of this treatment must send texts that no run before it has sent."""
     cache = scenario.treatments[treatment].cache
-    return cache == "cold" or (cache == "off" and scenario.server.external is not None)
+    return cache == "cold" or (cache == "off" and not scenario.server.keys.is_started)
 
 
 def working_set_bytes(scenario: Scenario) -> float | None:
@@ -244,20 +238,7 @@ def working_set_bytes(scenario: Scenario) -> float | None:
 
     Of a conversation these are the bytes at its end, when memory holds its last answer too.
     """
-    per_token, prompts = _kv_bytes_per_token(scenario.server), scenario.prompts
+    per_token, prompts = scenario.server.keys.bytes_per_token, scenario.prompts
     answer = prompts.output_tokens if prompts.turns is not None else 0
     tokens = sum(turns[-1] + answer for turns in prompts.isl_by_turn.values()) * prompts.per_length
     return tokens * per_token if per_token is not None else None
-
-
-def _kv_bytes_per_token(server: ServerSpec) -> float | None:
-    """Return the real bytes of a token's KV: of the emulator's model, of vLLM's if its folder is here, or as given."""
-    if server.emulator is not None:
-        return shape_of(server.emulator.model).kv_bytes_per_token / server.emulator.scale.bytes
-    if server.external is not None:
-        return server.external.kv_bytes_per_token
-    assert server.vllm is not None  # noqa: S101 - a scenario has exactly one server
-    try:
-        return load_shape(Path(server.vllm.model), server.vllm.kv_dtype).kv_bytes_per_token
-    except (OSError, ValueError):  # a name that vLLM itself will look up, or a model whose shape is not understood
-        return None

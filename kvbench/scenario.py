@@ -9,42 +9,34 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from kvbench import shapes, units
-from kvbench.neighbor_spec import Bottleneck, Neighbors
+from kvbench.neighbor_spec import Bottleneck, Neighbors, NeighborSpec
 from kvbench.scenario_models import (
     CacheTier,
-    EmulatorSpec,
     Load,
     PathTier,
     Prompts,
-    ServerSpec,
     Slo,
-    Strict,
     Tiers,
     Treatment,
-    nearest,
 )
+from kvbench.server_spec import EmulatorSpec, ServerSpec
+from kvbench.strict_yaml import Contradiction, Strict, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from kvbench.server_spec import ServerKeys
+
+M = TypeVar("M", bound=Strict)
 Found = tuple[tuple[str | int, ...], str]
 _BLOCK_TOKENS = 16  # of the emulator
 _OF_A_NAME = "a name has letters, digits, dots, dashes and underscores only, and begins with a letter or a digit"
 _CANARIES = 4  # with the warmup prompt
-
-
-class Contradiction(ValueError):  # noqa: N818 - never seen by a user; `where` is the path of the key to blame
-    """Two values of a scenario that cannot both be meant."""
-
-    def __init__(self, message: str, where: tuple[str | int, ...], remedy: str | None = None) -> None:
-        """Keep the key's path beside the sentence, and a remedy where there is a better one than to mend the value."""
-        super().__init__(message)
-        self.where, self.remedy = where, remedy
 
 
 class Scenario(Strict):
@@ -69,8 +61,7 @@ class Scenario(Strict):
     @property
     def fingerprint(self) -> str:
         """A short hash of the content: the same question asked in the same way has the same fingerprint."""
-        profile = self.server.emulator.profile_digest if self.server.emulator is not None else None
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True) + (profile or "")
+        content = json.dumps(self.model_dump(mode="json"), sort_keys=True) + (self.server.keys.digest or "")
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def tiers_of(self, treatment: str) -> Tiers:
@@ -131,6 +122,23 @@ class Scenario(Strict):
         return self
 
 
+def model_with(servers: Mapping[str, type[ServerKeys]], generators: Mapping[str, type[Strict]]) -> type[Scenario]:
+    """Return the model of a scenario whose `server:` and whose loads of neighbours take these further keys."""
+    server = _with_keys(ServerSpec, servers)
+    load = _with_keys(NeighborSpec, generators)
+    if (server, load) == (ServerSpec, NeighborSpec):
+        return Scenario
+    loads = Annotated[dict[str, load], Field(min_length=1)]  # type: ignore[valid-type]
+    neighbors = create_model("Neighbors", __base__=Neighbors, loads=(loads, ...))
+    return create_model("Scenario", __base__=Scenario, server=(server, ...), neighbors=(neighbors | None, None))
+
+
+def _with_keys(model: type[M], further: Mapping[str, type[Strict]]) -> type[M]:
+    """Return the model, or one that has a key more for each name that it does not have."""
+    keys: Any = {name: (keys | None, None) for name, keys in further.items() if name not in model.model_fields}
+    return create_model(model.__name__, __base__=model, **keys) if keys else model
+
+
 def contradictions(scenario: Scenario) -> Iterator[Found]:
     """Give each contradiction: the path of the key to blame, and what is wrong."""
     yield from _treatments(scenario)
@@ -168,9 +176,9 @@ def _unknown_names(scenario: Scenario) -> Iterator[tuple[tuple[str | int, ...], 
 def _treatments(scenario: Scenario) -> Iterator[Found]:
     for name, treatment in scenario.treatments.items():
         tier, where = treatment.warm_tier, ("treatments", name)
-        if treatment.tiers is not None and scenario.server.external is not None:
+        if treatment.tiers is not None and not scenario.server.keys.is_started:
             yield where, "the tiers of a server that somebody else runs cannot be changed for a treatment"
-        if tier is not None and scenario.server.external is None and not getattr(scenario.tiers_of(name), tier):
+        if tier is not None and scenario.server.keys.is_started and not getattr(scenario.tiers_of(name), tier):
             yield where, f"warm: {tier} asks for a tier that `tiers` does not give any capacity"
 
 
@@ -181,8 +189,9 @@ def _primers(scenario: Scenario) -> Iterator[Found]:
         where = ("treatments", name)
         if treatment.primed_by_another and treatment.warm_tier != "g4":
             yield where, f"{treatment.warm_tier} belongs to one server alone: primed_by: another is for g4"
-        if treatment.primed_by_another and scenario.server.vllm is not None:
-            yield where, "kvbench starts one vLLM: start both yourself, and give server.external with a primer_url"
+        if treatment.primed_by_another and scenario.server.keys.is_started and not scenario.server.keys.shares_g4:
+            remedy = "start both yourself, and give server.external with a primer_url"
+            yield where, f"kvbench starts one {scenario.server.keys.name}: {remedy}"
         if treatment.primed_by_another and external is not None and external.primer_url is None:
             yield where, "primed_by: another needs server.external.primer_url, the server that fills the tier"
     if external is not None and external.primer_url is not None and not scenario.shares_g4:
@@ -198,7 +207,7 @@ def _answers(scenario: Scenario) -> Iterator[Found]:
         yield ("check_answers",), problem
     if scenario.prompts.temperature > 0:
         yield ("prompts", "temperature"), "answers are drawn by chance above temperature 0: leave out check_answers"
-    if scenario.server.external is not None:
+    if not scenario.server.keys.is_started:
         problem = "on a server that cannot be switched off, recomputed and warm requests have other texts"
         yield ("check_answers",), problem
 
@@ -286,7 +295,7 @@ def _neighbors(scenario: Scenario) -> Iterator[Found]:
 
 
 def _bottleneck(scenario: Scenario, bottleneck: Bottleneck) -> Iterator[Found]:
-    if scenario.server.emulator is None:
+    if not scenario.server.keys.can_be_limited:
         yield ("bottleneck",), "a bottleneck is made around the emulator only, never around a server of somebody else's"
     if not scenario.directories:
         yield ("bottleneck",), "a bottleneck lies under a directory tier: give `tiers` a g3 or g4"

@@ -9,195 +9,27 @@ never puts more than 20 GB on the disk.
 
 from __future__ import annotations
 
-import difflib
-import functools
-import hashlib
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     field_validator,
     model_serializer,
-    model_validator,
 )
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from kvbench import units
-from kvbench.fault_names import FAULTS
 from kvbench.neighbor_spec import Target
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-
-class UnknownName(ValueError):  # noqa: N818 - never seen by a user, who gets its sentence and its remedy
-    """A name that is none of those which are known."""
-
-    def __init__(self, message: str, name: str, known: Iterable[str], more: str = "") -> None:
-        """Say what is wrong; the remedy is the name that comes nearest, else all of them and `more`."""
-        super().__init__(message)
-        self.remedy = nearest(name, known, more)
-
-
-def nearest(name: str, known: Iterable[str], more: str = "") -> str:
-    """Return the remedy for a name that is not known: the one that comes nearest, else all of them and `more`."""
-    names = list(known)
-    begun = [one for one in names if name and one.startswith(name)]
-    near = begun or difflib.get_close_matches(name, names, n=1)
-    return f"Did you mean {near[0]}?" if near else f"Use one of {', '.join(names)}{more}."
-
-
-def _known_fault(name: str) -> str:
-    if name not in FAULTS:
-        more = "; docs/emulator.md says what each does"
-        raise UnknownName(f"{name} is no fault that the emulator can have", name, FAULTS, more)
-    return name
-
+from kvbench.strict_yaml import Strict
 
 Count = Annotated[int, BeforeValidator(units.parse_count), Field(gt=0)]
 Size = Annotated[int, BeforeValidator(units.parse_size), Field(ge=0)]
 Rate = Annotated[float, BeforeValidator(units.parse_rate), Field(gt=0)]
 Duration = Annotated[float, BeforeValidator(units.parse_duration), Field(gt=0)]
-FaultName = Annotated[str, AfterValidator(_known_fault)]
-_PROFILES = Path(__file__).parent / "emulator" / "profiles"
 CacheTier = Literal["g1", "g2", "g3", "g4"]
 DrawKind = Literal["with_replacement", "without_replacement", "zipf", "round_robin"]
-
-
-class Strict(BaseModel):
-    """Unknown keys are errors, and a value does not change once it is read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Scale(Strict):
-    """The emulator as a scale model: GPU time divided by `time`, KV bytes divided by `bytes`."""
-
-    time: Annotated[float, Field(gt=0)] = 1.0
-    bytes: Annotated[int, Field(gt=0)] = 1
-
-
-class EmulatorSpec(Strict):
-    """A server of our own: modelled GPU time, real HTTP and real storage I/O."""
-
-    profile: str = "gpt-oss-120b_rtx-pro-6000"
-    scale: Scale = Scale()
-    instances: Annotated[int, Field(gt=0)] = 1
-    io_threads: Annotated[int, Field(gt=0)] = 8
-    write_policy: Literal["through", "back"] = "through"
-    admit_after_hits: Annotated[int, Field(gt=0)] = 1
-    write_delay: Annotated[float, BeforeValidator(units.parse_duration), Field(ge=0)] = 0.0
-    faults: tuple[FaultName, ...] = ()
-    fault_every: Annotated[int, Field(gt=0)] = 1
-
-    @field_validator("profile")
-    @classmethod
-    def _known_profile(cls, value: str) -> str:
-        known = sorted(path.stem for path in _PROFILES.glob("*.yaml"))
-        if not value.endswith((".yaml", ".yml")) and value not in known:
-            raise UnknownName(f"the emulator has no profile {value}", value, known, ", or a YAML file")
-        return value
-
-    @property
-    def model(self) -> str:
-        """The model that the profile is for: the one in its file; a shipped profile is named `<model>_<gpu>`."""
-        return _read_profile(self.profile)[0] if self.has_profile_file else self.profile.split("_", 1)[0]
-
-    @property
-    def has_profile_file(self) -> bool:
-        """Whether the profile is a YAML file of the user's own."""
-        return self.profile.endswith((".yaml", ".yml"))
-
-    @property
-    def profile_digest(self) -> str | None:
-        """A short hash of the profile's file, None for a shipped profile."""
-        return _read_profile(self.profile)[1] if self.has_profile_file else None
-
-
-@functools.cache
-def _read_profile(path: str) -> tuple[str, str]:
-    """Return the model of a profile file and a short hash of its content.
-
-    Raises:
-        KeyError: it cannot be read, or names no model; its argument is the sentence for the user.
-
-    """
-    try:
-        content = Path(path).read_bytes()
-        model = YAML(typ="safe").load(content)["model"]
-    except OSError as fault:
-        raise KeyError(f"cannot read the profile {path}: {(fault.strerror or str(fault)).lower()}") from None
-    except (YAMLError, KeyError, TypeError):
-        raise KeyError(f"{path} is not a profile: compare it with one that is shipped") from None
-    return str(model), hashlib.sha256(content).hexdigest()[:16]
-
-
-class ExternalSpec(Strict):
-    """A server that somebody else runs; what is missing here is what cannot be proven."""
-
-    url: str
-    model: str | None = None
-    metrics_url: str | None = None
-    pid: int | None = None
-    tier_path: Path | None = None
-    kv_bytes_per_token: Size | None = None
-    api_key_env: str | None = None
-    ca_file: Path | None = None
-    primer_url: str | None = None
-
-    @field_validator("url", "primer_url")
-    @classmethod
-    def _plain_base_url(cls, value: str | None) -> str | None:
-        if value is not None and not re.match(r"^https?://[^@/\s]+(/|$)", value):
-            raise ValueError(f"{value!r} is not a URL such as http://host:8000/v1, without user name or password")
-        return value
-
-
-class OffloadingSpec(Strict):
-    """A class of the scenario's own that vLLM loads for its offloading: its name, and the Python file it is in."""
-
-    name: str
-    file: Path
-
-
-class VllmSpec(Strict):
-    """A vLLM that kvbench starts and stops; what it offloads to follows from `tiers`."""
-
-    python: Path
-    model: str
-    served_name: str = "model"
-    args: tuple[str, ...] = ()
-    env: dict[str, str] = {}
-    kv_dtype: str | None = None
-    offloading_spec: OffloadingSpec | None = None
-    start_timeout: Duration = 300.0
-
-
-class ServerSpec(Strict):
-    """Exactly one target."""
-
-    emulator: EmulatorSpec | None = None
-    vllm: VllmSpec | None = None
-    external: ExternalSpec | None = None
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> ServerSpec:
-        if sum(target is not None for target in (self.emulator, self.vllm, self.external)) != 1:
-            raise ValueError("name exactly one server: emulator, vllm or external")
-        return self
-
-    @property
-    def kind(self) -> str:
-        """The name of the target that was given."""
-        return "emulator" if self.emulator is not None else "vllm" if self.vllm is not None else "external"
 
 
 class PathTier(Strict):

@@ -14,13 +14,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from kvbench import facts, lab, plan, store
-from kvbench.errors import ServerError, StorageError
+from kvbench.errors import StorageError
 from kvbench.load.native import NativeDriver
 from kvbench.load.target import Target
 from kvbench.neighbor_spec import LocalClients
 from kvbench.scenario_models import Tiers
-from kvbench.servers import emulator, external, tier_directory, vllm
+from kvbench.servers import tier_directory
 from kvbench.servers.endpoint import plain_url
+from kvbench.servers.registry import KINDS
 from kvbench.units import format_rate, format_size
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     from kvbench.neighbors.bottleneck import Cap
     from kvbench.neighbors.loads import Loads
     from kvbench.scenario import Scenario
-    from kvbench.scenario_models import Treatment, VllmSpec
+    from kvbench.scenario_models import Treatment
     from kvbench.servers.endpoint import Endpoint
+    from kvbench.servers.kind import ServerKind
 
 _SPARE = 1.1  # headers, padding and the canaries
 
@@ -57,6 +59,11 @@ class Testbed:
     cap: Cap | None = None
     loads: Loads | None = None
     bottleneck: dict[str, Any] | None = None
+
+    @property
+    def kind(self) -> ServerKind:
+        """The kind of the scenario's server."""
+        return KINDS[self.scenario.server.kind]
 
     @contextlib.contextmanager
     def serving(
@@ -82,16 +89,14 @@ class Testbed:
     @contextlib.contextmanager
     def another(self, treatment: Treatment, folder: Path) -> Iterator[tuple[Endpoint, NativeDriver]]:
         """Give a second server that shares g4 with the one that is measured, and a driver to it, to prime the tier."""
-        server, external_spec = self.scenario.server, self.scenario.server.external
+        kind, keys = self.kind, self.scenario.server.keys
         with contextlib.ExitStack() as stack:
-            if external_spec is not None and self.attached is not None:
-                endpoint = external.attach_primer(external_spec, self.attached.model)
+            if kind.attach_primer is not None and self.attached is not None:
+                endpoint = kind.attach_primer(keys, self.attached.model)
             else:
-                assert server.emulator is not None  # noqa: S101 - the scenario refuses it elsewhere
+                assert kind.serve is not None  # noqa: S101 - the scenario refuses it elsewhere
                 tiers = Tiers(g4=(treatment.tiers or self.scenario.tiers).g4)
-                serving = emulator.serve(
-                    server.emulator, tiers, folder / "logs" / "primer.log", cache_on=True, shared=True
-                )
+                serving = kind.serve(keys, tiers, folder / "logs" / "primer.log", cache_on=True, shared=True)
                 endpoint = stack.enter_context(serving)
             stack.enter_context(_watched(endpoint))
             target = Target(endpoint.url, self.scenario.load.api, endpoint.api_key, endpoint.ca_file)
@@ -117,40 +122,38 @@ class Testbed:
             found.append("bytes cannot be told from page-cache hits: server.external.pid is not given")
         if self.attached.tier_path is None:
             found.append("what the tier holds cannot be seen: server.external.tier_path is not given")
-        spec = self.scenario.server.external
-        if spec is not None and not (spec.kv_bytes_per_token or self.attached.info.get("kv_bytes_per_token")):
+        if not (self.scenario.server.keys.bytes_per_token or self.attached.info.get("kv_bytes_per_token")):
             found.append("bytes read cannot be held against hits: server.external.kv_bytes_per_token is not given")
         return found
 
     def _start(self, stack: contextlib.ExitStack, logs: Path, treatment: Treatment) -> Endpoint:
-        """Start a fresh emulator for this run alone, or the one vLLM of its kind.
+        """Start a fresh server for this run alone, or the one that serves all runs with its tiers.
 
         Raises:
-            ServerError: it did not get ready, or the vLLM that earlier runs have used has died since.
+            ServerError: it did not get ready, or the one that earlier runs have used has died since.
 
         """
-        server, tiers, cache_on = self.scenario.server, treatment.tiers or self.scenario.tiers, treatment.cache != "off"
+        kind, keys = self.kind, self.scenario.server.keys
+        tiers, cache_on = treatment.tiers or self.scenario.tiers, treatment.cache != "off"
         for tier in tiers.directories.values():
             if tier.path not in self.held:
                 self.held.append(tier.path)
                 self.stack.enter_context(_held(tier.path))
-        if server.emulator is not None:
-            log = logs / "emulator.log"
-            shared = self.scenario.shares_g4
-            serving = emulator.serve(server.emulator, tiers, log, cache_on=cache_on, shared=shared)
-            endpoint = stack.enter_context(serving)
+        assert kind.serve is not None  # noqa: S101 - what is not started is attached
+        log, sharing = logs / f"{kind.key}.log", {"shared": self.scenario.shares_g4} if keys.shares_g4 else {}
+        if kind.fresh_for_each_run:
+            endpoint = stack.enter_context(kind.serve(keys, tiers, log, cache_on=cache_on, **sharing))
             if self.cap is not None and endpoint.pid is not None:
                 self.cap.add(endpoint.pid)
             return endpoint
-        assert server.vllm is not None  # noqa: S101 - a scenario has exactly one server
-        kind = f"{cache_on} {tiers.model_dump_json() if cache_on else ''}"
-        if kind not in self.kept:
-            serving = vllm.serve(server.vllm, tiers, logs / "vllm.log", cache_on=cache_on)
-            self.kept[kind] = self.stack.enter_context(serving)
-        kept = self.kept[kind].started
+        alike = f"{cache_on} {tiers.model_dump_json() if cache_on else ''}"
+        if alike not in self.kept:
+            serving = kind.serve(keys, tiers, log, cache_on=cache_on, **sharing)
+            self.kept[alike] = self.stack.enter_context(serving)
+        kept = self.kept[alike].started
         if kept is not None and (error := kept.death("between two runs")) is not None:
             raise error  # told and not replaced: a server that dies of what it is asked is a finding
-        return self.kept[kind]
+        return self.kept[alike]
 
 
 def _watched(endpoint: Endpoint) -> AbstractContextManager[None]:
@@ -259,29 +262,20 @@ def _check_all(scenario: Scenario) -> Endpoint | None:
         from kvbench.load import aiperf  # noqa: PLC0415
 
         aiperf.find()
-    for name, tier in scenario.directories.items() if scenario.server.external is None else ():
+    for name, tier in scenario.directories.items() if scenario.server.keys.is_started else ():
         _check_tier_path(name, tier.path)
         _check_free_space(name, tier.path, scenario)
-    if scenario.server.vllm is not None:
-        _check_vllm(scenario.server.vllm)
-    attached = external.attach(scenario.server.external) if scenario.server.external is not None else None
+    kind, keys = KINDS[scenario.server.kind], scenario.server.keys
+    if kind.check is not None:
+        kind.check(keys)
+    attached = kind.attach(keys) if kind.attach is not None else None
     if attached is not None:
         Target(
             attached.url, scenario.load.api, attached.api_key, attached.ca_file
         )  # refuses what the driver cannot drive
-    if scenario.server.external is not None and attached is not None and scenario.shares_g4:
-        external.attach_primer(scenario.server.external, attached.model)
+    if kind.attach_primer is not None and attached is not None and scenario.shares_g4:
+        kind.attach_primer(keys, attached.model)
     return attached
-
-
-def _check_vllm(spec: VllmSpec) -> None:
-    if not os.access(spec.python, os.X_OK):
-        raise ServerError(
-            f"there is no Python at {spec.python} to run vLLM with",
-            "Make one (docs/vllm.md for a GPU, `make real-cpu` for CPUs), or set server.vllm.python to one with vLLM.",
-        )
-    if spec.offloading_spec is not None and not spec.offloading_spec.file.is_file():
-        raise ServerError(f"there is no file {spec.offloading_spec.file}", "Set server.vllm.offloading_spec.file.")
 
 
 def _check_tier_path(tier: str, path: Path) -> None:

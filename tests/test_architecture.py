@@ -11,10 +11,13 @@ ROOT = Path("kvbench")
 PARTS: list[tuple[str, ...]] = [
     (
         "errors",
+        "strict_yaml",
+        "emulator_profile",
         "units",
         "shapes",
         "fault_names",
         "scenario_models",
+        "server_spec",
         "scenario",
         "scenario_file",
         "prompts",
@@ -22,7 +25,6 @@ PARTS: list[tuple[str, ...]] = [
         "records",
         "redact",
         "neighbor_spec",
-        "yaml_tree",
     ),
     ("store", "calibration", "lookup", "likeness"),
     ("facts", "servers", "hosts"),
@@ -59,7 +61,7 @@ PARTS: list[tuple[str, ...]] = [
     ("terminal", "cli_show", "cli_compare", "cli_lab", "cli"),
 ]
 WORLD, MEANING = slice(2, 7), slice(7, 9)  # what touches hosts and servers; what reads files and shows them
-EMULATOR_MAY_IMPORT = {"errors", "units", "shapes", "fault_names", "emulator"}
+EMULATOR_MAY_IMPORT = {"errors", "strict_yaml", "emulator_profile", "units", "shapes", "fault_names", "emulator"}
 LONGEST_CHAIN = 13
 MOST_LINES = 400
 

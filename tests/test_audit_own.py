@@ -202,5 +202,5 @@ def test_a_broken_file_is_one_sentence(tmp_path: Path) -> None:
     path.write_text("schema_version: 1\nnam: x\n")
     done = command(str(path))
     assert done.returncode == 1
-    assert "mine.yaml:2: nam: this key is not known" in done.stderr
+    assert "mine.yaml:2: unknown key `nam`" in done.stderr
     assert "Did you mean `name`?" in done.stderr

@@ -53,10 +53,10 @@ def test_a_column_of_changes_becomes_derived_claims() -> None:
     ("text", "told"),
     [
         ("schema_version: [", "not YAML"),
-        (HEAD + "quantity: []\n", "quantity: this key is not known"),
+        (HEAD + "quantity: []\n", "example:7: unknown key `quantity`"),
         (HEAD.replace("source: {publisher: nobody}\n", ""), "`source` is missing"),
         (HEAD.replace("schema_version: 1", "schema_version: 7"), "has schema_version 7, not 1"),
-        (HEAD + "quantities:\n- {id: a, what: ttft, value: x, unit: s, section: s}\n", "example:8: quantities.0"),
+        (HEAD + "quantities:\n- {id: a, what: ttft, value: x, unit: s, section: s}\n", "example:8: `quantities.0`"),
         (HEAD + "quantities:\n- {id: a, what: ttft, value: '1', unit: GB, section: s}\n", "ttft is measured in time"),
         (
             HEAD + "quantities:\n- {id: a, what: ttft, value: '1', unit: s, section: s, condition: b}\n",
@@ -85,9 +85,9 @@ def test_every_fault_is_one_sentence_with_a_remedy(text: str, told: str) -> None
     [
         (HEAD + "quantitys: []\n", "Did you mean `quantities`?"),
         (HEAD + TABLE.replace("what: ttft", "waht: ttft"), "Did you mean `what`?"),
-        (HEAD + TABLE.replace("what: ttft", "what: tftt"), "Did you mean `ttft`?"),
-        (HEAD + "model: {shape: llama-3-80b, section: s}\n", "Did you mean `llama-3-8b`?"),
-        (HEAD.replace("cache: on", "cache: of"), "Did you mean `off`?"),
+        (HEAD + TABLE.replace("what: ttft", "what: tftt"), "Did you mean ttft?"),
+        (HEAD + "model: {shape: llama-3-80b, section: s}\n", "Did you mean llama-3-8b?"),
+        (HEAD.replace("cache: on", "cache: of"), "Did you mean off?"),
     ],
 )
 def test_a_slip_has_its_nearest_word(text: str, remedy: str) -> None:

@@ -368,7 +368,7 @@ def test_a_profile_that_is_no_profile_is_refused(tmp_path: Path) -> None:
     scenario = tmp_path / "small.yaml"
     scenario.write_text(SCENARIO.replace("TIER", str(tmp_path / "tier")))
     nowhere = kvbench("check", scenario, "--set", f"server.emulator.profile={tmp_path}/none.yaml")
-    assert "cannot read the profile" in one_sentence_with_remedy(nowhere, 2)
+    assert "none.yaml: cannot read it" in one_sentence_with_remedy(nowhere, 2)
     (tmp_path / "odd.yaml").write_text("- a list\n")
     odd = kvbench("check", scenario, "--set", f"server.emulator.profile={tmp_path}/odd.yaml")
-    assert "is not a profile" in one_sentence_with_remedy(odd, 2)
+    assert "odd.yaml:1: a profile is a mapping of keys" in one_sentence_with_remedy(odd, 2)

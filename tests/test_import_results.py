@@ -175,13 +175,19 @@ def test_import_show_and_report(tool: str, path: Path, n: int, tmp_path: Path) -
     assert (tmp_path / "reports" / "theirs.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_a_tool_that_is_not_known_has_its_nearest_name(tmp_path: Path) -> None:
+    for given, remedy in (("wrk", "Use one of aiperf, guidellm, vllm."), ("guidelm", "Did you mean guidellm?")):
+        with pytest.raises(OptionError, match=f"{given} is not a tool") as caught:
+            result.import_result(given, AIPERF, tmp_path / "results")
+        assert caught.value.remedy == remedy
+
+
 def test_bad_input_is_one_sentence_and_leaves_no_folder(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     shutil.copy(AIPERF / "refused.jsonl", tmp_path / "half.jsonl")
     with (tmp_path / "half.jsonl").open("a") as file:
         file.write('{"metadata": {')
     cases: list[tuple[str, Path, str, str]] = [
-        ("wrk", AIPERF, "wrk is not a tool", "Use --from aiperf, guidellm, vllm."),
         ("aiperf", AIPERF / "two_phases" / aiperf.AGGREGATES, "holds AIPerf's aggregates", "profile_export.jsonl"),
         ("aiperf", VLLM / "cut.json", "is a detailed result of `vllm bench serve`", "Use --from vllm."),
         ("guidellm", VLLM / "cut.json", "not a benchmark report of GuideLLM", "Use --from vllm."),

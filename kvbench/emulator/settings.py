@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
+from kvbench import emulator_profile, strict_yaml
 from kvbench.emulator.files import MIN_PAYLOAD_BYTES
 from kvbench.emulator.gpu import GpuFigures
+from kvbench.emulator_profile import KIND
 from kvbench.errors import OptionError, ServerError
 from kvbench.fault_names import FAULTS
 from kvbench.units import parse_size
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     from kvbench.emulator.hierarchy import WritePolicy
 
-PROFILES = Path(__file__).parent / "profiles"
 DEFAULT_PROFILE = "gpt-oss-120b_rtx-pro-6000"
 
 
@@ -117,18 +115,28 @@ def load_profile(name: str) -> Profile:
         ServerError: there is no such profile, or it lacks a figure.
 
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
+    path = emulator_profile.path_of(name)
+    if not path.is_file():
+        remedy = strict_yaml.nearest(name, emulator_profile.names(), ", or the path of a YAML file")
+        raise ServerError(f"there is no profile {name}", remedy)
     try:
-        content: dict[str, Any] = YAML(typ="safe").load(path)
-        figures = {key: float(entry["value"]) for key, entry in content["gpu"].items()}
-        return Profile(content["name"], content["model"], GpuFigures(**figures))
-    except OSError:
-        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
-        raise ServerError(f"there is no profile {name}", f"Use one of {known}, or the path of a YAML file.") from None
-    except (YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ServerError(
-            f"{path} is not a profile: {error!r}", "Compare it with the profile that is shipped."
-        ) from None
+        tree = strict_yaml.parse(strict_yaml.read(path, KIND), str(path), KIND)
+        profile = strict_yaml.check(tree, emulator_profile.ProfileFile)
+        return Profile(profile.name, profile.model, _gpu_figures(profile, tree))
+    except strict_yaml.Fault as fault:
+        raise ServerError(f"not a profile: {fault.message}", fault.remedy) from None
+
+
+def _gpu_figures(profile: emulator_profile.ProfileFile, tree: strict_yaml.Tree) -> GpuFigures:
+    known = fields(GpuFigures)
+    names = [field.name for field in known]
+    for name in profile.gpu:
+        if name not in names:
+            raise tree.fault(("gpu", name), f"the emulator has no figure {name}", strict_yaml.nearest(name, names))
+    for field in known:
+        if field.default is MISSING and field.name not in profile.gpu:
+            raise tree.fault(("gpu",), f"`gpu.{field.name}` is missing", f"Add `gpu.{field.name}: {{value: ...}}`.")
+    return GpuFigures(**{name: figure.value for name, figure in profile.gpu.items()})
 
 
 def parse_arguments(arguments: Sequence[str], program: str = "kvbench.emulator", port: int = 0) -> EmulatorSettings:

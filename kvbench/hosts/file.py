@@ -12,34 +12,30 @@ Without `iperf3.server` somebody else runs `iperf3 -s` on each port. Unknown key
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from pydantic import Field, field_validator, model_validator
 
+from kvbench import strict_yaml
 from kvbench.errors import HostError
-from kvbench.yaml_tree import locate, plain
+from kvbench.strict_yaml import Strict
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+_KIND = strict_yaml.Kind("a hosts file", "Name a hosts file; docs/neighbors.md shows one.", "docs/neighbors.md")
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 
 
-class _Strict(BaseModel):
-    """Unknown keys are errors, and a value does not change once it is read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SshReach(_Strict):
-    """How a host behind sshd is reached; what is missing comes from the user's ssh_config.
+class SharedSsh(Strict):
+    """What all `ssh` entries of a file share; what is missing comes from the user's ssh_config.
 
     `jump` is a host to go through, `from_netns` the network namespace of this host that the connection starts in.
     """
 
-    host: Annotated[str, Field(min_length=1)]
+    host: Annotated[str, Field(min_length=1)] | None = None
     port: Port | None = None
     user: str | None = None
     key: Path | None = None
@@ -49,7 +45,13 @@ class SshReach(_Strict):
     from_netns: str | None = None
 
 
-class Reach(_Strict):
+class SshReach(SharedSsh):
+    """How a host behind sshd is reached."""
+
+    host: Annotated[str, Field(min_length=1)]
+
+
+class Reach(Strict):
     """How a host is reached: `local: true`, `netns: NAME` or `ssh: {...}`; exactly one of them."""
 
     local: bool = False
@@ -81,7 +83,7 @@ class Entry(Reach):
         return path
 
 
-class Fabric(_Strict):
+class Fabric(Strict):
     """The far end of iperf3: an address, one port for each side client, and where the servers are started."""
 
     address: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:-]*$")]
@@ -96,11 +98,18 @@ class Fabric(_Strict):
         return ports
 
 
-class HostsFile(_Strict):
+class HostsFile(Strict):
     """All side clients by name, and the far end of the fabric."""
 
+    ssh: SharedSsh | None = None
     side_clients: Annotated[dict[Annotated[str, Field(pattern=rf"^{_NAME}$")], Entry], Field(min_length=1)]
     iperf3: Fabric | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_shared_ssh(cls, tree: Any) -> Any:
+        """Give every `ssh` entry what the file says for all of them, where the entry does not say it itself."""
+        return _with_shared(tree, SharedSsh.model_fields)
 
     @model_validator(mode="after")
     def _enough_ports(self) -> Self:
@@ -117,48 +126,26 @@ def load(path: Path) -> HostsFile:
 
     """
     try:
-        tree = YAML(typ="rt").load(path.read_text())
-    except (OSError, UnicodeDecodeError) as fault:
-        reason = (fault.strerror or "").lower() if isinstance(fault, OSError) else "it is not UTF-8 text"
-        raise HostError(
-            f"{path}: cannot read it: {reason}", "Name a hosts file; docs/neighbors.md shows one."
-        ) from None
-    except MarkedYAMLError as fault:
-        line = fault.problem_mark.line + 1 if fault.problem_mark else 1
-        raise HostError(f"{path}:{line}: not YAML: {fault.problem}", "Mend the syntax in this line.") from None
-    try:
-        return HostsFile.model_validate(_with_shared_ssh(plain(tree)))
-    except ValidationError as fault:
-        raise _first_error(fault, tree, path) from None
+        return strict_yaml.load(path, _KIND, HostsFile)
+    except strict_yaml.Fault as fault:
+        raise HostError(fault.message, fault.remedy) from None
 
 
-def _with_shared_ssh(tree: Any) -> Any:
-    """Give every `ssh` entry what the file says for all of them."""
+def _with_shared(tree: Any, known: Collection[str]) -> Any:
     if not isinstance(tree, dict) or not isinstance(tree.get("ssh"), dict):
         return tree
-    shared = tree["ssh"]
-    rest = {key: value for key, value in tree.items() if key != "ssh"}
-    clients, fabric = rest.get("side_clients"), rest.get("iperf3")
-    entries = list(clients.values()) if isinstance(clients, dict) else []
-    entries.append(fabric.get("server") if isinstance(fabric, dict) else None)
-    for entry in entries:
-        if isinstance(entry, dict) and isinstance(entry.get("ssh"), dict):
-            entry["ssh"] = {**shared, **entry["ssh"]}
-    return rest
+    shared = {key: value for key, value in tree["ssh"].items() if key in known}  # others are refused where they stand
+    clients, fabric = tree.get("side_clients"), tree.get("iperf3")
+    entries = clients if isinstance(clients, dict) else {}
+    found = dict(tree)
+    if entries:
+        found["side_clients"] = {name: _entry(entry, shared) for name, entry in entries.items()}
+    if isinstance(fabric, dict) and "server" in fabric:
+        found["iperf3"] = {**fabric, "server": _entry(fabric["server"], shared)}
+    return found
 
 
-def _first_error(fault: ValidationError, tree: Any, path: Path) -> HostError:
-    """Turn pydantic's first complaint into one sentence with the line that is to blame; a typo explains the rest."""
-    found = fault.errors()
-    error = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
-    line, trail = locate(tree, error["loc"])
-    where = f"{path}:{line}"
-    if error["type"] == "extra_forbidden":
-        remedy = "Remove the key, or look it up in docs/neighbors.md."
-        return HostError(f"{where}: unknown key `{error['loc'][-1]}`", remedy)
-    if error["type"] == "missing":
-        missing = ".".join(str(key) for key in error["loc"])
-        return HostError(f"{where}: `{missing}` is missing", f"Add `{missing}`; docs/neighbors.md shows a hosts file.")
-    sentence = re.sub(r"^Value error, ", "", error["msg"])
-    remedy = "Mend this value; docs/neighbors.md shows a hosts file."
-    return HostError(f"{where}: `{trail or 'the file'}`: {sentence[:1].lower()}{sentence[1:]}", remedy)
+def _entry(entry: Any, shared: dict[str, Any]) -> Any:
+    if isinstance(entry, dict) and isinstance(entry.get("ssh"), dict):
+        return {**entry, "ssh": {**shared, **entry["ssh"]}}
+    return entry

@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench import __version__, store
 from kvbench.errors import OptionError, ResultError
-from kvbench.importers import aiperf, guidellm, vllm
-from kvbench.importers.source import EXPORTS, Source, parse, shared
+from kvbench.importers.registry import IMPORTERS
+from kvbench.importers.source import Source, parse, shared
 from kvbench.metrics import sum_of_all
 from kvbench.records import Row
 from kvbench.redact import without_named_secrets
+from kvbench.strict_yaml import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from kvbench.importers.source import Part, Seen
 
-READERS: dict[str, Callable[[Path], Source]] = {"aiperf": aiperf.read, "guidellm": guidellm.read, "vllm": vllm.read}
 UNKNOWN_STATE = "unknown"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NO_BOOKS = "no books: another tool's export holds no counters of a cache"
@@ -50,18 +49,18 @@ def import_result(tool: str, path: Path, results: Path, name: str | None = None)
     """Read an export of another tool and write it as a result folder; return the folder.
 
     Raises:
-        ResultError: the tool is not known, or the file is not its export.
-        OptionError: the name cannot be one of a folder.
+        ResultError: the file is not an export of this tool.
+        OptionError: the tool is not known, or the name cannot be one of a folder.
         StorageError: the folder cannot be written.
 
     """
-    if tool not in READERS:
-        raise ResultError(f"{tool} is not a tool that can be imported from", f"Use --from {', '.join(READERS)}.")
+    if tool not in IMPORTERS:
+        raise OptionError(f"{tool} is not a tool that can be imported from", nearest(tool, IMPORTERS))
     named = name if name is not None else _name_of(tool, path)
     if _NAME.fullmatch(named) is None:
         remedy = "Use letters, digits, dots, hyphens and underscores, with --name NAME."
         raise OptionError(f"{named!r} cannot be the name of a result", remedy)
-    source = READERS[tool](path)
+    source = IMPORTERS[tool].read(path)
     if not any(seen.phase == "measure" for part in source.parts for seen in part.seen):
         raise ResultError(f"{path} holds no measured request", "Give the file of a run that measured something.")
     return _write(source, named, results)
@@ -102,7 +101,7 @@ def _about(source: Source, hidden: int) -> dict[str, Any]:
     seen = [one for part in source.parts for one in part.seen if one.phase == "measure" and one.status == "ok"]
     return {
         "from": source.tool,
-        "export": EXPORTS[source.tool],
+        "export": IMPORTERS[source.tool].export,
         "tool_version": source.version,
         "file": source.files[0].name,
         "missing": [*_ALWAYS, *source.missing, *_absent(seen)],

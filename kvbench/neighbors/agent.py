@@ -262,6 +262,8 @@ class Agent:
             if "event" in document:  # iperf3 --json-stream says in pieces what --json says in one
                 document = dict(self._last or {}, **{document["event"]: document.get("data")})  # noqa: PLW2901
             self._last = document
+            if self._go_order["count"] == "printed" and "bytes" in document:
+                self._bytes, self._bytes_ns = int(document["bytes"]), self.clock_ns()
             if self._go_order["count"] == "fio" and "jobs" in document:
                 self._bytes = fio_bytes(document)
                 self._bytes_ns = max(self._began_ns, min(self.clock_ns(), int(document["timestamp_ms"]) * 10**6))

@@ -22,7 +22,8 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from kvbench.errors import HostError
 from kvbench.hosts import HostThread, open_host
 from kvbench.neighbor_spec import Target
-from kvbench.neighbors import fio, iperf3, surroundings
+from kvbench.neighbors import surroundings
+from kvbench.neighbors.registry import generator_of
 from kvbench.neighbors.roster import Place, Roster, roster
 from kvbench.neighbors.series import Series
 from kvbench.neighbors.side_client import SideClient, clock_ns
@@ -191,7 +192,7 @@ class Crew:
         evidence = Evidence(
             members={name: self._member(name) for name in self._series},
             trial=self.trial,
-            outcomes={name: self._outcome(final) for name, final in finals.items()},
+            outcomes={name: generator_of(self.spec).outcome(final) for name, final in finals.items()},
             lost=tuple(self.lost),
             lost_host=self.spec.lost_host,
             generator=self.spec.generator,
@@ -313,9 +314,6 @@ class Crew:
         names = [name for name, place in self._places.items() if place.is_server == servers]
         return [name for name in names if name not in gone]
 
-    def _outcome(self, final: dict[str, Any]) -> dict[str, Any]:
-        return fio.outcome(final) if self.spec.fio is not None else iperf3.outcome(final)
-
     def _split(self, target: Target) -> dict[str, float | None]:
         total = target.aggregate
         if target.fraction is not None and self.calibration is not None:
@@ -335,7 +333,9 @@ class Crew:
                 raise HostError(f"{self.lost[-1].name} was lost: {self.lost[-1].why}", "Bring that host back.")
             if trial.finals:
                 name = min(trial.finals)
-                raise HostError(f"{name}: {self._outcome(trial.finals[name])['error']}", "See what it says.")
+                raise HostError(
+                    f"{name}: {generator_of(self.spec).outcome(trial.finals[name])['error']}", "See what it says."
+                )
             now_ns = clock_ns() - 500_000_000
             if now_ns - trial.at_ns < max(self.spec.ramp * 1e9 - 500_000_000, 2 * step_ns):
                 continue

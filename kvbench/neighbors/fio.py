@@ -7,10 +7,10 @@ agent, not by `unlink=1`: they serve several starts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from kvbench.neighbor_spec import FioJob
+from kvbench.neighbor_spec import FioJob
+from kvbench.neighbors.generator import Generator, Layout, Start, Work, missing
 
 _STOPPED = 128  # fio's exit code after SIGINT
 _CLASSES = {"realtime": 1, "best-effort": 2, "idle": 3}
@@ -110,3 +110,20 @@ def _stated_class(jobs: list[dict[str, Any]]) -> str | None:
 def _last_line(final: dict[str, Any]) -> str:
     lines = [line.strip() for line in str(final.get("said", "")).splitlines() if line.strip()]
     return (lines or ["it said nothing"])[-1]
+
+
+def _preflight(_job: FioJob, hello: dict[str, Any]) -> tuple[str, str] | None:
+    if finding := missing("fio", hello):
+        return finding
+    return None if str(hello["fio"]).startswith("fio-3.") else (f"{hello['fio']} is not fio 3", "Install fio 3 there.")
+
+
+def _layout(job: FioJob) -> Layout:
+    return Layout(layout_command(job), job.layout_bytes, job.direct)
+
+
+def _start(job: FioJob, start: Start) -> Work:
+    return Work(run_command(job, start.rate_bytes_per_s, start.max_runtime_s, start.sample_s), "fio")
+
+
+GENERATOR = Generator("fio", FioJob, _start, outcome, _preflight, layout=_layout)

@@ -11,9 +11,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from kvbench.errors import HostError
+from kvbench.neighbor_spec import Iperf3Flow
+from kvbench.neighbors.generator import Generator, Start, Work, missing
+
 if TYPE_CHECKING:
-    from kvbench.hosts import Fabric
-    from kvbench.neighbor_spec import Iperf3Flow
+    from kvbench.hosts.file import Fabric
 
 _STREAMS_JSON = (3, 17)  # the first version with --json-stream
 _LONGEST_S = 86400
@@ -66,3 +69,17 @@ def outcome(final: dict[str, Any]) -> dict[str, Any]:
         "retransmits": end.get("sum_sent", {}).get("retransmits"),
         "congestion": [end.get(f"{side}_tcp_congestion") for side in ("sender", "receiver")],
     }
+
+
+def _preflight(_flow: Iperf3Flow, hello: dict[str, Any]) -> tuple[str, str] | None:
+    return missing("iperf3", hello)
+
+
+def _start(flow: Iperf3Flow, start: Start) -> Work:
+    if start.fabric is None:
+        raise HostError("iperf3 has no far end", "Add `iperf3: {address: ..., ports: [...]}` to the hosts file.")
+    command = client_command(flow, start.fabric, start.port, start.rate_bytes_per_s, start.version)
+    return Work(command, counter(flow))
+
+
+GENERATOR = Generator("iperf3", Iperf3Flow, _start, outcome, _preflight, far_end=server_command)

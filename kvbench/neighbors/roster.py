@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench.errors import HostError
 from kvbench.hosts import Reach, open_host
-from kvbench.neighbors import fio, iperf3
+from kvbench.neighbors.generator import Start
+from kvbench.neighbors.registry import generator_of
 from kvbench.neighbors.side_client import BOOTSTRAP
 from kvbench.neighbors.surroundings import PROTOCOL
 
@@ -43,13 +44,11 @@ class Place:
             HostError: the generator is missing or too old.
 
         """
-        program = self.spec.generator
         if hello.get("protocol") != PROTOCOL:
             raise HostError(f"{self.name}: its agent speaks another protocol", "Use one version of kvbench.")
-        if hello.get(program) is None:
-            raise HostError(f"{self.name}: {program} is missing there", f"Install it: apt-get install {program}")
-        if program == "fio" and not str(hello["fio"]).startswith("fio-3."):
-            raise HostError(f"{self.name}: {hello['fio']} is not fio 3", "Install fio 3 there.")
+        if finding := generator_of(self.spec).preflight(self.spec.keys, hello):
+            sentence, remedy = finding
+            raise HostError(f"{self.name}: {sentence}", remedy)
 
     def preparation(self, run: str) -> dict[str, Any]:
         """Return the fields of the order `prepare`."""
@@ -59,25 +58,22 @@ class Place:
             "max_runtime_s": self.spec.max_runtime,
             "interface": self.interface,
         }
-        if self.spec.fio is None:
+        generator = generator_of(self.spec)
+        if generator.layout is None:
             return order
-        job = self.spec.fio
-        target = {"directory": self.directory, "need_bytes": job.layout_bytes, "direct": job.direct}
-        return {**order, **target, "layout": fio.layout_command(job)}
+        layout = generator.layout(self.spec.keys)
+        target = {"directory": self.directory, "need_bytes": layout.need_bytes, "direct": layout.direct}
+        return {**order, **target, "layout": layout.command}
 
     def start(self, rate_bytes_per_s: float | None, hello: dict[str, Any]) -> dict[str, Any]:
         """Return the fields of the order `go` but its time."""
-        if self.is_server and self.fabric is not None:
-            return {"command": iperf3.server_command(self.fabric, self.port), "count": "", "listens": self.port}
-        if self.spec.fio is not None:
-            spec = self.spec
-            command = fio.run_command(self.spec.fio, rate_bytes_per_s, spec.max_runtime, spec.sample)
-            return {"command": command, "count": "fio"}
-        if self.spec.iperf3 is None or self.fabric is None:
-            raise HostError(f"{self.name}: no generator", "Name `fio` or `iperf3` in the neighbours' part.")
-        flow, version = self.spec.iperf3, str(hello.get("iperf3"))
-        command = iperf3.client_command(flow, self.fabric, self.port, rate_bytes_per_s, version)
-        return {"command": command, "count": iperf3.counter(flow)}
+        spec, generator = self.spec, generator_of(self.spec)
+        if self.is_server and self.fabric is not None and generator.far_end is not None:
+            return {"command": generator.far_end(self.fabric, self.port), "count": "", "listens": self.port}
+        version = str(hello.get(generator.key))
+        start = Start(rate_bytes_per_s, spec.max_runtime, spec.sample, version, self.fabric, self.port)
+        work = generator.start(spec.keys, start)
+        return {"command": work.command, "count": work.count}
 
 
 @dataclass(frozen=True)
@@ -100,22 +96,25 @@ def roster(spec: NeighborSpec, hosts: HostsFile, tier_paths: Iterable[Path] = ()
         HostError: a side client is not in the file, has no directory for fio or the server's, or iperf3 has no far end.
 
     """
+    generator = generator_of(spec)
     names = spec.clients or tuple(hosts.side_clients)
     for name in names:
         if name not in hosts.side_clients:
             known = ", ".join(hosts.side_clients)
             raise HostError(f"there is no side client {name} in the hosts file", f"It names {known}.")
-        if spec.fio is not None and hosts.side_clients[name].directory is None:
-            raise HostError(f"{name} has no directory for fio", "Add `directory` to it in the hosts file.")
+        if generator.layout is not None and hosts.side_clients[name].directory is None:
+            raise HostError(f"{name} has no directory for {generator.key}", "Add `directory` to it in the hosts file.")
         _check_apart(name, hosts.side_clients[name].directory, tier_paths)
-    fabric = hosts.iperf3 if spec.iperf3 is not None else None
-    if spec.iperf3 is not None and fabric is None:
-        raise HostError("iperf3 has no far end", "Add `iperf3: {address: ..., ports: [...]}` to the hosts file.")
+    fabric = hosts.iperf3 if generator.far_end is not None else None
+    if generator.far_end is not None and fabric is None:
+        raise HostError(
+            f"{generator.key} has no far end", "Add `iperf3: {address: ..., ports: [...]}` to the hosts file."
+        )
     ports = dict(zip(names, fabric.ports, strict=False)) if fabric is not None else {}
     places = []
     for name in names:
         entry = hosts.side_clients[name]
-        directory = str(entry.directory) if entry.directory is not None and spec.fio is not None else None
+        directory = str(entry.directory) if entry.directory is not None and generator.layout is not None else None
         load = {"interface": entry.interface, "weight": entry.weight}
         places.append(Place(name, entry, spec, directory, **load, fabric=fabric, port=ports.get(name, 0)))  # type: ignore[arg-type]
     if fabric is not None and fabric.server is not None:
@@ -135,12 +134,12 @@ def _check_apart(name: str, directory: Path | None, tier_paths: Iterable[Path]) 
 
 def commands(plan: Roster) -> list[str]:
     """Return every line that would be run on a host, for a dry run; rates are filled in at the start."""
-    lines = []
+    lines, generator = [], generator_of(plan.spec)
     for place in plan.places:
         lines.append(open_host(place.name, place.reach).describe(BOOTSTRAP))
         folder = f"{place.directory}/.kvbench/<run id>.{place.name}.0"
         works = [place.start(None, {"iperf3": "iperf 3.12"})["command"]]
-        if plan.spec.fio is not None:
-            works.insert(0, fio.layout_command(plan.spec.fio))
+        if generator.layout is not None:
+            works.insert(0, generator.layout(plan.spec.keys).command)
         lines += ["  " + " ".join(word.replace("{folder}", folder) for word in work) for work in works]
     return lines

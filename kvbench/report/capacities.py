@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def gpus(scenario: Scenario) -> int:
     """Return how many GPUs have a G1 of their own: those of our emulator; what others do with theirs is not known."""
-    return scenario.server.emulator.instances if scenario.server.emulator is not None else 1
+    return scenario.server.keys.gpus
 
 
 def capacity_table(scenario: Scenario, each_bytes: float) -> Table:

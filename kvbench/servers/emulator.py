@@ -12,15 +12,17 @@ import time
 from typing import IO, TYPE_CHECKING, Any
 
 from kvbench.errors import ServerError
+from kvbench.server_spec import EmulatorSpec
 from kvbench.servers.endpoint import Endpoint, root_of
 from kvbench.servers.external import read_info
+from kvbench.servers.kind import ServerKind
 from kvbench.servers.process import Started, last_line, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from kvbench.scenario_models import EmulatorSpec, Tiers
+    from kvbench.scenario_models import Tiers
 
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
@@ -113,3 +115,6 @@ def _first_line(stream: IO[bytes] | None, deadline: float) -> bytes:
                 break
             line += piece
     return line
+
+
+KIND = ServerKind("emulator", EmulatorSpec, serve=serve, fresh_for_each_run=True)

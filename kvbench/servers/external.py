@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from kvbench.errors import EndpointError
+from kvbench.server_spec import ExternalSpec
 from kvbench.servers.endpoint import Endpoint, call, plain_url, process_read_bytes, root_of
+from kvbench.servers.kind import ServerKind
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from kvbench.scenario_models import ExternalSpec
 
 
 def attach(spec: ExternalSpec) -> Endpoint:
@@ -115,3 +115,6 @@ def _model(url: str, spec: ExternalSpec, api_key: str | None) -> str:
             "Set server.external.model to one of them.",
         )
     return wanted
+
+
+KIND = ServerKind("external", ExternalSpec, attach=attach, attach_primer=attach_primer)

@@ -11,28 +11,25 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
-
 from kvbench import shapes
 from kvbench.errors import EndpointError, ServerError
+from kvbench.server_spec import VllmSpec
 from kvbench.servers import tier_directory
-from kvbench.servers.endpoint import Endpoint, call
+from kvbench.servers.endpoint import Endpoint
 from kvbench.servers.external import read_version
-from kvbench.servers.process import Started, last_line, running
+from kvbench.servers.kind import ServerKind
+from kvbench.servers.process import Started, running
+from kvbench.servers.ready import free_port, wait_until_healthy
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
 
-    from kvbench.scenario_models import Tiers, VllmSpec
+    from kvbench.scenario_models import Tiers
 
 _STOP_TIMEOUT_S = 30.0
-_POLL_S = 0.25
 _ENGINE_ID = "kvbench-"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where vLLM puts its host tier; only what this server made is removed
 
@@ -49,14 +46,14 @@ def serve(spec: VllmSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Iterato
     tier = tiers.directory
     if cache_on and tier is not None:
         tier_directory.claim(tier.path)
-    port = _free_port()
+    port = free_port()
     engine_id = f"{_ENGINE_ID}{os.getpid()}-{port}"
     before = set(_SHARED_MEMORY.glob("vllm_offload_*"))
     try:
         command = _command(spec, tiers, port, engine_id if cache_on else None)
         with running(command, log, stop_s=_STOP_TIMEOUT_S, env=_environment(spec)) as process:
             root = f"http://127.0.0.1:{port}"
-            _wait_until_ready(process, root, spec.start_timeout, log)
+            wait_until_healthy(Started("vLLM", process, log), root, spec.start_timeout, "server.vllm.start_timeout")
             yield Endpoint(
                 url=f"{root}/v1",
                 model=spec.served_name,
@@ -143,22 +140,20 @@ def _environment(spec: VllmSpec) -> dict[str, str]:
     return env | dict(spec.env)
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+def check(spec: VllmSpec) -> None:
+    """Refuse what vLLM could not be started with.
+
+    Raises:
+        ServerError: there is no such Python, or no such file of an offloading spec.
+
+    """
+    if not os.access(spec.python, os.X_OK):
+        raise ServerError(
+            f"there is no Python at {spec.python} to run vLLM with",
+            "Make one (docs/vllm.md for a GPU, `make real-cpu` for CPUs), or set server.vllm.python to one with vLLM.",
+        )
+    if spec.offloading_spec is not None and not spec.offloading_spec.file.is_file():
+        raise ServerError(f"there is no file {spec.offloading_spec.file}", "Set server.vllm.offloading_spec.file.")
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], root: str, timeout_s: float, log: Path) -> None:
-    """Wait until the server answers; ready means serving, and a crash meanwhile is told with its own last line."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise ServerError(f"vLLM died while it was waited for: {last_line(log)}", f"Its whole log is {log}")
-        with contextlib.suppress(EndpointError):
-            if call("GET", f"{root}/health", None).status_code == httpx.codes.OK:
-                return
-        time.sleep(_POLL_S)
-    raise ServerError(
-        f"vLLM was not ready after {timeout_s:.0f} s; it said last: {last_line(log)}",
-        "Raise server.vllm.start_timeout, or see its log: " + str(log),
-    )
+KIND = ServerKind("vllm", VllmSpec, serve=serve, check=check)

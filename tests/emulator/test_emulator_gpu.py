@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from kvbench.emulator.gpu import Gpu
-from kvbench.emulator.settings import DEFAULT_PROFILE, PROFILES, load_profile
+from kvbench.emulator.settings import DEFAULT_PROFILE, load_profile
+from kvbench.emulator_profile import PROFILES
 from kvbench.errors import ServerError
 from tests.emulator.virtual_world import ROUND_FIGURES
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kvbench.emulator.shared import SURVEY_S
-from kvbench.scenario_models import EmulatorSpec, Tiers
+from kvbench.scenario_models import Tiers
+from kvbench.server_spec import EmulatorSpec
 from kvbench.servers.emulator import serve
 from kvbench.servers.endpoint import parse_counters
 from tests.emulator.emulator_server import MODEL, Server, failure, launch, running

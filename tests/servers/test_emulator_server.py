@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kvbench.errors import ServerError
-from kvbench.scenario_models import EmulatorSpec, Tiers
+from kvbench.scenario_models import Tiers
+from kvbench.server_spec import EmulatorSpec
 from kvbench.servers import emulator
 
 if TYPE_CHECKING:

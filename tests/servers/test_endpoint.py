@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kvbench.errors import EndpointError
-from kvbench.scenario_models import ExternalSpec
+from kvbench.server_spec import ExternalSpec
 from kvbench.servers import endpoint
 from kvbench.servers.endpoint import Counters, Endpoint, parse_counters
 from kvbench.servers.external import attach

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from kvbench.errors import ServerError, StorageError
-from kvbench.scenario_models import Tiers, VllmSpec
+from kvbench.scenario_models import Tiers
+from kvbench.server_spec import VllmSpec
 from kvbench.servers import process, tier_directory, vllm
 
 FS = {"type": "fs"}

@@ -1,0 +1,130 @@
+"""An engine, a neighbour generator and an importer are each one module and one line: added from docs/adding.md itself.
+
+The examples of the page are written into a folder as they stand, registered, and used by the command line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvbench import scenario, scenario_file
+from kvbench.neighbors import registry as generators
+from kvbench.servers import registry as servers
+from tests.test_cli import SCENARIO
+
+PAGE = Path("docs/adding.md").read_text()
+START = """\
+import my_engine, my_exporter, my_reader
+from kvbench.importers.registry import IMPORTERS
+from kvbench.neighbors.registry import GENERATORS
+from kvbench.servers.registry import KINDS
+
+KINDS["mine"] = my_engine.KIND
+GENERATORS["reader"] = my_reader.GENERATOR
+IMPORTERS["mytool"] = my_exporter.IMPORTER
+from kvbench.cli import main
+
+main()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with the page's modules, as a stranger would write them."""
+    for name, text in re.findall(r"```python\n# (my_\w+\.py)\n(.*?)```", PAGE, re.DOTALL):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "start.py").write_text(START)
+    return tmp_path
+
+
+def kvbench(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line with the three additions."""
+    path = os.pathsep.join([str(folder), str(Path.cwd())])
+    command = [sys.executable, str(folder / "start.py"), *map(str, arguments)]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+
+
+def records_of(folder: Path) -> list[dict[str, Any]]:
+    """Return what run.json keeps of each sealed run."""
+    return [json.loads(file.read_text()) for file in (folder / "results").rglob("run.json")]
+
+
+def with_engine(folder: Path) -> Path:
+    """Return the small scenario of the command line's tests, with the page's engine as its server."""
+    text = SCENARIO.replace("TIER", str(folder / "tier"))
+    path = folder / "small.yaml"
+    path.write_text(re.sub(r"^server:.*$", "server: {mine: {speed: 64}}", text, flags=re.MULTILINE))
+    return path
+
+
+def test_a_new_server_key_is_checked_planned_and_run(folder: Path) -> None:
+    path = with_engine(folder)
+    assert "server: {mine:" in path.read_text()
+    for command in ("check", "plan"):
+        done = kvbench(folder, command, path)
+        assert done.returncode == 0, done.stderr
+    slip = kvbench(folder, "check", path, "--set", "server.mine.sped=2")
+    assert slip.returncode == 2
+    assert "unknown key `sped`" in slip.stderr
+    assert "Did you mean `speed`?" in slip.stderr
+    done = kvbench(folder, "run", path, "--results", folder / "results", "--set", "repeats=1")
+    (plan,) = (folder / "results").rglob("plan.json")
+    assert json.loads(plan.read_text())["asked"]["server"] == "mine"
+    steps = {one["run"]["treatment"]: one["cache"]["steps"] for one in records_of(folder)}
+    assert steps.keys() == {"recompute", "g4"}, done.stdout + done.stderr
+    assert "proven" in {step["outcome"] for step in steps["g4"]}, steps  # a busy machine may make the verdict suspect
+
+
+def test_without_its_line_the_key_is_unknown(folder: Path) -> None:
+    from kvbench.errors import ScenarioError  # noqa: PLC0415
+
+    with pytest.raises(ScenarioError, match="unknown key `mine`"):
+        scenario_file.load(with_engine(folder))
+
+
+def test_a_new_generator_is_checked_planned_and_disturbs(folder: Path) -> None:
+    path = folder / "noisy.yaml"
+    side = folder / "side"
+    path.write_text(SCENARIO.replace("TIER", str(folder / "tier")))
+    load = "{reader: {megabytes: 4}, ramp: 1s, ramp_limit: 2s, calibration: 1s}"
+    changes = [
+        *("--set", f"neighbors.local={{clients: 1, directory: {side}}}"),
+        *("--set", f"neighbors.loads.reads={load}"),
+        *("--set", "treatments.noisy={cache: {warm: g4}, neighbors: {reads: unlimited}, against: g4}"),
+    ]
+    done = kvbench(folder, "check", path, *changes)
+    assert done.returncode == 0, done.stderr
+    assert kvbench(folder, "plan", path, *changes).returncode == 0
+    shown = kvbench(folder, "run", path, *changes, "--dry-run")
+    assert f"{side}" in shown.stdout
+    assert "print(json.dumps" in shown.stdout, shown.stdout + shown.stderr
+    done = kvbench(folder, "run", path, "--results", folder / "results", *changes, "--set", "repeats=1")
+    disturbed = [one["neighbors"] for one in records_of(folder) if one["run"]["treatment"] == "noisy"]
+    assert disturbed, done.stdout + done.stderr
+    assert all(one["generator"] == "reader" and one["delivered_bytes_per_s"] > 0 for one in disturbed), disturbed
+
+
+def test_a_new_importer_makes_a_result(folder: Path) -> None:
+    export = folder / "export.csv"
+    export.write_text("ttft_s,latency_s\n0.2,0.5\n0.3,0.6\n")
+    done = kvbench(folder, "import", export, "--from", "mytool", "--results", folder / "results")
+    assert done.returncode == 0, done.stderr
+    unknown = kvbench(folder, "import", export, "--from", "mytol", "--results", folder / "results")
+    assert unknown.returncode == 2
+    assert "Did you mean mytool?" in unknown.stderr
+
+
+def test_a_further_key_leaves_every_fingerprint_as_it_was(folder: Path) -> None:
+    """A result that was made before an engine or a generator was added goes on."""
+    further = scenario.model_with({"mine": servers.KINDS["vllm"].keys}, {"reader": generators.GENERATORS["fio"].keys})
+    for path in sorted(Path("scenarios").rglob("*.yaml")):
+        before = scenario_file.load(path)
+        assert scenario_file.load(path, model=further).fingerprint == before.fingerprint
