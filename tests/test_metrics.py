@@ -12,7 +12,7 @@ from kvbench import metrics, pooled, speed_ups, touches
 from kvbench.checks import Verdict
 from kvbench.checks.verdict import time_scale_of
 from kvbench.metrics import METRICS, Limits
-from kvbench.records import Row
+from kvbench.records import Row, sum_of_all
 from kvbench.sealed import SealedRun
 from kvbench.speed_ups import Place
 
@@ -264,11 +264,11 @@ def test_one_answer_without_latency_leaves_no_total_of_requests_sent_one_by_one(
 
 
 def test_sums_are_of_all_or_none() -> None:
-    assert metrics.sum_of_all([1, 2]) == 3
-    assert metrics.sum_of_all(iter([0.5])) == 0.5
-    assert metrics.sum_of_all([0, 0]) == 0
-    assert metrics.sum_of_all([1, None]) is None
-    assert metrics.sum_of_all([]) is None
+    assert sum_of_all([1, 2]) == 3
+    assert sum_of_all(iter([0.5])) == 0.5
+    assert sum_of_all([0, 0]) == 0
+    assert sum_of_all([1, None]) is None
+    assert sum_of_all([]) is None
 
 
 def test_ranks_speak_where_rounds_are_too_few() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench import claims_file, store, summary
 from kvbench.claims import Claims, Condition, Experiment, Quantity, Source
-from kvbench.metrics import sum_of_all
+from kvbench.records import sum_of_all
 from kvbench.stats import needed_n
 
 if TYPE_CHECKING:
