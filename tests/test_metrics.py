@@ -10,6 +10,7 @@ from scipy import stats as reference
 
 from kvbench import metrics, pooled, speed_ups, touches
 from kvbench.checks import Verdict
+from kvbench.checks.repeated_prompts import not_first_touches
 from kvbench.checks.verdict import time_scale_of
 from kvbench.metrics import METRICS, Limits
 from kvbench.records import Row, sum_of_all
@@ -246,6 +247,22 @@ def test_a_prompt_that_was_sent_without_proof_or_answer_is_touched() -> None:
     found = touches.history([run(rows)])
     assert found is not None
     assert (found["first_touch"]["n"], found["repeat_touch"]["n"]) == (1, 2)  # c was never sent before
+
+
+def test_requests_of_one_prompt_that_were_out_at_once_are_a_third_population() -> None:
+    """Verdicts and figures count alike: b is sent twice before its first token comes, and once after it."""
+    rows = [
+        request(0, 0.5, prompt_id="a"),
+        request(1, 1.5, prompt_id="b"),
+        request(2, 1.5, prompt_id="b"),
+        request(3, 0.1, prompt_id="b"),
+        request(4, 0.1, prompt_id="a"),
+    ]
+    found = touches.history([run(rows)])
+    assert found is not None
+    assert [found[key]["n"] for key in ("first_touch", "repeat_touch", "overlapping")] == [1, 2, 2]
+    assert not_first_touches(rows) == {"1", "2", "3", "4"}
+    assert len(rows) - len(not_first_touches(rows)) == found["first_touch"]["n"]
 
 
 def test_turns_of_conversations_are_neither_first_nor_repeat_touches() -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kvbench.checks.repeated_prompts import not_first_touches
 from kvbench.checks.verdict import Reason, named_tier
-from kvbench.records import repeats
 from kvbench.run_time import length_s, load_window_ns
 from kvbench.units import format_duration, format_rate, format_size
 
@@ -34,7 +34,7 @@ def check_physics(run: dict[str, Any], measured: list[Row], asked: Asked) -> Ite
     yield from _check_server_clock(answered)
     for tier in asked.ceilings:
         yield from _check_bandwidth(run, answered, tier, asked.ceilings[tier])
-    yield from _check_written(run, answered, repeats(measured))
+    yield from _check_written(run, answered, not_first_touches(measured))
     yield from _check_bytes_for_hits(run)
     yield from _check_little(run, measured, asked)
     yield from _check_network_floor(run.get("network_floor_s"), answered)

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kvbench.checks.repeated_prompts import not_first_touches
 from kvbench.checks.verdict import (
     Reason,
     Verdict,
@@ -23,7 +24,6 @@ from kvbench.checks.verdict import (
 )
 from kvbench.plan import most_speed_up
 from kvbench.ratios import figure_of, ratio_by_round
-from kvbench.records import repeats
 from kvbench.run_time import total_time_s
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _bound_rows(run: JudgedRun) -> list[Row]:
     rows = _answered(run)
     if run.record["cache"]["state"] == "off":
         return rows
-    known = repeats(run.measured)
+    known = not_first_touches(run.measured)
     return [row for row in rows if row.request_id not in known and not row.turn] or rows
 
 
