@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench import store
 from kvbench.errors import ResultError
+from kvbench.percentile import needed_n, percentile_of
 from kvbench.run_time import length_s, window_of_stamps_ns
 
 if TYPE_CHECKING:
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
 
 FOLDER = "calibrations"
 FILE = "calibration.json"
-LEAST_FOR_P99 = 299  # below, a sample says nothing about its 99th percentile with 95 % confidence
-_PERCENTILES = {"p50": 50, "p90": 90, "p99": 99}
+PERCENTILES = {"p50": 50, "p90": 90, "p99": 99}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,17 +147,21 @@ def _measured_s(rows: Sequence[dict[str, Any]]) -> float:
 
 
 def spread(values: Iterable[float]) -> dict[str, Any]:
-    """Return n, order statistics and the mean of seconds; pXX is the smallest value that XX % do not exceed.
+    """Return n, order statistics and the mean of seconds.
 
-    Below `LEAST_FOR_P99` values the 99th percentile is refused (None): there the maximum is what can be told.
+    Below `least_n` values a percentile is refused (None): there the maximum is what can be told.
     """
     ordered = sorted(values)
     n = len(ordered)
     found: dict[str, Any] = {"n": n, "min": ordered[0] if n else None}
-    for name, percent in _PERCENTILES.items():
-        told = n >= LEAST_FOR_P99 if name == "p99" else n > 0
-        found[name] = ordered[-(-n * percent // 100) - 1] if told else None
+    for name, percent in PERCENTILES.items():
+        found[name] = percentile_of(ordered, percent) if n >= least_n(name) else None
     return found | {"max": ordered[-1] if n else None, "mean": statistics.fmean(ordered) if n else None}
+
+
+def least_n(name: str) -> int:
+    """Return how many values a percentile of `PERCENTILES` needs for an upper bound; the middle of few is told too."""
+    return 1 if name == "p50" else needed_n(PERCENTILES[name], two_sided=False)
 
 
 def in_turns(cells: Sequence[CellKey], rounds: int) -> list[tuple[int, CellKey]]:

@@ -21,6 +21,7 @@ PARTS: list[tuple[str, ...]] = [
         "plan",
         "records",
         "run_time",
+        "percentile",
         "redact",
         "neighbor_spec",
         "yaml_tree",
