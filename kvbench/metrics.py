@@ -158,9 +158,16 @@ def hit_rate(run: SealedRun, _limits: Limits | None = None) -> float | None:
 
     Formula: sum of cached tokens / sum of ISL.
     """
-    cached = sum_of_all(row.cached_tokens for row in run.answered)
-    prompt = sum_of_all(row.isl for row in run.answered)
-    return cached / prompt if cached is not None and prompt and not _is_unproven(run) else None
+    return None if _is_unproven(run) else hit_rate_of(run.answered)
+
+
+def hit_rate_of(rows: Sequence[Row]) -> float | None:
+    """Return the hit rate of answered requests; None where one of them does not tell.
+
+    Formula: sum of cached tokens / sum of ISL.
+    """
+    cached, prompt = sum_of_all(row.cached_tokens for row in rows), sum_of_all(row.isl for row in rows)
+    return cached / prompt if cached is not None and prompt else None
 
 
 def kv_bytes_per_s(run: SealedRun, _limits: Limits | None = None) -> float | None:

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from kvbench.checks.repeated_prompts import touches_by_request
+from kvbench.metrics import hit_rate_of
 from kvbench.stats import change_point
 
 if TYPE_CHECKING:
@@ -57,9 +58,8 @@ def _hit_shares(rows: Sequence[Row]) -> list[float]:
 
 def _population(rows: Sequence[Row]) -> dict[str, Any]:
     times = [row.ttft_s for row in rows if row.ttft_s is not None]
-    shares = _hit_shares(rows)
     return {
         "n": len(rows),
         "median_s": statistics.median(times) if times else None,
-        "hit_rate": statistics.fmean(shares) if shares else None,
+        "hit_rate": hit_rate_of(rows),
     }

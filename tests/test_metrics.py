@@ -265,6 +265,18 @@ def test_requests_of_one_prompt_that_were_out_at_once_are_a_third_population() -
     assert len(rows) - len(not_first_touches(rows)) == found["first_touch"]["n"]
 
 
+def test_the_hit_rate_of_touches_is_that_of_a_run() -> None:
+    """Cached tokens over prompt tokens: a long prompt counts for more than a short one."""
+    first = [request(number, 0.1, prompt_id=f"p{number}", cached_tokens=0) for number in range(2)]
+    again = [
+        request(10, 0.1, prompt_id="p0", cached_tokens=1000),
+        request(11, 0.1, prompt_id="p1", isl=3000, isl_target=3000, cached_tokens=0),
+    ]
+    found = touches.history([run([*first, *again])])
+    assert found is not None
+    assert found["repeat_touch"]["hit_rate"] == metrics.hit_rate(run(again)) == 0.25
+
+
 def test_turns_of_conversations_are_neither_first_nor_repeat_touches() -> None:
     turns = [request(number, 1.0, prompt_id="a", conversation_id="a", turn=number) for number in range(4)]
     assert touches.history([run(turns)]) is None
