@@ -90,7 +90,7 @@ class Settings:
     """What is measured: every combination of connections and prompt length, so many rounds of each.
 
     `requests` is the least number of requests that a cell gets in a round; with three rounds, the default of 100 gives
-    every cell the 299 rows that a 99th percentile needs.
+    every cell as many rows as a 99th percentile needs.
     """
 
     connections: tuple[int, ...] = (1, 28, 100)

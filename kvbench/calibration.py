@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench import store
 from kvbench.errors import ResultError
+from kvbench.percentile import needed_n, percentile_of
+from kvbench.run_time import length_s, window_of_stamps_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,8 +29,7 @@ if TYPE_CHECKING:
 
 FOLDER = "calibrations"
 FILE = "calibration.json"
-LEAST_FOR_P99 = 299  # below, a sample says nothing about its 99th percentile with 95 % confidence
-_PERCENTILES = {"p50": 50, "p90": 90, "p99": 99}
+PERCENTILES = {"p50": 50, "p90": 90, "p99": 99}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def summarise_cell(
     `sending_s`          the server's arrival of the whole request - the driver's send time.
     `user_clock_s`       the error that the driver's own clock would have had; none where it has no other clock.
     `offered_rps`        connections / the server's own time for one request; what a client without cost would reach.
-    `measured_s`         last token - first send, summed over the calls: the pauses between them belong to other cells.
+    `measured_s`         the load windows of the calls together: the pauses between them belong to other cells.
     `achieved_rps`       answered requests / `measured_s`.
     """
     good = [row for row in rows if _is_good(row)]
@@ -93,7 +94,7 @@ def summarise_cell(
     ]
     upper = sum(row["ttft_bound"] == "upper" for row in good)
     server_s = [_server_s(row) + max(0, (row["osl"] or 1) - 1) * token_gap_s for row in stamped]
-    measured_s = _measured_s(good)
+    measured_s = _measured_s(rows)
     server_cpu = [effort.server_cpu_s for effort in efforts if effort.server_cpu_s is not None]
     starts = [effort.start_s for effort in efforts if effort.start_s is not None]
     return {
@@ -138,28 +139,29 @@ def _user_clock(stamped: list[dict[str, Any]]) -> dict[str, Any] | None:
     return spread(_error_s(row) + row["receive_lag_s"] for row in lagged) if lagged else None
 
 
-def _measured_s(good: list[dict[str, Any]]) -> float:
-    calls: dict[int, list[dict[str, Any]]] = {}
-    for row in good:
-        calls.setdefault(row["round"], []).append(row)
-    spans_ns: list[int] = [
-        max(row["last_token_ns"] for row in call) - min(row["sent_ns"] for row in call) for call in calls.values()
-    ]
-    return sum(spans_ns) / 1e9
+def _measured_s(rows: Sequence[dict[str, Any]]) -> float:
+    calls: dict[int, list[tuple[int | None, int | None]]] = {}
+    for row in rows:
+        calls.setdefault(row["round"], []).append((row["sent_ns"], row["last_token_ns"]))
+    return sum(length_s(window_of_stamps_ns(call)) or 0.0 for call in calls.values())
 
 
 def spread(values: Iterable[float]) -> dict[str, Any]:
-    """Return n, order statistics and the mean of seconds; pXX is the smallest value that XX % do not exceed.
+    """Return n, order statistics and the mean of seconds.
 
-    Below `LEAST_FOR_P99` values the 99th percentile is refused (None): there the maximum is what can be told.
+    Below `least_n` values a percentile is refused (None): there the maximum is what can be told.
     """
     ordered = sorted(values)
     n = len(ordered)
     found: dict[str, Any] = {"n": n, "min": ordered[0] if n else None}
-    for name, percent in _PERCENTILES.items():
-        told = n >= LEAST_FOR_P99 if name == "p99" else n > 0
-        found[name] = ordered[-(-n * percent // 100) - 1] if told else None
+    for name, percent in PERCENTILES.items():
+        found[name] = percentile_of(ordered, percent) if n >= least_n(name) else None
     return found | {"max": ordered[-1] if n else None, "mean": statistics.fmean(ordered) if n else None}
+
+
+def least_n(name: str) -> int:
+    """Return how many values a percentile of `PERCENTILES` needs for an upper bound; the middle of few is told too."""
+    return 1 if name == "p50" else needed_n(PERCENTILES[name], two_sided=False)
 
 
 def in_turns(cells: Sequence[CellKey], rounds: int) -> list[tuple[int, CellKey]]:

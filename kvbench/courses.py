@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kvbench import metrics
+from kvbench.run_time import load_window_ns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,13 +19,6 @@ if TYPE_CHECKING:
 
 _MOST_SLICES, _FEWEST_SLICES = 24, 4
 _ANSWERS_A_SLICE = 10  # on average; with fewer a rate is mostly chance
-
-
-def window_ns(run: SealedRun) -> tuple[int, int] | None:
-    """Return the first send and the last token of a run's measured requests; None where nothing was sent."""
-    sent = [row.sent_ns for row in run.measured if row.sent_ns is not None]
-    ended = [row.last_token_ns for row in run.measured if row.last_token_ns is not None]
-    return (min(sent), max(ended, default=max(sent))) if sent else None
 
 
 def courses(runs: Sequence[SealedRun]) -> list[dict[str, Any]]:
@@ -40,7 +34,7 @@ def course(run: SealedRun) -> dict[str, Any] | None:
     rate, or no answer yet), and `distinct_prompts` of what was sent, answered or not.
     """
     answered = [row for row in run.answered if row.last_token_ns is not None]
-    window, count = window_ns(run), min(_MOST_SLICES, len(answered) // _ANSWERS_A_SLICE)
+    window, count = load_window_ns(run.measured), min(_MOST_SLICES, len(answered) // _ANSWERS_A_SLICE)
     one_by_one = run.record.get("sent_one_by_one") or any(row.conversation_id for row in run.measured)
     if window is None or one_by_one or count < _FEWEST_SLICES or window[1] <= window[0]:
         return None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvbench.courses import window_ns
+from kvbench.run_time import load_window_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ def courses(result: SealedResult, found: dict[str, Any] | None) -> list[Course]:
 
 def _course(result: SealedResult, run: SealedRun) -> Course:
     told = run.record.get("neighbors") or {}
-    window = window_ns(run)
+    window = load_window_ns(run.measured)
     assert window is not None  # noqa: S101 - a run in which nothing was sent is invalid, and no typical one
     zero_ns, end_ns = window
     trial = told.get("trial") or {}

@@ -19,8 +19,8 @@ from kvbench import metrics
 from kvbench.checks.neighbors import PAYLOAD_SHARE
 from kvbench.checks.verdict import baseline_of
 from kvbench.metrics import METRICS
+from kvbench.percentile import needed_n
 from kvbench.ratios import equivalent, figure_of, ratio_by_round
-from kvbench.stats import needed_n
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench.errors import OptionError
 from kvbench.metrics import METRICS
+from kvbench.percentile import needed_n
 from kvbench.ratios import FEWEST_ROUNDS
-from kvbench.stats import needed_n
 from kvbench.units import format_count, parse_count
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kvbench.errors import ResultError
-from kvbench.stats import tail_of
+from kvbench.percentile import tail_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

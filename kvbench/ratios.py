@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from kvbench.errors import ResultError
-from kvbench.stats import Centre, centre_of, t_quantile, tail_of
+from kvbench.percentile import tail_of
+from kvbench.stats import Centre, centre_of, t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

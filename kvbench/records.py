@@ -8,9 +8,15 @@ All `*_ns` are wall-clock nanoseconds anchored to the monotonic clock, all `*_s`
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import TypeVar
+
+    _Number = TypeVar("_Number", int, float)
 
 SCHEMA_VERSION = 2
 READ_VERSIONS = (1, 2)
@@ -182,22 +188,8 @@ class Row:
 ROW_FIELDS = tuple(f.name for f in fields(Row))
 
 
-def repeats(measured: Sequence[Row]) -> set[str]:
-    """Return the requests that may find what the run itself has put into a cache.
-
-    These are the ones whose prompt had been sent in another request before their first token came: of two that were out
-    at once, the server may have taken either first. All rows of the run are needed: a request that failed may have left
-    its blocks in the cache all the same.
-    """
-    touching = [row for row in measured if row.sent_ns is not None]
-    sent: dict[str, list[int]] = {}
-    for row in touching:
-        sent.setdefault(row.prompt_id, []).append(row.sent_ns or 0)
-    earliest = {prompt: sorted(times)[:2] for prompt, times in sent.items()}
-    found = set()
-    for row in touching:
-        first_ns, *second_ns = earliest[row.prompt_id]
-        is_first = (row.sent_ns or 0) == first_ns
-        if not is_first or (second_ns and second_ns[0] < (row.first_token_ns or 0)):
-            found.add(row.request_id)
-    return found
+def sum_of_all(values: Iterable[_Number | None]) -> _Number | None:
+    """Return the sum, or None where one value is missing or there is none: a sum of some would pass for that of all."""
+    known = list(values)
+    told = [value for value in known if value is not None]
+    return sum(told[1:], told[0]) if told and len(told) == len(known) else None

@@ -22,6 +22,7 @@ from kvbench.ledger import Ledger, close_ledger, judge_by_ledger
 from kvbench.load.round_trip import network_floor_s
 from kvbench.plan import WARMUP, Draw, Plan
 from kvbench.proof import Blocks, Manifest, Served, file_bytes, judge
+from kvbench.run_time import length_s, load_window_ns
 from kvbench.servers.endpoint import Counters
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 _WARMUP_REQUESTS = 2
 _DEFAULT_BLOCK_TOKENS = 16  # vLLM's, where the server does not tell
 _NO_COUNTERS = Counters()
+_NO_WINDOW = (0, 0)  # where nothing was sent: neighbours are told all the same, so that a lost one is
 
 
 def execute(scenario: Scenario, plan: Plan, testbed: Testbed, result: ResultFolder, watch: Watch) -> None:
@@ -158,7 +160,7 @@ def make_run(
         served = measure(lane, bench)
         after, health = lane.endpoint.scrape(), lane.measuring.health()
         host.end()
-    window = load_window([one.response for _, one in served])
+    window_ns = load_window_ns(one.response for _, one in served)
     delta = without(after.since(before), lane.measuring.own_requests)
     folder.keep_text("metrics/before.prom", before.text)
     folder.keep_text("metrics/after.prom", after.text)
@@ -170,7 +172,7 @@ def make_run(
             "run": {"run_id": lane.spec.run_id, "treatment": lane.spec.treatment, "repeat": lane.spec.repeat},
             "started": started.isoformat(),
             "sent_one_by_one": lane.sends_one_by_one,
-            "load_s": (window[1] - window[0]) / 1e9,
+            "load_s": length_s(window_ns),
             "cache": {"state": proof.state, "steps": [asdict(step) for step in proof.steps]},
             "ledger": asdict(ledger),
             "blocks": asdict(blocks),
@@ -179,7 +181,7 @@ def make_run(
             "network_floor_s": floor_s,
             "world": host.to_json(),
             "load_1min": round(os.getloadavg()[0], 2),
-            "neighbors": loads.told(window) if loads is not None else None,
+            "neighbors": loads.told(window_ns or _NO_WINDOW) if loads is not None else None,
         },
         tiers=tier_verdicts(blocks, lane, served, Books(ledger, delta, proof.manifest)),
     )
@@ -211,16 +213,6 @@ def without(delta: Counters, own_requests: Sequence[Response]) -> Counters:
         return delta
     own_tokens = sum((one.isl or 0) - (one.cached_tokens or 0) for one in own_requests)
     return replace(delta, computed_tokens=delta.computed_tokens - own_tokens)
-
-
-def load_window(responses: list[Response]) -> tuple[int, int]:
-    """Return the first send and the last token (ns); what a driver needs to start and to end is outside.
-
-    Where nothing was answered both are the same.
-    """
-    sent = [one.sent_ns for one in responses if one.sent_ns is not None]
-    ended = [one.last_token_ns for one in responses if one.last_token_ns is not None]
-    return (min(sent), max(ended)) if sent and ended else (0, 0)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from kvbench.checks.client import overrun_shares
 from kvbench.checks.treatment import empty_starts, judge_treatment, most_gain
 from kvbench.checks.verdict import concurrency_of, open_loop_of, time_scale_of
 from kvbench.metrics import METRICS
+from kvbench.records import sum_of_all
 from kvbench.speed_ups import Place
 from kvbench.stats import influence
 
@@ -128,7 +129,7 @@ def _summarise_treatment(name: str, result: SealedResult) -> dict[str, Any]:
     own = [run for run in result.runs if run.treatment == name]
     rows = [row for run in good for row in run.answered]
     ledgers = [run.record["ledger"] for run in good]
-    totals = {name: metrics.sum_of_all(ledger[name] for ledger in ledgers) for name in _OF_LEDGERS}
+    totals = {name: sum_of_all(ledger[name] for ledger in ledgers) for name in _OF_LEDGERS}
     limits, state = metrics.limits_of(asked), result.cache_state(name)
     figures, judged = metrics.of_all(good, limits), judge_treatment(name, result.runs, asked)
     starts = empty_starts(good) if state == "cold" else []

@@ -136,6 +136,7 @@ def _record(like: Shape, chance: random.Random, rows: list[Row]) -> dict[str, An
     is_warm = like.state.startswith("warm")
     return {
         "run": {"run_id": rows[0].run_id, "treatment": like.treatment, "repeat": like.repeat},
+        "sent_one_by_one": like.concurrency == 1,
         "load_s": window_s,
         "cache": {
             "state": like.state,

@@ -23,6 +23,8 @@ PARTS: list[tuple[str, ...]] = [
         "prompts",
         "plan",
         "records",
+        "run_time",
+        "percentile",
         "redact",
         "neighbor_spec",
     ),

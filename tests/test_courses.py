@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kvbench import courses, metrics
+from kvbench.run_time import load_window_ns
 from kvbench.sealed import SealedRun
 from tests.made_up_runs import Shape, honest_run
 
@@ -28,7 +29,7 @@ def test_a_course_ends_at_the_figures_of_its_run() -> None:
     run = sealed()
     found = courses.course(run)
     assert found is not None
-    window = courses.window_ns(run)
+    window = load_window_ns(run.measured)
     assert window is not None
     assert len(found["answered"]) == 20
     assert found["slice_s"] * 20 == pytest.approx((window[1] - window[0]) / 1e9)
@@ -95,5 +96,5 @@ def test_runs_without_a_course() -> None:
     assert courses.course(run) is None
     never = [replace(row, sent_ns=None, last_token_ns=None, status="refused") for row in run.measured]
     unsent = SealedRun(run.record, never, never, run.verdict)
-    assert courses.window_ns(unsent) is None
+    assert load_window_ns(unsent.measured) is None
     assert courses.courses([run, unsent, sealed()]) == [courses.course(sealed())]

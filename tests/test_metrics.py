@@ -10,9 +10,10 @@ from scipy import stats as reference
 
 from kvbench import metrics, pooled, speed_ups, touches
 from kvbench.checks import Verdict
+from kvbench.checks.repeated_prompts import not_first_touches
 from kvbench.checks.verdict import time_scale_of
 from kvbench.metrics import METRICS, Limits
-from kvbench.records import Row
+from kvbench.records import Row, sum_of_all
 from kvbench.sealed import SealedRun
 from kvbench.speed_ups import Place
 
@@ -248,6 +249,34 @@ def test_a_prompt_that_was_sent_without_proof_or_answer_is_touched() -> None:
     assert (found["first_touch"]["n"], found["repeat_touch"]["n"]) == (1, 2)  # c was never sent before
 
 
+def test_requests_of_one_prompt_that_were_out_at_once_are_a_third_population() -> None:
+    """Verdicts and figures count alike: b is sent twice before its first token comes, and once after it."""
+    rows = [
+        request(0, 0.5, prompt_id="a"),
+        request(1, 1.5, prompt_id="b"),
+        request(2, 1.5, prompt_id="b"),
+        request(3, 0.1, prompt_id="b"),
+        request(4, 0.1, prompt_id="a"),
+    ]
+    found = touches.history([run(rows)])
+    assert found is not None
+    assert [found[key]["n"] for key in ("first_touch", "repeat_touch", "overlapping")] == [1, 2, 2]
+    assert not_first_touches(rows) == {"1", "2", "3", "4"}
+    assert len(rows) - len(not_first_touches(rows)) == found["first_touch"]["n"]
+
+
+def test_the_hit_rate_of_touches_is_that_of_a_run() -> None:
+    """Cached tokens over prompt tokens: a long prompt counts for more than a short one."""
+    first = [request(number, 0.1, prompt_id=f"p{number}", cached_tokens=0) for number in range(2)]
+    again = [
+        request(10, 0.1, prompt_id="p0", cached_tokens=1000),
+        request(11, 0.1, prompt_id="p1", isl=3000, isl_target=3000, cached_tokens=0),
+    ]
+    found = touches.history([run([*first, *again])])
+    assert found is not None
+    assert found["repeat_touch"]["hit_rate"] == metrics.hit_rate(run(again)) == 0.25
+
+
 def test_turns_of_conversations_are_neither_first_nor_repeat_touches() -> None:
     turns = [request(number, 1.0, prompt_id="a", conversation_id="a", turn=number) for number in range(4)]
     assert touches.history([run(turns)]) is None
@@ -264,11 +293,11 @@ def test_one_answer_without_latency_leaves_no_total_of_requests_sent_one_by_one(
 
 
 def test_sums_are_of_all_or_none() -> None:
-    assert metrics.sum_of_all([1, 2]) == 3
-    assert metrics.sum_of_all(iter([0.5])) == 0.5
-    assert metrics.sum_of_all([0, 0]) == 0
-    assert metrics.sum_of_all([1, None]) is None
-    assert metrics.sum_of_all([]) is None
+    assert sum_of_all([1, 2]) == 3
+    assert sum_of_all(iter([0.5])) == 0.5
+    assert sum_of_all([0, 0]) == 0
+    assert sum_of_all([1, None]) is None
+    assert sum_of_all([]) is None
 
 
 def test_ranks_speak_where_rounds_are_too_few() -> None:

@@ -271,11 +271,3 @@ def test_another_driver_measures_in_one_go_and_the_native_one_does_the_rest(tmp_
     record = store.read_json(result.path / "runs" / "r01-g4" / "run.json")
     assert record["driver"]["name"] == "aiperf"
     assert record["ledger"]["closes"]
-
-
-def test_the_load_window_is_from_the_first_send_to_the_last_token() -> None:
-    one = Response("a", "ok", 0, sent_ns=5_000_000_000, last_token_ns=6_000_000_000)
-    two = Response("b", "ok", 0, sent_ns=4_000_000_000, last_token_ns=5_500_000_000)
-    failed = Response("c", "refused", 0)
-    assert run.load_window([one, two, failed]) == (4_000_000_000, 6_000_000_000)
-    assert run.load_window([failed]) == (0, 0)

@@ -11,8 +11,8 @@ from math import ceil, floor, sqrt
 from typing import TYPE_CHECKING
 
 from kvbench.audit.outcome import Check, listed, sections
+from kvbench.percentile import needed_n
 from kvbench.printed import Interval, show
-from kvbench.stats import needed_n
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ _Given = list[tuple[float, Interval]]
 
 
 def check_counts(document: Document) -> Iterator[Check]:
-    """A percentile needs values beyond it: P95 59 for an upper bound and 72 for an interval, P99 299 and 368."""
+    """A percentile needs values beyond it: `needed_n` says how many for a bound, and how many for an interval."""
     groups: dict[tuple[str, Statistic, int], list[Figure]] = {}
     for figure in document.figures:
         n = _count(figure.cell, document) if figure.cell else None

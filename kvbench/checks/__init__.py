@@ -42,7 +42,7 @@ def judge_run(run: dict[str, Any], rows: list[Row], asked: Asked) -> Verdict:
             *check_physics(run, measured, asked),
             *check_client(run, measured, asked),
             *check_world(run),
-            *check_neighbors(run, is_open_loop=asked.is_open_loop),
+            *check_neighbors(run, measured, is_open_loop=asked.is_open_loop),
         ]
     )
 

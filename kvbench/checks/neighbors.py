@@ -8,15 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kvbench.checks.verdict import Reason
+from kvbench.run_time import total_time_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from kvbench.records import Row
 
 LEAST_DRAW = 0.95  # of the bottleneck, by a quiet warm run: docs/protocol.md
 PAYLOAD_SHARE = {"disk": 1.0, "link": 8948 / 9014}  # of a frame of 9,000 bytes on the lab's link; the rest is headers
 
 
-def check_neighbors(run: dict[str, Any], *, is_open_loop: bool = False) -> Iterator[Reason]:
+def check_neighbors(run: dict[str, Any], measured: list[Row], *, is_open_loop: bool = False) -> Iterator[Reason]:
     """Judge what `run.json` says of neighbours and of the bottleneck; runs without them have nothing to judge.
 
     An open loop draws what is due, so its quiet runs are not held to a share of the bottleneck.
@@ -31,16 +34,16 @@ def check_neighbors(run: dict[str, Any], *, is_open_loop: bool = False) -> Itera
         text = f"on the bare disk the levels of neighbours cannot be told apart: {made['reason']}"
         yield Reason("suspect", "no bottleneck", text, "Start it as root, where control groups may be made.")
     elif made is not None and made["how"] is not None and not is_open_loop:
-        yield from _check_draw(run, made["bytes_per_s"] * PAYLOAD_SHARE[made["kind"]])
+        yield from _check_draw(run, measured, made["bytes_per_s"] * PAYLOAD_SHARE[made["kind"]])
 
 
-def _check_draw(run: dict[str, Any], limit_bytes_per_s: float) -> Iterator[Reason]:
+def _check_draw(run: dict[str, Any], measured: list[Row], limit_bytes_per_s: float) -> Iterator[Reason]:
     """Hold a quiet warm run to being bound by storage: else a share of the bottleneck says nothing."""
-    told = run.get("neighbors")
+    told, taken_s = run.get("neighbors"), total_time_s(run, measured)
     from_disk = run["cache"]["state"] in ("warm(g3)", "warm(g4)")
-    if told is None or told["load"] is not None or not from_disk or not run["load_s"]:
+    if told is None or told["load"] is not None or not from_disk or taken_s is None:
         return
-    drawn = sum(run["ledger"]["read_bytes"].values()) / run["load_s"]
+    drawn = sum(run["ledger"]["read_bytes"].values()) / taken_s
     if drawn < LEAST_DRAW * limit_bytes_per_s:
         text = f"the quiet run drew only {drawn / limit_bytes_per_s:.0%} of the bottleneck, so storage did not bind it"
         remedy = "Lower the bottleneck's rate, or raise load.concurrency and io_threads."

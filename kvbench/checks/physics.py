@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kvbench.checks.repeated_prompts import not_first_touches
 from kvbench.checks.verdict import Reason, named_tier
-from kvbench.records import repeats
+from kvbench.run_time import length_s, load_window_ns
 from kvbench.units import format_duration, format_rate, format_size
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def check_physics(run: dict[str, Any], measured: list[Row], asked: Asked) -> Ite
     yield from _check_server_clock(answered)
     for tier in asked.ceilings:
         yield from _check_bandwidth(run, answered, tier, asked.ceilings[tier])
-    yield from _check_written(run, answered, repeats(measured))
+    yield from _check_written(run, answered, not_first_touches(measured))
     yield from _check_bytes_for_hits(run)
     yield from _check_little(run, measured, asked)
     yield from _check_network_floor(run.get("network_floor_s"), answered)
@@ -174,7 +175,7 @@ def _check_little(run: dict[str, Any], measured: list[Row], asked: Asked) -> Ite
     if in_flight > slots * (1 + TIME_SLACK):
         text = f"{told} requests in flight, with {slots} slots"
         yield Reason("invalid", "Little's law", text, "Report the driver's version: it sent more than it was told to.")
-    seen_s = _window_s(measured)
+    seen_s = length_s(load_window_ns(measured))
     if seen_s is not None and abs(seen_s - window_s) > TIME_SLACK * window_s:
         text = f"the rows span {format_duration(seen_s)}, run.json says {format_duration(window_s)}"
         yield Reason("suspect", "load window", text, "Run the scenario again: files of several attempts were mixed.")
@@ -193,12 +194,6 @@ def _longest_stay_s(measured: list[Row]) -> float:
         key = row.conversation_id or row.request_id
         stays[key] = stays.get(key, 0.0) + (row.latency_s or 0.0)
     return max(stays.values())
-
-
-def _window_s(measured: list[Row]) -> float | None:
-    sent = [row.sent_ns for row in measured if row.sent_ns is not None]
-    ended = [row.last_token_ns for row in measured if row.last_token_ns is not None]
-    return (max(ended) - min(sent)) / 1e9 if sent and ended else None
 
 
 def _check_network_floor(floor_s: float | None, answered: list[Row]) -> Iterator[Reason]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from kvbench.checks.repeated_prompts import not_first_touches
 from kvbench.checks.verdict import Reason, named_tier
-from kvbench.records import repeats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ def check_state(run: dict[str, Any], measured: list[Row], asked: Asked) -> Itera
     yield from _check_steps(run["cache"])
     yield from _check_failures(measured, asked)
     yield from _check_lengths(answered, asked)
-    yield from _check_tiers(run, answered, repeats(measured))
+    yield from _check_tiers(run, answered, not_first_touches(measured))
     yield from _check_ledger(run)
     yield from _check_tier_files(run["ledger"])
     if asked.check_answers:

@@ -32,6 +32,7 @@ from kvbench.importers.source import (
     whole,
     wrong_kind,
 )
+from kvbench.run_time import length_s, window_of_stamps_ns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -327,8 +328,5 @@ def _as_warmup(seen: Seen) -> Seen:
 
 def _load_s(lines: list[_Line]) -> float | None:
     """Return the time from the first send to the last end, where every record tells both."""
-    sent, ended = [line.seen.sent_ns for line in lines], [line.end_ns for line in lines]
-    known_sent, known_ended = [one for one in sent if one], [one for one in ended if one]
-    if len(known_sent) < len(lines) or len(known_ended) < len(lines):
-        return None
-    return max(max(known_ended) - min(known_sent), 0) / 1e9
+    stamps = [(line.seen.sent_ns, line.end_ns) for line in lines]
+    return length_s(window_of_stamps_ns(stamps)) if all(sent and ended for sent, ended in stamps) else None

@@ -16,8 +16,7 @@ from kvbench import __version__, store
 from kvbench.errors import OptionError, ResultError
 from kvbench.importers.registry import IMPORTERS
 from kvbench.importers.source import Source, parse, shared
-from kvbench.metrics import sum_of_all
-from kvbench.records import Row
+from kvbench.records import Row, sum_of_all
 from kvbench.redact import without_named_secrets
 from kvbench.strict_yaml import nearest
 

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from kvbench.calibration import LEAST_FOR_P99, worst_error_s
+from kvbench.calibration import PERCENTILES, least_n, worst_error_s
 from kvbench.report.grid import NOTHING, Cell, Column, Grid, line, percent
 from kvbench.units import format_count, format_duration
 
@@ -28,8 +28,8 @@ def print_calibration(made: dict[str, Any], console: Console) -> None:
     spent = "What it cost: TTFT over the server's own time in microseconds, shares of one core"
     headings = ("over\np50", "over\np99", "client\nCPU", "server\nCPU", "req/s", "of\noffered", "start\ns")
     console.print(_table(spent, headings, cells, _cost_cells))
-    if any(_p99_refused(cell) for cell in made["cells"]):
-        console.print(f"n/a: a 99th percentile needs n >= {LEAST_FOR_P99}; the maximum stands for it", style="dim")
+    if any(cell["n"] and None in (cell["error_s"][name] for name in PERCENTILES) for cell in made["cells"]):
+        console.print(f"n/a: {needed_text()}; the maximum stands for it", style="dim")
     for cell in made["cells"]:
         if cell["failed"]:
             causes = ", ".join(f"{count} {cause}" for cause, count in cell["failures"].items())
@@ -94,8 +94,9 @@ def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}" if value < 0.095 else f"{value:.0%}"
 
 
-def _p99_refused(cell: dict[str, Any]) -> bool:
-    return bool(cell["n"]) and cell["error_s"]["p99"] is None
+def needed_text() -> str:
+    """Say how many requests the percentiles of a calibration need."""
+    return "a p90 needs n >= {}, a p99 n >= {}".format(*(least_n(name) for name in ("p90", "p99")))
 
 
 def _place(cell: dict[str, Any]) -> str:
@@ -148,16 +149,19 @@ def calibration_grid(summary: dict[str, Any]) -> Grid | None:
 
 def _grid_line(cell: dict[str, Any]) -> Any:
     errors, over = cell["error_s"], cell["over_server_s"]
-    refused = Cell("n/a", f"n = {cell['n']} < {LEAST_FOR_P99}", "quiet")
     return line(
         str(cell["connections"]),
         format_count(cell["prompt_tokens"]),
         str(cell["n"]),
-        *(refused if errors[name] is None else _duration(errors[name]) for name in _ORDER),
+        *(_refused(cell, name) if errors[name] is None else _duration(errors[name]) for name in _ORDER),
         NOTHING if cell["upper_share"] is None else percent(round(cell["upper_share"], 4)),
         _duration(over["p50"]),
         _duration(over["max"]),
     )
+
+
+def _refused(cell: dict[str, Any], name: str) -> Cell:
+    return Cell("n/a", f"n = {cell['n']} < {least_n(name)}", "quiet")
 
 
 def _duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from kvbench.metrics import sum_of_all
+from kvbench.records import sum_of_all
 from kvbench.report.grid import Cell, Column, Grid, line, percent
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from kvbench.percentile import needed_n
 from kvbench.report.figure_text import value_text
 from kvbench.report.grid import NOTHING, SPACE, Column, Grid, line, signed_percent
 
@@ -67,12 +68,17 @@ def _title(summary: dict[str, Any]) -> str:
     return f"Conversations of {turns['count']} turns, {turns['history']} history"
 
 
+def needed_text() -> str:
+    """Say how many conversations or prompts the percentiles of the table need."""
+    p95, p99 = (needed_n(percentile, two_sided=False) for percentile in (95, 99))
+    return f"P95 needs {p95} and P99 {p99} conversations or prompts, else n/a."
+
+
 def _note(summary: dict[str, Any]) -> str:
     scaled = " Times and rates are those of the scale model." if summary["scale"] else ""
-    needed = "P95 needs 59 and P99 299 conversations or prompts, else n/a."
     marks = "change: against the treatment's own baseline, by rounds; ? no difference shown, \u2020 too few rounds,"
     marks += " = equivalent within 5 %."
-    return f"tokens/s a user and TTFT are means; {marks} {needed}{scaled}"
+    return f"tokens/s a user and TTFT are means; {marks} {needed_text()}{scaled}"
 
 
 def _lines(summary: dict[str, Any]) -> Iterator[list[str]]:

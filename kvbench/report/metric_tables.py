@@ -207,9 +207,12 @@ def _ranks(summary: dict[str, Any]) -> Iterator[str]:
 
 
 def _touches(name: str, found: dict[str, Any]) -> Iterator[str]:
-    """Yield both populations of an empty start, and where the hit rate changed."""
+    """Yield the populations of an empty start, overlapping requests only if there are any, and the changed hit rate."""
     told = []
-    for key, words in (("first_touch", "first touches"), ("repeat_touch", "repeat touches")):
+    kinds = [("first_touch", "first touches"), ("repeat_touch", "repeat touches")]
+    if found["overlapping"]["n"]:
+        kinds.append(("overlapping", "overlapping requests of one prompt"))
+    for key, words in kinds:
         one = found[key]
         median = shown(one["median_s"], format_duration, "no figure")
         hits = shown(one["hit_rate"], lambda share: f", hit rate {_rounded(share)}", "")
