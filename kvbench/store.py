@@ -340,11 +340,24 @@ def _prompt_line(key: str, text: str | list[int]) -> bytes:
 
 
 def _write_parquet(path: Path, rows: list[Row]) -> None:
+    """Write rows as Parquet, by way of JSON: from Python values pyarrow loads pandas, a second between two runs."""
     import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.json as pj  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
+    schema = _schema(pa)
+    lines = b"".join(json.dumps(row.to_json(), separators=(",", ":")).encode() + b"\n" for row in rows)
+    table = (
+        schema.empty_table()
+        if not rows
+        else pj.read_json(
+            pa.BufferReader(lines),
+            pj.ReadOptions(use_threads=False, block_size=len(lines)),
+            pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
+        )
+    )
     buffer = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist([row.to_json() for row in rows], schema=_schema(pa)), buffer)
+    pq.write_table(table, buffer)
     write_atomic(path, buffer.getvalue().to_pybytes())
 
 
