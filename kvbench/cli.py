@@ -112,19 +112,34 @@ def run(  # noqa: PLR0913, PLR0917 - these are the options of the command
         for line in testbed.remote_commands(asked):
             typer.echo(line)
         return
-    result = None
+    result = None if fresh else store.find_unfinished(results, asked.name, asked.fingerprint)
     try:
-        with testbed.stand_up(asked) as bed:
-            result = store.open_result(results, asked.name, asked.fingerprint, fresh=fresh)
-            with store.locked(result.path, "the result"):
-                changes = [*(overrides or []), *([f"load.driver={driver}"] if driver else [])]
-                plan = _lay_out(asked, bed, result, scenario_file, changes)
-                _execute(asked, plan, bed, result)
+        if result is not None and result.is_measured:
+            _compare_answers(asked, result)
+        else:
+            result = None
+            with testbed.stand_up(asked) as bed:
+                result = store.open_result(results, asked.name, asked.fingerprint, fresh=fresh)
+                with store.locked(result.path, "the result"):
+                    changes = [*(overrides or []), *([f"load.driver={driver}"] if driver else [])]
+                    plan = _lay_out(asked, bed, result, scenario_file, changes)
+                    _execute(asked, plan, bed, result)
+        exit_code = _finish(result)
     except KeyboardInterrupt:
         if result is not None:
             raise Interrupted(f"interrupted; what is done is kept in {result.path}", "Run it again.") from None
         raise Interrupted("interrupted before the first run began", "Nothing was measured; run it again.") from None
-    sys.exit(_finish(result))
+    sys.exit(exit_code)
+
+
+def _compare_answers(asked: Scenario, result: ResultFolder) -> None:
+    """Do what a killed run has left undone although all its runs are sealed; no server is needed for it."""
+    from kvbench import run as act  # noqa: PLC0415
+    from kvbench import store  # noqa: PLC0415
+
+    tell(f"all runs of {result.path} are done already; its summary is written now")
+    with store.locked(result.path, "the result"):
+        act.compare_answers(asked, result)
 
 
 def _load(file: Path, changes: list[str] | None, endpoint: str | None, driver: Driver | None) -> Scenario:
@@ -162,8 +177,8 @@ def _lay_out(asked: Scenario, bed: Testbed, result: ResultFolder, file: Path, ch
     else:
         result.write_json("facts.json", {**gathered, "scenario": given})
         store.write_atomic(result.path / "scenario.yaml", file.read_bytes())
-        result.write_json("plan.json", laid_out.to_json())
         calibration.attach(result.path.parent.parent, result.path, facts.host_identity(gathered), asked.load.driver)
+        result.write_json("plan.json", laid_out.to_json())  # the last: a folder without it is no result to go on with
     return laid_out
 
 

@@ -64,8 +64,14 @@ def execute(scenario: Scenario, plan: Plan, testbed: Testbed, result: ResultFold
         while not _try_run(stage, spec):
             watch.step("again, because a side client was lost")
         watch.run_ends(spec)
+    compare_answers(scenario, result)
+
+
+def compare_answers(scenario: Scenario, result: ResultFolder) -> None:
+    """Compare the answers of all runs, if the scenario asks for it; doing it again changes nothing."""
     if scenario.check_answers:
-        off = [spec.run_id for spec in plan.runs if scenario.treatments[spec.treatment].cache == "off"]
+        runs = result.read_json("plan.json")["runs"]
+        off = [spec["run_id"] for spec in runs if scenario.treatments[spec["treatment"]].cache == "off"]
         store.settle_answers(result.path / "runs", off)
 
 

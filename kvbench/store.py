@@ -170,18 +170,24 @@ def settle_answers(runs: Path, reference_runs: list[str]) -> None:
     `reference_runs`, whose prompts, and turns of them, must be the same texts. A prompt without a reference stays null.
     """
     measured = {path.parent: read_rows(path.parent) for path in sorted(runs.glob("*/run.json"))}
-    reference: dict[tuple[str, int], str] = {}
-    for run_id in reference_runs:
-        for row in measured.get(runs / run_id, []):
-            if row.phase == "measure" and row.answer_hash is not None:
-                reference.setdefault((row.prompt_id, row.turn), row.answer_hash)
+    reference = reference_answers(row for run_id in reference_runs for row in measured.get(runs / run_id, []))
     for folder, rows in measured.items():
-        settled = [replace(row, answers_match=_same(row, reference)) for row in rows]
+        settled = [replace(row, answers_match=answer_matches(row, reference)) for row in rows]
         if settled != rows:
             _write_parquet(folder / "requests.parquet", settled)
 
 
-def _same(row: Row, reference: dict[tuple[str, int], str]) -> bool | None:
+def reference_answers(rows: Iterable[Row]) -> dict[tuple[str, int], str]:
+    """Return the hash of the first measured answer to each prompt, and turn of it."""
+    reference: dict[tuple[str, int], str] = {}
+    for row in rows:
+        if row.phase == "measure" and row.answer_hash is not None:
+            reference.setdefault((row.prompt_id, row.turn), row.answer_hash)
+    return reference
+
+
+def answer_matches(row: Row, reference: dict[tuple[str, int], str]) -> bool | None:
+    """Tell whether a measured answer equals that of the reference; None where one of the two is missing."""
     wanted = reference.get((row.prompt_id, row.turn))
     if row.phase != "measure" or row.answer_hash is None or wanted is None:
         return None
@@ -198,6 +204,26 @@ class ResultFolder:
     def is_sealed(self, run_id: str) -> bool:
         """Tell whether this run is done."""
         return (self.path / "runs" / run_id / "run.json").exists()
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether every run of its plan is done."""
+        return all(self.is_sealed(spec["run_id"]) for spec in self.read_json("plan.json")["runs"])
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do: a summary of all runs, with their answers compared, is written.
+
+        A summary that `kvbench report` wrote before the last run, or before the answers were compared, says so itself.
+        """
+        if not self.is_measured:
+            return False
+        try:
+            summary = self.read_json("summary.json")
+        except ResultError:  # missing, or damaged: it is computed again
+            return False
+        is_compared = summary.get("answers_compared", True)  # summaries of earlier versions lack it
+        return bool(summary.get("complete") and is_compared)
 
     def open_run(self, run_id: str) -> RunFolder:
         """Make the folder of a run; what a broken attempt left there moves to `attempt-N`."""
@@ -268,22 +294,28 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         os.close(handle)
 
 
-def open_result(results: Path, scenario: str, fingerprint: str, *, fresh: bool = False) -> ResultFolder:
-    """Find the newest unfinished result of the same scenario to go on with, or make a new folder.
+def find_unfinished(results: Path, scenario: str, fingerprint: str) -> ResultFolder | None:
+    """Return the newest result of the same scenario if something of it is left to do.
 
-    A result goes on only if its `plan.json` has the same fingerprint: a changed scenario is another question.
+    Only results whose `plan.json` has the same fingerprint count: a changed scenario is another question.
+    """
+    for path in sorted((results / scenario).glob("*Z*/plan.json"), reverse=True):
+        if read_json(path).get("fingerprint") == fingerprint:
+            newest = ResultFolder(path.parent, resumed=True)
+            return None if newest.is_finished else newest
+    return None
+
+
+def open_result(results: Path, scenario: str, fingerprint: str, *, fresh: bool = False) -> ResultFolder:
+    """Return the result to go on with, or make a new folder.
 
     Raises:
         StorageError: the folder cannot be made.
 
     """
-    for path in [] if fresh else sorted((results / scenario).glob("*Z*/plan.json"), reverse=True):
-        plan = read_json(path)
-        sealed = all((path.parent / "runs" / spec["run_id"] / "run.json").exists() for spec in plan["runs"])
-        if sealed and (path.parent / "summary.json").exists():
-            break  # the newest result is complete
-        if plan.get("fingerprint") == fingerprint:
-            return ResultFolder(path.parent, resumed=True)
+    unfinished = None if fresh else find_unfinished(results, scenario, fingerprint)
+    if unfinished is not None:
+        return unfinished
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder, number = results / scenario / stamp, 1
     with storage_faults(folder):
@@ -308,11 +340,24 @@ def _prompt_line(key: str, text: str | list[int]) -> bytes:
 
 
 def _write_parquet(path: Path, rows: list[Row]) -> None:
+    """Write rows as Parquet, by way of JSON: from Python values pyarrow loads pandas, a second between two runs."""
     import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.json as pj  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
+    schema = _schema(pa)
+    lines = b"".join(json.dumps(row.to_json(), separators=(",", ":")).encode() + b"\n" for row in rows)
+    table = (
+        schema.empty_table()
+        if not rows
+        else pj.read_json(
+            pa.BufferReader(lines),
+            pj.ReadOptions(use_threads=False, block_size=len(lines)),
+            pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
+        )
+    )
     buffer = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist([row.to_json() for row in rows], schema=_schema(pa)), buffer)
+    pq.write_table(table, buffer)
     write_atomic(path, buffer.getvalue().to_pybytes())
 
 

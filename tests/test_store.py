@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -96,13 +97,41 @@ def test_an_unfinished_result_goes_on_and_a_finished_one_does_not(tmp_path: Path
     assert store.open_result(tmp_path, "made-up", PLAN.fingerprint, fresh=True).path != first.path
 
 
-def test_a_result_ends_with_its_last_run_and_a_summary_not_with_a_summary_alone(tmp_path: Path) -> None:
-    first = open_new(tmp_path)
-    first.write_json("summary.json", {})  # `kvbench report` writes one for an unfinished result too
-    assert store.open_result(tmp_path, "made-up", PLAN.fingerprint).resumed is True
+def seal_all(result: store.ResultFolder) -> None:
     for spec in PLAN.runs:
-        first.open_run(spec.run_id).seal({"run": {"run_id": spec.run_id}}, {})
-    assert store.open_result(tmp_path, "made-up", PLAN.fingerprint).resumed is False
+        result.open_run(spec.run_id).seal({"run": {"run_id": spec.run_id}}, {})
+
+
+def test_a_result_is_finished_by_a_summary_of_all_its_runs(tmp_path: Path) -> None:
+    def goes_on() -> bool:
+        return store.open_result(tmp_path, "made-up", PLAN.fingerprint) == replace(first, resumed=True)
+
+    first = open_new(tmp_path)
+    assert goes_on()
+    first.write_json("summary.json", {"complete": False})  # `kvbench report` writes one for an unfinished result too
+    seal_all(first)
+    assert goes_on(), "its summary is older than its last run"
+    first.write_json("summary.json", {"complete": True, "answers_compared": False})
+    assert goes_on(), "killed while the answers were compared, and `kvbench report` came between"
+    (first.path / "summary.json").write_bytes(b'{"schema_version": 1, "comp')
+    assert goes_on(), "its summary is damaged"
+    (first.path / "summary.json").unlink()
+    assert goes_on(), "killed before its summary"
+    (first.path / ".summary.json.tmp").write_bytes(b"{")
+    assert goes_on(), "killed while its summary was written"
+    first.write_json("summary.json", {"complete": True})
+    assert not goes_on()
+
+
+def test_a_result_of_another_fingerprint_hides_none_and_is_never_gone_on_with(tmp_path: Path) -> None:
+    first = open_new(tmp_path)
+    seal_all(first)
+    other = store.open_result(tmp_path, "made-up", "another")
+    other.write_json("plan.json", {**PLAN.to_json(), "fingerprint": "another"})
+    seal_all(other)
+    other.write_json("summary.json", {"complete": True})
+    assert store.open_result(tmp_path, "made-up", PLAN.fingerprint) == replace(first, resumed=True)
+    assert not store.open_result(tmp_path, "made-up", "another").resumed
 
 
 def test_a_folder_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
