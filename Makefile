@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SYSTEM_PACKAGES := fio iperf3 iproute2 openssh-server libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core
+# Runs and reports need fio to fonts; the lab and its tests iproute2 to glusterfs-server; the tests alone the rest.
+SYSTEM_PACKAGES := fio iperf3 libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core \
+  iproute2 openssh-client openssh-server glusterfs-server poppler-utils e2fsprogs openssl
 JOBS ?= 3
 
 .PHONY: help setup system-packages lock test lint types check demo noisy-neighbor real-cpu test-engine bench clean
@@ -12,7 +14,8 @@ help:  ## list the targets
 
 setup: system-packages $(VENV)/.installed  ## make .venv and install everything, system packages too
 
-# Installs what is missing as root or through sudo; otherwise prints the line to run and goes on.
+# Installs what is missing as root or through sudo; otherwise prints the line to run and goes on. No service is started
+# (policy-rc.d, for as long as it takes): the lab starts its own sshd and glusterd, in namespaces of its own.
 system-packages:
 	@missing=""; \
 	if command -v dpkg-query >/dev/null; then \
@@ -27,7 +30,10 @@ system-packages:
 	  echo "missing system packages; run this as root, then go on: $$line"; \
 	else \
 	  echo "installing system packages:$$missing"; \
-	  $${sudo}sh -c "DEBIAN_FRONTEND=noninteractive; export DEBIAN_FRONTEND; $$line" >/dev/null \
+	  $${sudo}sh -c "policy=/usr/sbin/policy-rc.d; \
+	    if [ ! -e \$$policy ]; then trap 'rm -f /usr/sbin/policy-rc.d' EXIT INT TERM; \
+	      printf '#!/bin/sh\nexit 101\n' >\$$policy; chmod +x \$$policy; fi; \
+	    DEBIAN_FRONTEND=noninteractive; export DEBIAN_FRONTEND; $$line" >/dev/null \
 	    || echo "could not install them; run this as root, then go on: $$line"; \
 	fi
 

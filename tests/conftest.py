@@ -4,8 +4,28 @@ from __future__ import annotations
 
 import signal
 
+import hypothesis
+import pytest
+
+from kvbench.neighbors import crew, side_client
+from tests.patience import PATIENCE_S
+
 
 def pytest_configure() -> None:
     """Take Ctrl-C again: background jobs of a shell ignore it, and so would the processes that tests send it to."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# No test may depend on how fast the machine is.
+hypothesis.settings.register_profile(
+    "any speed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any speed")
+
+
+@pytest.fixture(autouse=True)
+def _patient_with_side_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lose no side client only because this machine is busy."""
+    monkeypatch.setattr(side_client, "LOST_AFTER_S", PATIENCE_S)
+    monkeypatch.setattr(crew, "_ANSWER_S", PATIENCE_S)

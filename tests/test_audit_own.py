@@ -19,6 +19,7 @@ from kvbench.audit.outcome import SEVERITIES
 from kvbench.audit.rules import examine
 from kvbench.errors import ResultError
 from kvbench.report import audit_section, document, material
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from kvbench.claims_file import Document
@@ -157,7 +158,7 @@ def test_what_a_person_names_is_found_in_order(tmp_path: Path) -> None:
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     called = [sys.executable, "-m", "kvbench", "audit", *arguments]
-    return subprocess.run(called, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(called, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
 
 def test_the_command_tells_findings_and_fails_only_if_asked() -> None:

@@ -19,6 +19,7 @@ from kvbench.calibration import CellKey, Effort
 from kvbench.errors import DriverError, OptionError
 from kvbench.records import Request, Response
 from kvbench.report import client_error
+from tests.patience import PATIENCE_S
 from tests.test_checks import RUN
 from tests.test_store import row
 
@@ -232,7 +233,7 @@ repeats: 1
 def kvbench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "kvbench", *map(str, arguments)]
     environment = {**os.environ, "COLUMNS": "100"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=environment)
 
 
 def run_tiny(tmp_path: Path) -> Path:

@@ -16,6 +16,7 @@ from kvbench.hosts import HostThread, load, open_host
 from kvbench.hosts.file import Reach, SshReach
 from kvbench.hosts.local import LocalHost
 from kvbench.hosts.ssh import SshHost
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -39,7 +40,7 @@ def thread() -> Iterator[HostThread]:
 
 def call(work: Coroutine[Any, Any, Any]) -> Any:
     with HostThread() as running:
-        return running.call(work, 20.0)
+        return running.call(work, PATIENCE_S)
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -116,7 +117,11 @@ def test_a_local_program_is_talked_to() -> None:
         script = "import sys; print(input().upper(), flush=True); sys.stderr.write('last words'); sys.stdin.read()"
         process = await host.run([sys.executable, "-c", script])
         await process.send(b"hello\n")
-        return await process.line(), await asyncio.wait_for(_second_line(process), 5), await process.end(5)
+        return (
+            await process.line(),
+            await asyncio.wait_for(_second_line(process), PATIENCE_S),
+            await process.end(PATIENCE_S),
+        )
 
     async def _second_line(process: Any) -> bytes:
         await asyncio.sleep(0)
@@ -211,9 +216,9 @@ def ssh_server(tmp_path: Path) -> Iterator[tuple[int, Any]]:
         await server.wait_closed()
 
     with HostThread() as running:
-        server = running.call(serve(), 10.0)
+        server = running.call(serve(), PATIENCE_S)
         yield server.get_port(), host_key
-        running.call(stop(server), 10.0)
+        running.call(stop(server), PATIENCE_S)
 
 
 def reach_of(tmp_path: Path, port: int, known: str, key: str = "client") -> SshReach:

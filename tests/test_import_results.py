@@ -16,6 +16,7 @@ from kvbench import redact, store, summary
 from kvbench.errors import OptionError, ResultError
 from kvbench.importers import aiperf, result
 from kvbench.report import document, material
+from tests.patience import PATIENCE_S
 from tests.report.synthetic import Case, build
 from tests.test_importers import AIPERF, DATA, GUIDELLM, VLLM
 
@@ -139,7 +140,7 @@ def test_secrets_are_found_by_name_and_by_shape(value: Any, clean: Any) -> None:
 def kvbench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "kvbench", *map(str, arguments)]
     environment = {**os.environ, "COLUMNS": "120"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=environment)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kvbench.servers import tier_directory
-from tests.test_cli import children_of, gone, kvbench, start_and_wait_for_measured_rows
+from tests.patience import PATIENCE_S
+from tests.paused_run import children_of, go_on, gone, start_paused_in
+from tests.test_cli import kvbench
 
 if TYPE_CHECKING:
     import subprocess
@@ -63,10 +65,11 @@ def test_files_of_somebody_else_in_a_tier_stay_with_the_marker(scenario: Path, t
 def test_a_run_that_is_broken_off_leaves_its_tiers_to_clean(
     sign: signal.Signals, scenario: Path, tmp_path: Path
 ) -> None:
-    process: subprocess.Popen[str] = start_and_wait_for_measured_rows(scenario, tmp_path / "results")
+    process: subprocess.Popen[str] = start_paused_in("r02-", "run", scenario, "--results", tmp_path / "results")
     children = children_of(process)
     process.send_signal(sign)
-    process.communicate(timeout=30)
+    go_on(process)
+    process.communicate(timeout=PATIENCE_S)
     assert gone(children)
     tiers = [tmp_path / "ssd", tmp_path / "deep" / "tier"]
     assert any(tier_directory.listing(tier) for tier in tiers)

@@ -26,7 +26,7 @@ question: Is it believed?
 server: {{emulator: {{scale: {{time: 2, bytes: 512}}, faults: [{fault}], fault_every: {every}}}}}
 tiers: {{{tiers}g4: {{path: {path}, capacity: 1GB}}}}
 prompts: {{lengths: [{lengths}], output_tokens: 4}}
-load: {{api: {api}, timeout: 20s{load}}}
+load: {{api: {api}, timeout: 300s{load}}}
 treatments:
   recompute: {{cache: off}}
   g4: {{cache: {cache}}}

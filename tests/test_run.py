@@ -11,7 +11,7 @@ import pytest
 from kvbench import plan, run, store, summary
 from kvbench.errors import EndpointError
 from kvbench.records import Response
-from tests.worlds import FakeDriver, FakeServer, make_scenario
+from tests.worlds import FakeDriver, FakeServer, make_scenario, quiet_host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,7 +89,8 @@ def execute(scenario: Scenario, bed: FakeTestbed, results: Path, watch: Recorder
     laid_out = plan.expand(scenario)
     result.write_json("plan.json", laid_out.to_json())
     result.write_json("facts.json", {})
-    run.execute(scenario, laid_out, bed, result, watch or Recorder())  # type: ignore[arg-type]
+    with quiet_host():
+        run.execute(scenario, laid_out, bed, result, watch or Recorder())  # type: ignore[arg-type]
     return result
 
 

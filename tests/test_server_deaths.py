@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import httpx
@@ -17,14 +16,14 @@ from kvbench import testbed
 from kvbench.errors import EndpointError, ServerError
 from kvbench.servers.endpoint import call
 from kvbench.servers.process import Started
-from tests.test_cli import children_of, command, gone, kvbench, one_sentence_with_remedy
+from tests.patience import PATIENCE_S
+from tests.paused_run import children_of, go_on, gone, start_paused_in
+from tests.test_cli import kvbench, one_sentence_with_remedy
 from tests.worlds import make_scenario
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    import psutil
 
     from kvbench.scenario import Scenario
 
@@ -55,26 +54,14 @@ http.server.HTTPServer(("127.0.0.1", port), Answers).serve_forever()
 """
 
 
-def emulator_of(process: subprocess.Popen[str], results: Path) -> psutil.Process:
-    """Wait until a run's measured requests come in, and return the emulator that answers them."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if any(b'"measure"' in journal.read_bytes() for journal in results.glob("*/*/runs/*/requests.jsonl")):
-            return next(child for child in children_of(process) if "kvbench.emulator" in child.cmdline())
-        time.sleep(0.005)
-    process.kill()
-    raise AssertionError("no measured request within a minute")
-
-
 def test_an_emulator_that_is_killed_in_mid_run_is_told_as_such(tmp_path: Path) -> None:
     file, results = tmp_path / "doomed.yaml", tmp_path / "results"
     file.write_text(SCENARIO.replace("TIER", str(tmp_path / "tier")))
-    process = subprocess.Popen(
-        command("run", file, "--results", results), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    emulator = emulator_of(process, results)
+    process = start_paused_in("r01-", "run", file, "--results", results)
+    emulator = next(child for child in children_of(process) if "kvbench.emulator" in child.cmdline())
     emulator.kill()
-    out, err = process.communicate(timeout=60)
+    go_on(process)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert gone([emulator])
     told = one_sentence_with_remedy(subprocess.CompletedProcess("run", process.returncode, out, err))
     assert "kvbench: the emulator died in mid-run (killed by SIGKILL): it said nothing" in told
@@ -128,7 +115,7 @@ def test_a_kept_server_that_has_died_between_runs_is_not_handed_out(vllm: Scenar
         (first / "attempt-1").mkdir()  # where the log goes when a side client was lost and the run is made again
         (first / "logs").rename(first / "attempt-1" / "logs")
         os.kill(endpoint.pid, signal.SIGKILL)
-        assert endpoint.started.process.wait(10) == -signal.SIGKILL
+        assert endpoint.started.process.wait(PATIENCE_S) == -signal.SIGKILL
         with (
             pytest.raises(ServerError, match=r"vLLM died between two runs \(killed by SIGKILL\)") as error,
             bed.serving(vllm.treatments["recompute"], second),

@@ -17,6 +17,7 @@ import pytest
 from kvbench import scenario_file, store
 from kvbench.errors import ScenarioError
 from kvbench.servers.endpoint import parse_counters
+from tests.patience import PATIENCE_S
 from tests.test_cli import command, kvbench
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def sharing(tier: Path) -> Iterator[tuple[str, int]]:
         yield str(told["url"]), int(told["pid"])
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_S)
         process.stdout.close()
 
 

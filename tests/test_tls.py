@@ -15,6 +15,7 @@ import trustme
 
 from kvbench import store
 from tests.load.tls_peer import ca_file, server_context
+from tests.patience import PATIENCE_S
 from tests.test_cli import kvbench, one_sentence_with_remedy, serving
 
 if TYPE_CHECKING:
@@ -92,11 +93,11 @@ def behind_tls(url: str) -> Iterator[tuple[str, Proxy]]:
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(PATIENCE_S)
         yield f"https://localhost:{ports[0]}/v1", proxy
     finally:
         loop.call_soon_threadsafe(stopped.set)
-        thread.join(10)
+        thread.join(PATIENCE_S)
         loop.close()
 
 

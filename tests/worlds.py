@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
+from kvbench import facts
 from kvbench.records import Conversation, Request, Response
 from kvbench.scenario import Scenario
 from kvbench.servers import tier_directory
 from kvbench.servers.endpoint import Counters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from kvbench.plan import Draw
@@ -36,6 +39,13 @@ def make_scenario(**changes: Any) -> Scenario:
         "repeats": 2,
     }
     return Scenario.model_validate({**given, **changes})
+
+
+@contextlib.contextmanager
+def quiet_host() -> Iterator[None]:
+    """This machine as if nobody else used it: its own load is no part of a made-up world."""
+    with mock.patch.object(facts, "pressure", return_value={}):
+        yield
 
 
 @dataclass

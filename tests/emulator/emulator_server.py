@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.patience import PATIENCE_S, wait_until
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 MODEL = "gpt-oss-120b"
@@ -71,20 +72,13 @@ class Server:
     def settle(self) -> None:
         """Wait until no tier write is pending."""
         names = [f"kvbench:tier_pending_writes{{tier={tier}}}" for tier in ("g2", "g3", "g4")]
-        wait_for(lambda: not any(map(self.metrics().get, names)))
+        wait_until(lambda: not any(map(self.metrics().get, names)), "no tier write is pending")
 
     def reset(self, *, external: bool = False) -> bool:
         answer = self.http.post(self.root + "/reset_prefix_cache", params={"reset_external": external})
         assert answer.status_code == 200
         value: bool = answer.json()["success"]
         return value
-
-
-def wait_for(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
-    end_s = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end_s, "waited in vain"
-        time.sleep(0.01)
 
 
 def launch(*arguments: str, **options: Any) -> tuple[subprocess.Popen[str], dict[str, Any]]:
@@ -102,7 +96,7 @@ def failure(*arguments: str, exit_code: int = 1, **options: Any) -> dict[str, An
     with process:
         if line["event"] == "ready":
             process.kill()  # else leaving the context waits for ever
-        assert process.wait(10) == exit_code
+        assert process.wait(PATIENCE_S) == exit_code
         assert process.stdout is not None
         assert process.stdout.read() == ""
     assert line["event"] == "failed"
@@ -117,12 +111,12 @@ def running(*arguments: str, **options: Any) -> Iterator[Server]:
     process, line = launch(*FAST, *arguments, **options)
     assert line["event"] == "ready", line
     assert line["pid"] == process.pid
-    with process, httpx.Client(timeout=30) as http:
+    with process, httpx.Client(timeout=PATIENCE_S) as http:
         try:
             yield Server(process, line["url"].removesuffix("/v1"), http)
         finally:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(10) == 0
+            assert process.wait(PATIENCE_S) == 0
             assert process.stdout is not None
             assert process.stdout.read() == ""
 

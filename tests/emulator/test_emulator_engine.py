@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -214,7 +213,7 @@ def test_reset_is_refused_while_blocks_are_held() -> None:
     assert answers == [False, True]
 
 
-def test_many_requests_take_no_real_time_and_the_same_virtual_time() -> None:
+def test_many_requests_take_the_same_virtual_time_again() -> None:
     def simulate() -> tuple[float, list[float]]:
         world = World(instances=4, max_batched_tokens=2048)
         prompts = [prompt_of(480 + 16 * index, f"p{index:x}") for index in range(20)]
@@ -223,6 +222,4 @@ def test_many_requests_take_no_real_time_and_the_same_virtual_time() -> None:
         assert all(len(world.tokens[g]) == 8 for g in sent)
         return world.clock.time(), [world.tokens[g][0] for g in sent]
 
-    started_s = time.perf_counter()
     assert simulate() == simulate()
-    assert time.perf_counter() - started_s < 400  # the virtual time of one run; it takes well under a second

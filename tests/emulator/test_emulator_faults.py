@@ -10,8 +10,9 @@ import pytest
 
 from kvbench.emulator.faults import Faults
 from kvbench.fault_names import FAULTS
-from tests.emulator.emulator_server import MODEL, Server, g4, running, wait_for
+from tests.emulator.emulator_server import MODEL, Server, g4, running
 from tests.emulator.virtual_world import words
+from tests.patience import PATIENCE_S, wait_until
 
 BODY = {"prompt": words(160), "max_tokens": 3, "stream_options": {"include_usage": True}}
 
@@ -21,12 +22,13 @@ def events_of(*arguments: str) -> list[str]:
         return server.stream("/v1/completions", BODY)
 
 
-def open_stream(server: Server, timeout_s: float = 30.0) -> list[str]:
+def open_stream(server: Server, silence_s: float = PATIENCE_S) -> list[str]:
     """Return the events up to where the connection breaks."""
     found = []
     body = {"model": MODEL, "stream": True, **BODY}
+    timeout = httpx.Timeout(PATIENCE_S, read=silence_s)
     try:
-        with server.http.stream("POST", f"{server.root}/v1/completions", json=body, timeout=timeout_s) as answer:
+        with server.http.stream("POST", f"{server.root}/v1/completions", json=body, timeout=timeout) as answer:
             assert answer.status_code == 200
             for line in filter(None, answer.iter_lines()):
                 found.append(line[6:])  # noqa: PERF401 - what came before the break counts
@@ -101,7 +103,7 @@ def test_http_errors(status: int) -> None:
 
 def test_hang_sends_headers_and_then_nothing_and_still_stops() -> None:
     with running("--fault", "hang") as server:
-        assert open_stream(server, timeout_s=0.5) == ["ReadTimeout"]
+        assert open_stream(server, silence_s=0.5) == ["ReadTimeout"]
 
 
 def test_first_chunk_empty() -> None:
@@ -150,7 +152,8 @@ def test_counters_of_another_worker_move_without_requests() -> None:
     with running("--fault", "counters_other_worker") as server:
         before = server.metrics()
         server.complete(words(160))
-        wait_for(lambda: server.metrics()["vllm:prefix_cache_hits_total"] > before["vllm:prefix_cache_hits_total"])
+        name = "vllm:prefix_cache_hits_total"
+        wait_until(lambda: server.metrics()[name] > before[name], "its counters move")
         after = server.metrics()
         assert after.keys() == before.keys()
         assert all(after[name] >= before[name] for name in before if name.endswith("_total"))

@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from kvbench.emulator.direct_io import probe
-from tests.emulator.emulator_server import MODEL, failure, g4, launch, running, wait_for
+from tests.emulator.emulator_server import MODEL, failure, g4, launch, running
 from tests.emulator.test_emulator_faults import storage_bytes
 from tests.emulator.virtual_world import words
+from tests.patience import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,9 +155,9 @@ def test_the_kernel_counts_the_same_bytes(tmp_path: Path) -> None:
 def test_pending_writes_are_finished_on_sigterm(tmp_path: Path) -> None:
     process, line = launch("--time", "1000", *g4(tmp_path / "t"))
     with process:
-        httpx.post(f"{line['url']}/completions", json={"prompt": words(30_000), "max_tokens": 1}, timeout=30)
+        httpx.post(f"{line['url']}/completions", json={"prompt": words(30_000), "max_tokens": 1}, timeout=PATIENCE_S)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE_S) == 0
     assert len(files_in(tmp_path / "t")) == 67  # 1,875 blocks
     assert not list((tmp_path / "t").glob("*.tmp"))
 
@@ -173,7 +174,7 @@ def test_concurrent_requests_of_one_prompt_agree(tmp_path: Path) -> None:
             answers = set(pool.map(ask, range(32)))
         assert len(answers) == 1
         assert answers.pop()[1] == CACHED
-        wait_for(lambda: server.metrics()["vllm:num_requests_running"] == 0)
+        wait_until(lambda: server.metrics()["vllm:num_requests_running"] == 0, "no request is running")
 
 
 def test_a_directory_of_others_is_refused_and_left_alone(tmp_path: Path) -> None:

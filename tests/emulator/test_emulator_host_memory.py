@@ -14,6 +14,7 @@ from kvbench.emulator.files import Geometry
 from kvbench.emulator.tier_file import TierFile
 from tests.emulator.hashing import hash_prompt
 from tests.emulator.virtual_world import words
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,7 @@ def test_a_write_without_memory_is_a_write_error(
 ) -> None:
     monkeypatch.setattr(host_memory, "payload", no_memory)
     host.write(FILE, lambda file, error: told.put((file, error)))
-    assert told.get(timeout=10) == (FILE, "no_space")
+    assert told.get(timeout=PATIENCE_S) == (FILE, "no_space")
     assert "no_space" in WRITE_ERROR_REASONS
     assert host.content(FILE) == "missing"
 
@@ -53,9 +54,9 @@ def test_a_read_without_memory_is_a_bad_file(
     host: host_memory.HostFiles, told: queue.Queue[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.write(FILE, lambda file, error: told.put((file, error)))
-    assert told.get(timeout=10) == (FILE, None)
+    assert told.get(timeout=PATIENCE_S) == (FILE, None)
     monkeypatch.setattr(np, "ones", no_memory)
     host.read([FILE], lambda reads: told.put((reads,)))
-    ((read,),) = told.get(timeout=10)
+    ((read,),) = told.get(timeout=PATIENCE_S)
     assert (read.bad, read.read_bytes) == ("io_error", 0)
     assert read.bad in BAD_FILE_REASONS

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from kvbench.records import Request
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     import ssl
@@ -113,12 +114,12 @@ class FaultServer:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(10)
+            thread.join(PATIENCE_S)
         self._listener.close()
 
     def stop_listening(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._threads[0].join(10)
+        self._threads[0].join(PATIENCE_S)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,7 @@ from kvbench.load.target import Target
 from kvbench.records import Request
 from tests.load.fault_server import FaultServer, request
 from tests.load.faults import FAULTS, asking, fault_requests, misbehave
+from tests.patience import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from kvbench.records import Conversation, Response
@@ -43,13 +43,14 @@ needs_aiperf = pytest.mark.skipif(not has_aiperf(), reason="AIPerf is not instal
 
 
 @needs_aiperf
-def test_both_drivers_give_every_fault_the_same_status(tmp_path: Path) -> None:
-    asked = fault_requests()
+@pytest.mark.parametrize(("hangs", "timeout_s"), [(False, PATIENCE_S), (True, 5)], ids=["ends", "hangs"])
+def test_both_drivers_give_every_fault_the_same_status(tmp_path: Path, hangs: bool, timeout_s: float) -> None:  # noqa: FBT001
+    asked = [one for one in fault_requests() if one.prompt_id.startswith("hang") == hangs]
     with FaultServer(misbehave) as server:
         target = Target(server.url)
-        with AiperfDriver(target, tmp_path / "aiperf", timeout_s=2) as driver:
+        with AiperfDriver(target, tmp_path / "aiperf", timeout_s=timeout_s) as driver:
             theirs = driver.drive(asked, 4, lambda _: None)
-        with NativeDriver(target, timeout_s=2) as driver:
+        with NativeDriver(target, timeout_s=timeout_s) as driver:
             ours = driver.drive(asked, 4, lambda _: None)
     told = {one.request_id: (one.status, other.status) for one, other in zip(theirs, ours, strict=True)}
     wanted = {one.request_id: FAULTS[one.prompt_id].status if one.prompt_id in FAULTS else "ok" for one in asked}
@@ -62,7 +63,7 @@ def test_both_drivers_give_every_fault_the_same_status(tmp_path: Path) -> None:
 @needs_aiperf
 def test_half_of_the_requests_fail_with_500_although_aiperf_returns_0(tmp_path: Path) -> None:
     asked = [asking(number, "http-500" if number % 2 else "good") for number in range(8)]
-    with FaultServer(misbehave) as server, AiperfDriver(Target(server.url), tmp_path, timeout_s=5) as driver:
+    with FaultServer(misbehave) as server, AiperfDriver(Target(server.url), tmp_path, timeout_s=PATIENCE_S) as driver:
         responses = driver.drive(asked, 2, lambda _: None)
     assert [one.status for one in responses] == ["ok", "http_error"] * 4
     sent = [call.body for call in server.calls if json.loads(call.body)["prompt"] in ("good", "http-500")]
@@ -80,7 +81,7 @@ def said_twice(name: str) -> Conversation:
 @needs_aiperf
 def test_conversations_that_are_known_beforehand(tmp_path: Path) -> None:
     names = ["a", "b", "c"]
-    with FaultServer(misbehave) as server, AiperfDriver(Target(server.url), tmp_path, timeout_s=5) as driver:
+    with FaultServer(misbehave) as server, AiperfDriver(Target(server.url), tmp_path, timeout_s=PATIENCE_S) as driver:
         responses = driver.converse(map(said_twice, names), 2, lambda _: None)
     assert [one.request_id for one in responses] == [f"{name}.{turn}" for name in names for turn in range(2)]
     assert {one.status for one in responses} == {"ok"}
@@ -94,9 +95,9 @@ def test_refused_by_both(tmp_path: Path) -> None:
     with FaultServer(misbehave) as server:
         server.stop_listening()
         target = Target(server.url)
-        with AiperfDriver(target, tmp_path / "aiperf", timeout_s=2) as driver:
+        with AiperfDriver(target, tmp_path / "aiperf", timeout_s=PATIENCE_S) as driver:
             theirs = driver.drive([asking(0, "good")], 1, lambda _: None)
-        with NativeDriver(target, timeout_s=2) as driver:
+        with NativeDriver(target, timeout_s=PATIENCE_S) as driver:
             ours = driver.drive([asking(0, "good")], 1, lambda _: None)
     assert [one.status for one in (*theirs, *ours)] == ["refused", "refused"]
 
@@ -250,12 +251,10 @@ except KeyboardInterrupt:
 """
     env = {**os.environ, "KVBENCH_AIPERF": str(made)}
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=env)
-    deadline = time.monotonic() + 20
-    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    pid = tmp_path / "pid"
+    wait_until(lambda: pid.exists() and pid.read_text().strip(), "the made-up AIPerf has started")
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=PATIENCE_S)
     assert out.split() == ["cancelled", "interrupted"]
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
 

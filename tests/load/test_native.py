@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 import threading
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kvbench.load.answer import Answer
 from kvbench.load.native import NativeDriver
 from kvbench.load.target import Target
 from tests.load.fault_server import (
@@ -27,10 +29,12 @@ from tests.load.fault_server import (
     stream,
     text_event,
 )
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kvbench.load.link import Read
     from kvbench.records import Response
 
 
@@ -126,14 +130,39 @@ def test_key_is_sent_and_never_repeated() -> None:
         ),
     ],
 )
-def test_timeout(pieces: list[bytes], has_token: bool, error: str) -> None:  # noqa: FBT001 - a table's column
+def test_timeout(
+    pieces: list[bytes],
+    has_token: bool,  # noqa: FBT001 - a table's column
+    error: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def script(call: Call) -> None:
         call.send(*pieces)
         call.wait_for_close()
 
+    if pieces:
+        expire_after(len(b"".join(pieces)), monkeypatch)
     response = drive_one(script, timeout_s=0.2)
     assert (response.status, response.error) == ("timeout", error)
     assert (response.ttft_s is not None) == has_token
+
+
+def expire_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the deadline of a request pass when so many bytes of its answer were read, and not by the clock."""
+    deadlines: list[asyncio.Timeout] = []
+    feed, timeout = Answer.feed, asyncio.timeout
+
+    def without_end(_: float | None) -> asyncio.Timeout:
+        deadlines.append(timeout(None))
+        return deadlines[-1]
+
+    def feed_and_expire(self: Answer, read: Read, data: bytes) -> None:
+        feed(self, read, data)
+        if self.received_bytes == count:
+            deadlines[-1].reschedule(asyncio.get_running_loop().time())
+
+    monkeypatch.setattr(asyncio, "timeout", without_end)
+    monkeypatch.setattr(Answer, "feed", feed_and_expire)
 
 
 def test_a_slot_is_busy_until_the_deadline() -> None:
@@ -214,7 +243,7 @@ def test_connections_are_kept_across_calls() -> None:
 
 
 def test_closed_loop_never_exceeds_concurrency_and_delivers_as_requests_end() -> None:
-    lock = threading.Lock()
+    lock, all_in = threading.Lock(), threading.Barrier(4, timeout=PATIENCE_S)
     inside: list[int] = []
     most: list[int] = []
 
@@ -222,6 +251,8 @@ def test_closed_loop_never_exceeds_concurrency_and_delivers_as_requests_end() ->
         with lock:
             inside.append(call.number)
             most.append(len(inside))
+        if call.number < 4:
+            all_in.wait()  # so many are really inside at once
         time.sleep(0.01 if call.number % 3 else 0.03)
         with lock:
             inside.remove(call.number)
@@ -262,7 +293,7 @@ def test_answer_before_the_body_was_sent() -> None:
         with sock:
             sock.recv(1000)
             sock.sendall(plain("413 Too large", b"", "Connection: close"))
-            hold.wait(10)
+            hold.wait(PATIENCE_S)
 
     hold = threading.Event()
     thread = threading.Thread(target=serve)
@@ -270,5 +301,5 @@ def test_answer_before_the_body_was_sent() -> None:
     with listener, NativeDriver(Target(f"http://127.0.0.1:{listener.getsockname()[1]}")) as driver:
         (response,) = driver.drive([request(0, 50_000_000)], 1, lambda _: None)
         hold.set()
-        thread.join(10)
+        thread.join(PATIENCE_S)
     assert (response.status, response.http_status) == ("http_error", 413)

@@ -29,6 +29,7 @@ from tests.load.fault_server import (
     request,
 )
 from tests.load.test_native import answer
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from kvbench.records import Response
@@ -65,8 +66,8 @@ def test_ctrl_c_delivers_what_was_out_as_cancelled() -> None:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "first\n"
-            assert waiting.acquire(timeout=20)
-            assert waiting.acquire(timeout=20)
+            assert waiting.acquire(timeout=PATIENCE_S)
+            assert waiting.acquire(timeout=PATIENCE_S)
             process.send_signal(signal.SIGINT)
             ids = process.stdout.readline().split()
         assert process.returncode == 0
@@ -167,7 +168,7 @@ def turns(name: str, count: int, answers: list[str]) -> Conversation:
 
 
 def test_conversations_go_turn_by_turn_and_side_by_side() -> None:
-    together = threading.Barrier(2, timeout=10)
+    together = threading.Barrier(2, timeout=PATIENCE_S)
 
     def script(call: Call) -> None:
         if b"begin" in call.body:
@@ -200,9 +201,14 @@ def test_a_conversation_ends_with_its_first_failure() -> None:
 
 def test_an_open_loop_schedules_by_the_clock_and_not_by_the_answers() -> None:
     def script(call: Call) -> None:
+        if call.number == 0:
+            second_is_here.wait(PATIENCE_S)  # a driver that waited for the first answer would hang here
+        elif call.number == 1:
+            second_is_here.set()
         time.sleep(0.15)
         call.send(NORMAL)
 
+    second_is_here = threading.Event()
     asked = [replace(request(number), due_s=number * 0.05) for number in range(4)]
     with FaultServer(script) as server, NativeDriver(Target(server.url)) as driver:
         responses = driver.drive(asked, 4, lambda _: None)

@@ -21,6 +21,7 @@ from kvbench.load.native import NativeDriver
 from kvbench.load.target import Target
 from tests.load.fault_server import DONE, FINISH, HEAD, NORMAL, Call, FaultServer, chunk, event, request, text_event
 from tests.load.tls_peer import authority, ca_file, expired_context, server_context
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -135,7 +136,7 @@ def test_the_wrong_host_is_named_though_another_address_of_it_refuses(monkeypatc
 def test_a_server_without_tls_is_refused() -> None:
     with (
         accepting(lambda sock: sock.sendall(b"HTTP/1.1 400 No\r\n\r\n")) as url,
-        NativeDriver(Target(url, ca_file=ca_file()), timeout_s=5) as driver,
+        NativeDriver(Target(url, ca_file=ca_file()), timeout_s=PATIENCE_S) as driver,
     ):
         (response,) = driver.drive([request()], 1, lambda _: None)
     assert response.status == "refused"
@@ -164,7 +165,7 @@ def accepting(and_then: Callable[[socket.socket], None]) -> Iterator[str]:
         with sock:
             sock.recv(1)
             and_then(sock)
-            done.wait(10)
+            done.wait(PATIENCE_S)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve)
@@ -173,7 +174,7 @@ def accepting(and_then: Callable[[socket.socket], None]) -> Iterator[str]:
             yield f"https://127.0.0.1:{listener.getsockname()[1]}/v1"
         finally:
             done.set()
-            thread.join(10)
+            thread.join(PATIENCE_S)
 
 
 def test_silence_in_the_handshake_falls_under_the_deadline() -> None:
@@ -191,7 +192,7 @@ def test_silence_in_the_handshake_falls_under_the_deadline() -> None:
     ],
 )
 def test_an_end_within_the_handshake_is_refused(and_then: Callable[[socket.socket], None], why: str) -> None:
-    with accepting(and_then) as url, NativeDriver(Target(url, ca_file=ca_file()), timeout_s=5) as driver:
+    with accepting(and_then) as url, NativeDriver(Target(url, ca_file=ca_file()), timeout_s=PATIENCE_S) as driver:
         (response,) = driver.drive([request()], 1, lambda _: None)
     assert response.status == "refused"
     assert why in (response.error or "")
@@ -216,7 +217,7 @@ def test_a_stream_cut_off_is_not_a_short_answer() -> None:
 def test_kept_connection_that_ends_in_good_order_is_retried_once() -> None:
     def script(call: Call) -> bool:
         call.send(NORMAL)
-        call.sock.settimeout(5)
+        call.sock.settimeout(PATIENCE_S)
         with contextlib.suppress(OSError):
             call.sock.unwrap()  # type: ignore[attr-defined]  # an SSLSocket here
         return True
@@ -285,7 +286,7 @@ def test_a_server_that_wants_other_keys_in_mid_answer(
 ) -> None:
     with (
         speaking_openssl(version, command, tmp_path / "server.pem") as url,
-        NativeDriver(Target(url, ca_file=ca_file()), timeout_s=5) as driver,
+        NativeDriver(Target(url, ca_file=ca_file()), timeout_s=PATIENCE_S) as driver,
     ):
         (response,) = driver.drive([request()], 1, lambda _: None)
     assert response.status in outcomes
@@ -310,7 +311,7 @@ def speaking_openssl(version: str, command: str, pem: Path) -> Iterator[str]:
             yield f"https://{address}/v1"
         finally:
             process.terminate()
-            thread.join(10)
+            thread.join(PATIENCE_S)
 
 
 def converse(process: subprocess.Popen[bytes], command: str) -> None:

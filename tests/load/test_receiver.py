@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kvbench.load.link import ReceiverLink
 from kvbench.load.receiver import SO_TIMESTAMPNS, read_stamp
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from kvbench.load.link import Read
@@ -33,7 +34,7 @@ class Sink:
 
 async def read_until_end(link: ReceiverLink, sinks: list[Sink]) -> None:
     link.attach(asyncio.get_running_loop())
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         for sink in sinks:
             await sink.over.wait()
 
@@ -50,7 +51,7 @@ def test_backlog_grows_while_the_driver_is_away() -> None:
 
     with near, far:
         asyncio.run(hand_over())
-        far.settimeout(20)
+        far.settimeout(PATIENCE_S)
         far.sendall(payload)
         far.shutdown(socket.SHUT_WR)
         asyncio.run(read_until_end(link, [sink]))

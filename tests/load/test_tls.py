@@ -13,6 +13,7 @@ from kvbench.load.tls import Tls, TlsError
 from kvbench.servers import trust
 from tests.load.fault_server import DONE, FINISH, HEAD, NORMAL, chunk, request, text_event
 from tests.load.tls_peer import Peer, ca_file, server_context
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from kvbench.records import Response
@@ -166,7 +167,7 @@ def end_of(script: Script, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> 
             peer.ask(b"POST")
             peer.give(*script(peer))
             peer.connection.lose(None)
-            await asyncio.wait_for(peer.connection.wait(), 5)
+            await asyncio.wait_for(peer.connection.wait(), PATIENCE_S)
             assert not peer.connection.is_open
             assert not peer.connection.is_reusable
             response = peer.connection.answer.respond(request(), 1, 2)

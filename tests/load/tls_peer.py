@@ -19,6 +19,7 @@ from kvbench.load.connection import Connection
 from kvbench.load.link import Read
 from kvbench.load.tls import Tls
 from kvbench.servers import trust
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from kvbench.load.link import Reader
@@ -67,7 +68,7 @@ class Peer:
             near = socket.create_connection(listener.getsockname())
             self.far, _ = listener.accept()
         near.settimeout(0)
-        self.far.settimeout(10)
+        self.far.settimeout(PATIENCE_S)
         client = Tls(trust.context_for(ca_file()), self.host)
         self.connection = Connection(near, SilentLink(), kernel_stamps=False, tls=client)  # type: ignore[arg-type]
         self._reads = 0

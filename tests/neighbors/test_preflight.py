@@ -18,6 +18,7 @@ from kvbench.hosts import HostThread
 from kvbench.neighbor_spec import NeighborSpec
 from kvbench.neighbors import surroundings
 from kvbench.neighbors.crew import crew_for
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,9 +103,9 @@ def port(tmp_path: Path) -> Iterator[int]:
         await server.wait_closed()
 
     with HostThread() as running:
-        server = running.call(serve(), 10.0)
+        server = running.call(serve(), PATIENCE_S)
         yield server.get_port()
-        running.call(stop(server), 10.0)
+        running.call(stop(server), PATIENCE_S)
 
 
 def provide(programs: tuple[str, ...], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ import mmap
 import os
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from kvbench.errors import ServerError, StorageError
 from kvbench.scenario_models import Tiers
 from kvbench.server_spec import VllmSpec
 from kvbench.servers import process, tier_directory, vllm
+from tests.patience import PATIENCE_S, wait_until
 
 FS = {"type": "fs"}
 
@@ -97,8 +97,7 @@ pathlib.Path({str(left)!r}).unlink()
     )
     left.touch()
     with process.running([sys.executable, "-c", parent], tmp_path / "log", stop_s=5):
-        while not told.exists():
-            time.sleep(0.01)
+        wait_until(told.exists, "the child ignores SIGTERM")
     assert not left.exists()
 
 
@@ -106,7 +105,7 @@ def test_a_server_may_say_more_than_a_pipe_holds(tmp_path: Path) -> None:
     """A server whose output nobody reads stops once a pipe is full; here all of it goes to the log."""
     log = tmp_path / "log"
     with process.running([sys.executable, "-c", "print('x' * 1_000_000)"], log, stop_s=5) as running:
-        assert running.wait(20) == 0
+        assert running.wait(PATIENCE_S) == 0
     assert len(log.read_text()) == 1_000_001
 
 
@@ -125,8 +124,7 @@ raise SystemExit("ValueError: over")
     held: list[mmap.mmap] = []
 
     def be_the_other_server() -> None:
-        while not theirs.exists() or theirs.stat().st_size < 4096:
-            time.sleep(0.01)
+        wait_until(lambda: theirs.exists() and theirs.stat().st_size == 4096, "our server has made its files")
         with theirs.open("r+b") as file:
             held.append(mmap.mmap(file.fileno(), 0))
         mapped.touch()

@@ -1,0 +1,16 @@
+"""Which reasons of a verdict speak of the load of this machine: a test that measures for real must allow them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Rules on what neighbours did: a busy machine delays what they say, and slows them down. What they moved, who was lost
+# and who ended is not among them, nor is anything that makes a run invalid.
+NEIGHBOUR_RULES = frozenset({"neighbour clock", "neighbour counters", "neighbour ramp", "neighbour short"})
+
+
+def but_for_load(verdict: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the reasons of a verdict on neighbours that a busy machine does not explain."""
+    return [
+        reason for reason in verdict["reasons"] if reason["level"] == "invalid" or reason["rule"] not in NEIGHBOUR_RULES
+    ]
