@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from kvbench import store, summary
 from kvbench.errors import ResultError
 from kvbench.importers import aiperf, guidellm, result, vllm
-from kvbench.importers.source import Seen, Source, number, status_of, whole
+from kvbench.importers.source import Seen, Source, status_of
+from kvbench.lenient_json import number, whole
 from kvbench.report import document, material
 
 DATA = Path(__file__).parent / "data"
@@ -89,23 +90,38 @@ def test_aiperf_failures_have_our_words() -> None:
     assert statuses(aiperf.read(AIPERF / "hang.jsonl")) == ["timeout"]
 
 
+FAILURES_BY_NAME = [
+    ({"metadata": {"was_cancelled": True}}, "cancelled"),
+    ({"error": {"code": 499, "type": "RequestCancellationError", "message": "x"}}, "cancelled"),
+    ({"error": {"code": 429, "type": "Too Many Requests", "message": "x"}, "status": 429}, "http_error"),
+    ({"error": {"type": "ClientConnectorDNSError"}, "status": None, "responses": []}, "refused"),
+    ({"error": {"type": "ServerDisconnectedError"}}, "cut"),
+    ({"error": {"type": "SocketTimeoutError"}}, "timeout"),
+    ({"status": 503}, "http_error"),
+]
+
+
+@pytest.mark.parametrize(("change", "status"), FAILURES_BY_NAME)
+def test_aiperf_errors_by_their_names(change: dict[str, Any], status: str, tmp_path: Path) -> None:
+    record = json.loads((AIPERF / "two_phases" / aiperf.RAW).read_text().splitlines()[2])
+    record["responses"] = record["responses"][:3]
+    record |= {**change, "metadata": record["metadata"] | change.get("metadata", {})}
+    (tmp_path / "x.jsonl").write_text(json.dumps(record))
+    assert statuses(aiperf.read(tmp_path / "x.jsonl")) == [status]
+
+
 @pytest.mark.parametrize(
     ("change", "status"),
     [
-        ({"metadata": {"was_cancelled": True}}, "cancelled"),
-        ({"error": {"code": 499, "type": "RequestCancellationError", "message": "x"}}, "cancelled"),
-        ({"error": {"code": 429, "type": "Too Many Requests", "message": "x"}, "status": 429}, "http_error"),
-        ({"error": {"type": "ClientConnectorDNSError"}}, "refused"),
-        ({"error": {"type": "ServerDisconnectedError"}}, "cut"),
-        ({"error": {"type": "SocketTimeoutError"}}, "timeout"),
+        *FAILURES_BY_NAME[:6],
         ({"error": {"type": "InvalidInferenceResultError"}}, "stream_error"),
         ({"error": {}}, "ok"),
-        ({"status": 503}, "http_error"),
     ],
 )
-def test_aiperf_errors_by_their_names(change: dict[str, Any], status: str, tmp_path: Path) -> None:
-    record = json.loads((AIPERF / "two_phases" / aiperf.RAW).read_text().splitlines()[2])
-    record |= {**change, "metadata": record["metadata"] | change.get("metadata", {})}
+def test_aiperf_errors_by_their_names_without_chunks(change: dict[str, Any], status: str, tmp_path: Path) -> None:
+    record = json.loads((AIPERF / "two_phases" / aiperf.RECORDS).read_text().splitlines()[2])
+    told = {name: value for name, value in change.items() if name == "error"}
+    record |= {**told, "metadata": record["metadata"] | change.get("metadata", {})}
     (tmp_path / "x.jsonl").write_text(json.dumps(record))
     assert statuses(aiperf.read(tmp_path / "x.jsonl")) == [status]
 

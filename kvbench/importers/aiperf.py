@@ -1,8 +1,9 @@
 """AIPerf's export per request: `profile_export.jsonl`, and `profile_export_raw.jsonl` with every chunk.
 
 The raw export wins, because only it shows what was streamed: AIPerf counts an answer as a success although an error
-came inside the stream, and keeps no time of a stream that broke. Metrics of the same request fill what the chunks do
-not tell. Each phase is a treatment; the requests of a warmup phase go to the next measured one as `warmup`.
+came inside the stream, and keeps no time of a stream that broke. Its records are read and judged by the reader of the
+load driver (`load/aiperf_export`). Metrics of the same request fill what the chunks do not tell. Each phase is a
+treatment; the requests of a warmup phase go to the next measured one as `warmup`.
 """
 
 from __future__ import annotations
@@ -17,51 +18,27 @@ from kvbench.importers.source import (
     Part,
     Seen,
     Source,
-    at,
-    items,
     kind_of,
     misplaced,
-    number,
-    parse,
     read_bytes,
     read_lines,
     shared,
-    shortened,
-    status_of,
-    text,
-    whole,
     wrong_kind,
 )
+from kvbench.lenient_json import at, items, number, parse, text, whole
+from kvbench.load.aiperf_export import read_answer, read_own_word
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kvbench.records import Status
 
 RECORDS, RAW, AGGREGATES = "profile_export.jsonl", "profile_export_raw.jsonl", "profile_export_aiperf.json"
-_GAVE_UP = ("error", "abort")  # finish reasons of vLLM and SGLang for an answer that they could not complete
 _BLIND = (
     "Errors inside a stream (HTTP 200): AIPerf counts such an answer as a success, and only profile_export_raw.jsonl "
     "shows them."
 )
 _IN_FLIGHT = "Requests that were in flight when a phase ended: AIPerf leaves them out of its export."
 _TOKENIZER = "The server's count of prompt tokens: {count} requests were counted by AIPerf's own tokenizer."
-
-
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """What the chunks of one answer say; times are of the process's performance counter.
-
-    `finish` is the finish reason, `none` where choices were streamed without any, None where nothing can be said.
-    """
-
-    first_ns: int | None = None
-    first_content_ns: int | None = None
-    last_ns: int | None = None
-    error: str | None = None
-    usage: dict[str, Any] | None = None
-    model: str | None = None
-    finish: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +67,7 @@ def read(path: Path) -> Source:
             if kind_of(record) not in (None, "aiperf"):
                 raise wrong_kind(main, "aiperf", record)
             raise misplaced(main, line_number, "has no metadata of a request")
-        is_raw = is_raw or "start_perf_ns" in record or "responses" in record
+        is_raw = is_raw or _has_chunks(record)
         agent = agent or text(at(record, "request_headers", "User-Agent"))
         metrics = record.get("metrics") or told.get(_key(record))
         lines.append(_read_record(record, metrics if isinstance(metrics, dict) else {}))
@@ -154,41 +131,46 @@ def _named_model(about: Any) -> str | None:
 
 def _read_record(record: dict[str, Any], metrics: dict[str, Any]) -> _Line:
     told = record["metadata"]
-    heard = _hear(record)
+    answer = read_answer(record) if _has_chunks(record) else read_own_word(record)
+    transcript, (status, error) = answer.transcript, answer.outcome
+    usage = transcript.said.get("usage")
     sent_ns, scheduled_ns = whole(told.get("request_start_ns")), whole(told.get("credit_issued_ns"))
-    status, error, http_status = _judge(record, heard)
-    by_server = _first_whole(at(heard.usage, "prompt_tokens"), _metric(metrics, "usage_prompt_tokens"))
+    by_server = _first_whole(at(usage, "prompt_tokens"), _metric(metrics, "usage_prompt_tokens"))
     isl = by_server if by_server is not None else whole(_metric(metrics, "input_sequence_length"))
-    ttft_s = _since(record, heard.first_ns) or _seconds(metrics, "time_to_first_token")
-    latency_s = _since(record, heard.last_ns) or _seconds(metrics, "request_latency")
+    latency_s = _since(record, transcript.last_token_ns) or _seconds(metrics, "request_latency")
     seen = Seen(
         request_id=text(told.get("x_request_id")),
         status=status,
-        error=error,
-        http_status=http_status,
+        error=text(error),
+        http_status=answer.http_status,
         conversation_id=text(told.get("conversation_id")),
         turn=whole(told.get("turn_index")) or 0,
         isl=isl,
         osl=_first_whole(
-            at(heard.usage, "completion_tokens"),
+            at(usage, "completion_tokens"),
             _metric(metrics, "usage_completion_tokens"),
             _metric(metrics, "output_sequence_length"),
         ),
         cached_tokens=_first_whole(
-            at(heard.usage, "prompt_tokens_details", "cached_tokens"),
+            at(usage, "prompt_tokens_details", "cached_tokens"),
             _metric(metrics, "usage_prompt_cache_read_tokens"),
         ),
         scheduled_ns=scheduled_ns,
         sent_ns=sent_ns,
-        ttft_s=ttft_s,
-        ttft_content_s=_since(record, heard.first_content_ns) or _seconds(metrics, "time_to_first_output_token"),
+        ttft_s=_since(record, transcript.first_token_ns) or _seconds(metrics, "time_to_first_token"),
+        ttft_content_s=_since(record, transcript.first_content_ns) or _seconds(metrics, "time_to_first_output_token"),
         latency_s=latency_s if status == "ok" else None,
         send_lag_s=max(sent_ns - scheduled_ns, 0) / 1e9 if sent_ns is not None and scheduled_ns is not None else None,
-        model=heard.model,
+        model=text(transcript.said.get("model")),
     )
     phase = text(told.get("phase_name")) or text(told.get("benchmark_phase")) or "profiling"
     is_warmup = "warmup" in (told.get("phase_kind"), told.get("benchmark_phase"))
     return _Line(phase, is_warmup, seen, whole(told.get("request_end_ns")), isl is not None and by_server is None)
+
+
+def _has_chunks(record: dict[str, Any]) -> bool:
+    """Tell a record of the raw export."""
+    return "start_perf_ns" in record or "responses" in record
 
 
 def _metric(metrics: dict[str, Any], name: str) -> Any:
@@ -212,85 +194,6 @@ def _since(record: dict[str, Any], moment_ns: int | None) -> float | None:
     if start_ns is None or moment_ns is None or moment_ns < start_ns:
         return None
     return (moment_ns - start_ns) / 1e9
-
-
-def _judge(record: dict[str, Any], heard: _Heard) -> tuple[Status, str | None, int | None]:
-    """Return our status, the reason, and the HTTP status where AIPerf tells it."""
-    error = record.get("error")
-    code = whole(at(error, "code"))
-    known = whole(record.get("status"))
-    http_status = next((one for one in (known, code) if one is not None and 100 <= one <= 599), None)
-    kind = " ".join(filter(None, map(text, [at(error, "type"), *items(at(error, "cause_chain"))])))
-    message = shortened(text(at(error, "message"))) or kind or None
-    if at(record, "metadata", "was_cancelled") is True or "Cancellation" in kind:
-        return "cancelled", message or "cancelled by AIPerf", http_status
-    if error:
-        bad = http_status is not None and http_status >= 400
-        return ("http_error" if bad else status_of(kind)), message or "failed, and AIPerf does not say how", http_status
-    if http_status is not None and http_status >= 400:
-        return "http_error", f"HTTP status {http_status}", http_status
-    if heard.error is not None:
-        return "stream_error", heard.error, http_status
-    if heard.finish in _GAVE_UP:
-        return "stream_error", f"the server gave up: finish reason {heard.finish}", http_status
-    if heard.finish == "none":
-        return "cut", "the stream ended without a finish reason", http_status
-    return "ok", None, http_status
-
-
-# -- the chunks of the raw export --------------------------------------------------------------------------------------
-
-
-def _hear(record: dict[str, Any]) -> _Heard:
-    """Read the chunks of one answer: when tokens came, what the server counted, whether it reported an error."""
-    tokens: list[int | None] = []
-    content: list[int | None] = []
-    error, usage, model, finish, choices = None, None, None, None, 0
-    for response in items(record.get("responses")):
-        arrived_ns = whole(at(response, "perf_ns"))
-        chunk = _chunk(response)
-        error = error or _error_in(chunk)
-        usage = chunk["usage"] if isinstance(chunk.get("usage"), dict) else usage
-        model = model or text(chunk.get("model"))
-        for choice in items(chunk.get("choices")):
-            choices, finish = choices + 1, finish or text(at(choice, "finish_reason"))
-        channels = _channels(chunk)
-        tokens += [arrived_ns] * any(channels)
-        content += [arrived_ns] * channels[0]
-    if None in tokens:  # a time that cannot be read may be the first one
-        tokens, content = [], []
-    first, last = (tokens[0], tokens[-1]) if tokens else (None, None)
-    finish = finish or ("none" if choices else None)
-    return _Heard(first, content[0] if content else None, last, error, usage, model, finish)
-
-
-def _chunk(response: Any) -> dict[str, Any]:
-    """Put the lines of one message together; empty where it is no JSON object, such as `[DONE]`."""
-    if text(at(response, "text")):
-        packets = [response["text"]]
-    else:
-        named = [packet for packet in items(at(response, "packets")) if at(packet, "name") == "data"]
-        packets = [packet["value"] for packet in named if text(at(packet, "value"))]
-    value = parse("\n".join(packets).encode(errors="replace"))
-    return value if isinstance(value, dict) else {}
-
-
-def _error_in(chunk: dict[str, Any]) -> str | None:
-    error = chunk.get("error")
-    if not error:
-        return None
-    return shortened(text(at(error, "message")) or text(error)) or "an error inside the stream"
-
-
-def _channels(chunk: dict[str, Any]) -> tuple[bool, bool]:
-    """Tell whether a chunk carries a token of the answer, and one on another channel; a role alone is none."""
-    content, other = False, False
-    for choice in items(chunk.get("choices")):
-        delta = at(choice, "delta")
-        content = content or bool(text(at(choice, "text")) or text(at(delta, "content")))
-        said = (at(delta, name) for name in ("reasoning_content", "reasoning", "tool_calls", "function_call"))
-        other = other or any(said)
-    return content, other
 
 
 # -- phases ------------------------------------------------------------------------------------------------------------

@@ -16,20 +16,14 @@ from kvbench.importers.source import (
     Part,
     Seen,
     Source,
-    at,
-    items,
     misplaced,
-    number,
-    parse,
     read_bytes,
     shared,
-    shortened,
     span_s,
     status_of,
-    text,
-    whole,
     wrong_kind,
 )
+from kvbench.lenient_json import at, items, number, parse, shortened, text, whole
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from kvbench import __version__, store
 from kvbench.errors import OptionError, ResultError
 from kvbench.importers import aiperf, guidellm, vllm
-from kvbench.importers.source import EXPORTS, Source, parse, shared
+from kvbench.importers.source import EXPORTS, Source, shared
+from kvbench.lenient_json import parse
 from kvbench.metrics import sum_of_all
 from kvbench.records import Row
 from kvbench.redact import without_named_secrets

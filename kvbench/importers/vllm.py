@@ -17,19 +17,14 @@ from kvbench.importers.source import (
     Part,
     Seen,
     Source,
-    items,
     misplaced,
-    number,
-    parse,
     read_bytes,
     read_lines,
     shared,
-    shortened,
     status_of,
-    text,
-    whole,
     wrong_kind,
 )
+from kvbench.lenient_json import items, number, parse, shortened, text, whole
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,6 +10,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kvbench.lenient_json import parse
+
 if TYPE_CHECKING:
     from kvbench.load.sse import Event
 
@@ -18,10 +20,14 @@ _OTHER_CHANNELS = ("reasoning_content", "reasoning", "refusal", "tool_calls", "f
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What one event says; `error` is set where it reports a failure or cannot be read."""
+    """What one event says; `error` is set where it reports a failure or cannot be read.
+
+    `has_choices` tells an event of the Completions APIs from one of another API.
+    """
 
     content: str = ""
     has_token: bool = False
+    has_choices: bool = False
     token_ids: tuple[int, ...] = ()
     is_done: bool = False
     finish_reason: str | None = None
@@ -35,10 +41,7 @@ def read_chunk(event: Event) -> Chunk:
     """Read one event of a stream."""
     if event.data.strip() == b"[DONE]":
         return Chunk(is_done=True)
-    try:
-        value = json.loads(event.data)
-    except (ValueError, RecursionError):
-        value = None
+    value = parse(event.data)
     if event.name == "error" or (isinstance(value, dict) and (value.get("error") or value.get("object") == "error")):
         return Chunk(error=error_message(event.data))
     if not isinstance(value, dict):
@@ -48,14 +51,17 @@ def read_chunk(event: Event) -> Chunk:
 
 def _read_object(value: dict[str, Any]) -> Chunk:
     choices = value.get("choices")
-    choice = _object(choices[0]) if isinstance(choices, list) and choices else {}
-    delta = _object(choice.get("delta"))
-    content = _text(choice.get("text")) + _text(delta.get("content"))
+    listed = [_object(one) for one in choices] if isinstance(choices, list) else []
+    deltas = [_object(choice.get("delta")) for choice in listed]
+    content = "".join(
+        _text(choice.get("text")) + _text(delta.get("content")) for choice, delta in zip(listed, deltas, strict=True)
+    )
     return Chunk(
         content=content,
-        token_ids=_ids(choice.get("token_ids")),
-        has_token=bool(content) or any(delta.get(channel) for channel in _OTHER_CHANNELS),
-        finish_reason=_text(choice.get("finish_reason")) or None,
+        token_ids=_ids(listed[0].get("token_ids")) if listed else (),
+        has_token=bool(content) or any(delta.get(channel) for delta in deltas for channel in _OTHER_CHANNELS),
+        has_choices=isinstance(choices, list),
+        finish_reason=next((reason for choice in listed if (reason := _text(choice.get("finish_reason")))), None),
         model=_text(value.get("model")) or None,
         usage=_object(value.get("usage")),
         server=_object(value.get("kvbench")),
