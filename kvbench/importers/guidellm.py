@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kvbench.errors import ResultError
+from kvbench.importers.columns import table_of_rows
 from kvbench.importers.source import (
     REMEDIES,
     Part,
@@ -83,7 +84,7 @@ def _read_benchmark(path: Path, place: int, benchmark: dict[str, Any]) -> Part:
     strategy = at(benchmark, "config", "strategy")
     return Part(
         _treatment(strategy, place),
-        tuple(sorted(seen, key=lambda one: one.sent_ns or 0)),
+        table_of_rows(sorted(seen, key=lambda one: one.sent_ns or 0)),
         load_s=span_s(number(benchmark.get("start_time")), number(benchmark.get("end_time"))),
         concurrency=whole(at(strategy, "streams")) or None,
     )
@@ -123,9 +124,9 @@ def _treatment(strategy: Any, place: int) -> str:
 def _left_out(part: Part, benchmark: dict[str, Any]) -> list[str]:
     """Say how many requests the report counts but does not hold: it may keep only a sample."""
     made = whole(at(benchmark, "scheduler_metrics", "requests_made", "total"))
-    if made is None or made <= len(part.seen):
+    if made is None or made <= len(part.requests):
         return []
-    return [f"Requests of {part.treatment}: the report holds {len(part.seen)} of {made}, a sample."]
+    return [f"Requests of {part.treatment}: the report holds {len(part.requests)} of {made}, a sample."]
 
 
 def _read_request(request: dict[str, Any], outcome: str) -> Seen:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    import pyarrow as pa
+
     from kvbench.records import Phase, Status
 
 EXPORTS = {
@@ -34,7 +36,7 @@ _AGGREGATE = "aggregate"
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One request as another tool saw it."""
+    """One request as another tool saw it; its fields are the columns of `Part.requests`."""
 
     request_id: str | None
     status: Status
@@ -57,10 +59,13 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One run of the source: a phase of AIPerf, a benchmark of GuideLLM, a result of vLLM."""
+    """One run of the source: a phase of AIPerf, a benchmark of GuideLLM, a result of vLLM.
+
+    `requests` has the columns of `Seen`, in the order of sending where it is known.
+    """
 
     treatment: str
-    seen: tuple[Seen, ...]
+    requests: pa.Table
     load_s: float | None = None
     concurrency: int | None = None
 
@@ -137,13 +142,19 @@ def read_lines(path: Path, tool: str) -> Iterator[tuple[int, dict[str, Any]]]:
         with path.open("rb") as lines:
             for line_number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield line_number, _one_line(path, line_number, line, tool)
+                    yield line_number, one_line(path, line_number, line, tool)
     except OSError as fault:
         reason = (fault.strerror or str(fault)).lower()
         raise ResultError(f"cannot read {path}: {reason}", REMEDIES[tool]) from None
 
 
-def _one_line(path: Path, line_number: int, line: bytes, tool: str) -> dict[str, Any]:
+def one_line(path: Path, line_number: int, line: bytes, tool: str) -> dict[str, Any]:
+    """Return the JSON object on a line.
+
+    Raises:
+        ResultError: it is none.
+
+    """
     value = parse(line)
     if isinstance(value, dict):
         return value

@@ -17,8 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from kvbench.lenient_json import at, items, text, whole
-from kvbench.load.chunks import read_chunk
-from kvbench.load.sse import Event
+from kvbench.load.chunks import read_data
 from kvbench.load.transcript import Transcript
 from kvbench.records import Response
 
@@ -147,39 +146,46 @@ class _Reading:
 
     def note(self, message: Any, shift_ns: int) -> None:
         """Take one message: an event of a stream, or a whole body."""
-        read_ns = whole(at(message, "perf_ns"))
+        if not isinstance(message, dict):
+            message = {}
+        read_ns = whole(message.get("perf_ns"))
         arrived_ns = (read_ns or 0) + shift_ns
         self.arrived_ns.append(arrived_ns)
-        is_body = at(message, "packets") is None
-        if is_body and self._is_streamed:
+        packets = message.get("packets")
+        if packets is None:
+            self._note_body(message, arrived_ns, is_timed=read_ns is not None)
+            return
+        name, data = _event(items(packets))
+        if data:
+            chunk = read_data(name, data)
+            self._forms.add(chunk.has_choices or chunk.is_done or chunk.error is not None)
+            self.is_untimed = self.is_untimed or (read_ns is None and chunk.has_token)
+            self.transcript.note(chunk, arrived_ns)
+
+    def _note_body(self, message: dict[str, Any], arrived_ns: int, *, is_timed: bool) -> None:
+        """Take an answer that was not streamed: its first token came at some time before."""
+        if self._is_streamed:
             self._forms |= {True}
             self.transcript.error = self.transcript.error or "answered without streaming"
             return
-        for event in [_body_event(message)] if is_body else _events(message):
-            chunk = read_chunk(event)
-            self._forms.add(chunk.is_done or chunk.has_choices or chunk.error is not None)
-            self.is_untimed = self.is_untimed or (read_ns is None and chunk.has_token)
-            self.transcript.note(replace(chunk, has_token=False, content="") if is_body else chunk, arrived_ns)
-        if is_body:  # its first token came at some time before
-            self.is_whole = True
-            self.transcript.last_token_ns = arrived_ns if read_ns is not None else None
+        chunk = read_data("", (text(message.get("text")) or "{}").encode())
+        self._forms.add(chunk.has_choices or chunk.error is not None)
+        self.transcript.note(replace(chunk, has_token=False, content=""), arrived_ns)
+        self.is_whole = True
+        self.transcript.last_token_ns = arrived_ns if is_timed else None
 
 
-def _body_event(message: Any) -> Event:
-    return Event("", (text(at(message, "text")) or "{}").encode(), 0)
-
-
-def _events(message: Any) -> Iterator[Event]:
-    """Put the lines of one message together as the event that they were."""
+def _event(packets: list[Any]) -> tuple[str, bytes]:
+    """Put the lines of one message together as the event that they were: its name and its data."""
     name, lines = "", []
-    for packet in items(at(message, "packets")):
-        kind, value = at(packet, "name"), at(packet, "value")
-        if kind == "event":
-            name = name or text(value) or ""
-        elif kind == "data" and isinstance(value, str):
-            lines.append(value)
-    if data := "\n".join(lines):
-        yield Event(name, data.encode(errors="replace"), 0)
+    for packet in packets:
+        if isinstance(packet, dict):
+            kind, value = packet.get("name"), packet.get("value")
+            if kind == "data" and isinstance(value, str):
+                lines.append(value)
+            elif kind == "event":
+                name = name or text(value) or ""
+    return name, "\n".join(lines).encode(errors="replace")
 
 
 def _bound(transcript: Transcript, arrived_ns: list[int]) -> Bound | None:

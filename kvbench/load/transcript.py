@@ -51,9 +51,14 @@ class Transcript:
         if chunk.content:
             self.first_content_ns = arrived_ns if self.first_content_ns is None else self.first_content_ns
             self.content.append(chunk.content)
-        for key in ("finish_reason", "model", "usage", "server"):
-            if value := getattr(chunk, key):
-                self.said[key] = value
+        if chunk.model:
+            self.said["model"] = chunk.model
+        if chunk.finish_reason:
+            self.said["finish_reason"] = chunk.finish_reason
+        if chunk.usage:
+            self.said["usage"] = chunk.usage
+        if chunk.server:
+            self.said["server"] = chunk.server
 
     def judge(
         self, request: Request | None, http_status: int | None, error_body: bytes, ending: Ending | None, why: str

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from kvbench.importers import aiperf as importer
+from kvbench.importers.source import Seen
 from kvbench.load.aiperf_export import translate
-
-if TYPE_CHECKING:
-    from kvbench.importers.source import Seen
 
 SENT_NS, START_NS = 1_795_305_029_000_000_000, 10_000_000_000
 FIXTURES = Path(__file__).parents[1] / "data" / "aiperf"
@@ -46,8 +44,8 @@ def imported(one: dict[str, Any], tmp_path: Path) -> Seen:
     file = tmp_path / "profile_export_raw.jsonl"
     file.write_text(json.dumps(one) + "\n")
     (part,) = importer.read(file).parts
-    (seen,) = part.seen
-    return seen
+    (request,) = part.requests.to_pylist()
+    return Seen(**request)
 
 
 def test_a_refusal_is_a_first_token_for_both(tmp_path: Path) -> None:
