@@ -183,7 +183,7 @@ SAMPLE_RECORDS = Path("tests/data/aiperf/two_phases")
 def make_records(path: Path, rows: int) -> None:
     """Write AIPerf's records from one that it wrote itself, with a list of gaps that makes it 4.1 KB long."""
     record = json.loads((SAMPLE_RECORDS / "profile_export.jsonl").read_text().splitlines()[-1])
-    record["metrics"]["inter_chunk_latency"]["value"] = [10.060165, 9.876981, 9.98291, 10.005247] * 27
+    record["metrics"]["inter_chunk_latency"]["value"] = [10.060165, 9.876981, 9.98291, 10.005247] * 44
     write_records(path, rows, record)
 
 

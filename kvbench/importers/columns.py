@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+_ALL_FIELDS = attrgetter(*Seen.__annotations__)
 _TO_SECONDS = {"ms": 1e-3, "sec": 1.0, "s": 1.0}
 
 
@@ -102,12 +104,12 @@ def table_of(batches: Iterable[dict[str, pa.Array]]) -> pa.Table:
 
 
 def table_of_rows(rows: Iterable[Seen]) -> pa.Table:
-    """Make a table of a few requests."""
+    """Make a table of some requests."""
     import pyarrow as pa  # noqa: PLC0415
 
-    names = Seen.__annotations__
-    listed = list(rows)
-    return pa.table({name: [getattr(row, name) for row in listed] for name in names}, schema=schema())
+    kinds = schema()
+    columns = list(zip(*map(_ALL_FIELDS, rows), strict=True)) or [()] * len(kinds)
+    return pa.Table.from_arrays([pa.array(*one) for one in zip(columns, kinds.types, strict=True)], schema=kinds)
 
 
 def _complete(batch: dict[str, pa.Array], columns: pa.Schema) -> pa.RecordBatch:

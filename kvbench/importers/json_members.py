@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 4 * 1024 * 1024
 _NAME = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:\s*\Z')
 _LONGEST_NAME = 200
+_OPENING = tuple(b"{[")
+_ARE_BRACKETS = bytes(letter in b"{}[]" for letter in range(256))
 _BETWEEN = re.compile(rb"[\s,]*")
 
 
@@ -135,10 +137,9 @@ class MemberReader:
         letters = np.frombuffer(block, np.uint8)
         quotes = np.flatnonzero(letters == ord('"'))
         quotes = quotes[~_is_escaped(letters, quotes)]
-        folded = letters | 0x20  # makes [ and ] the same as { and }
-        places = np.flatnonzero((folded == ord("{")) | (folded == ord("}")))
+        places = np.flatnonzero(np.frombuffer(block.translate(_ARE_BRACKETS), np.bool_))
         places = places[(np.searchsorted(quotes, places) + self._in_string) % 2 == 0]
-        is_open = folded[places] == ord("{")
+        is_open = np.isin(letters[places], _OPENING)
         depths = self._depth + np.cumsum(np.where(is_open, 1, -1))
         self._in_string = bool((len(quotes) + self._in_string) % 2)
         self._depth = int(depths[-1]) if len(depths) else self._depth
