@@ -20,7 +20,16 @@ from rich.table import Table
 
 from kvbench import facts
 
-SCRIPTS = ("prompt_making", "run_start", "tier_read", "coverage", "driver_capacity", "client_error", "neighbor_course")
+SCRIPTS = (
+    "prompt_making",
+    "run_start",
+    "tier_read",
+    "coverage",
+    "driver_capacity",
+    "client_error",
+    "neighbor_course",
+    "large_result",
+)
 
 
 def main() -> int:

@@ -27,6 +27,9 @@ from kvbench.records import READ_VERSIONS, SCHEMA_VERSION, Row
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+    from typing import BinaryIO
+
+    import pyarrow as pa
 
     from kvbench.records import Tier
 
@@ -52,11 +55,23 @@ def write_atomic(path: Path, content: bytes) -> None:
         StorageError: the folder is full or may not be written.
 
     """
+    with writing_atomically(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def writing_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write piece by piece; a reader sees it when all of it is on the disk, or never.
+
+    Raises:
+        StorageError: the folder is full or may not be written.
+
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     with storage_faults(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -161,6 +176,11 @@ class RunFolder:
         _write_parquet(self.path / "requests.parquet", rows)
         write_json(self.path / "run.json", {**record, "attempt": self.attempt, "requests": len(rows)})
         (self.path / "requests.jsonl").unlink(missing_ok=True)
+
+    def seal_batches(self, record: dict[str, Any], batches: Iterable[pa.RecordBatch]) -> None:
+        """Write rows that come in batches, with the columns of `row_schema`, then `run.json`, as `seal` does."""
+        count = _write_batches(self.path / "requests.parquet", batches)
+        write_json(self.path / "run.json", {**record, "attempt": self.attempt, "requests": count})
 
 
 def settle_answers(runs: Path, reference_runs: list[str]) -> None:
@@ -345,7 +365,7 @@ def _write_parquet(path: Path, rows: list[Row]) -> None:
     import pyarrow.json as pj  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    schema = _schema(pa)
+    schema = row_schema()
     lines = b"".join(json.dumps(row.to_json(), separators=(",", ":")).encode() + b"\n" for row in rows)
     table = (
         schema.empty_table()
@@ -361,8 +381,22 @@ def _write_parquet(path: Path, rows: list[Row]) -> None:
     write_atomic(path, buffer.getvalue().to_pybytes())
 
 
-def _schema(pa: Any) -> Any:
+def _write_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
+    """Write a parquet file batch by batch, atomically; return the number of rows."""
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    count = 0
+    with writing_atomically(path) as file, pq.ParquetWriter(file, row_schema()) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            count += len(batch)
+    return count
+
+
+def row_schema() -> pa.Schema:
     """Column types from the annotations of `Row`, so that a column without values keeps its type."""
+    import pyarrow as pa  # noqa: PLC0415
+
     kinds = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
     names = Row.__annotations__
     return pa.schema([(name, kinds.get(kind.split(" ")[0], pa.string())) for name, kind in names.items()])

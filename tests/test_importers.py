@@ -13,16 +13,27 @@ from hypothesis import strategies as st
 
 from kvbench import store, summary
 from kvbench.errors import ResultError
-from kvbench.importers import aiperf, guidellm, result, vllm
-from kvbench.importers.source import Seen, Source, number, status_of, whole
+from kvbench.importers import aiperf, guidellm, result, rows, vllm
+from kvbench.importers.source import Part, Seen, Source, status_of
+from kvbench.lenient_json import number, whole
 from kvbench.report import document, material
 
 DATA = Path(__file__).parent / "data"
 AIPERF, GUIDELLM, VLLM = DATA / "aiperf", DATA / "guidellm", DATA / "vllm_bench"
 
 
+def seen_of(part: Part) -> list[Seen]:
+    return [Seen(**request) for request in part.requests.to_pylist()]
+
+
+def row_of(tool: str, part: Part, place: int = 0) -> dict[str, Any]:
+    (batch,) = rows.rows_of(tool, {"run_id": "r", "treatment": "t", "repeat": 1}, part.requests)
+    row: dict[str, Any] = batch.to_pylist()[place]
+    return row
+
+
 def measured(source: Source) -> list[Seen]:
-    return [seen for part in source.parts for seen in part.seen if seen.phase == "measure"]
+    return [seen for part in source.parts for seen in seen_of(part) if seen.phase == "measure"]
 
 
 def statuses(source: Source) -> list[str]:
@@ -39,12 +50,12 @@ def test_aiperf_phases_are_treatments_and_warmup_belongs_to_the_next_one() -> No
     assert [path.name for path in source.files] == [aiperf.RAW, aiperf.RECORDS, aiperf.AGGREGATES]
     assert [part.treatment for part in source.parts] == ["cold", "warm"]
     assert [part.concurrency for part in source.parts] == [2, 2]
-    assert [seen.phase for seen in source.parts[0].seen] == ["warmup"] * 2 + ["measure"] * 4
-    assert [seen.phase for seen in source.parts[1].seen] == ["measure"] * 4
+    assert [seen.phase for seen in seen_of(source.parts[0])] == ["warmup"] * 2 + ["measure"] * 4
+    assert [seen.phase for seen in seen_of(source.parts[1])] == ["measure"] * 4
 
 
 def test_aiperf_times_come_from_the_chunks() -> None:
-    first = aiperf.read(AIPERF / "two_phases").parts[0].seen[2]
+    first = seen_of(aiperf.read(AIPERF / "two_phases").parts[0])[2]
     # By the worker's counter: sent 10911355121884, first token 10911456638890, last token 10911526574814.
     assert first.ttft_s == 0.101517006
     assert first.latency_s == 0.171452930
@@ -89,23 +100,38 @@ def test_aiperf_failures_have_our_words() -> None:
     assert statuses(aiperf.read(AIPERF / "hang.jsonl")) == ["timeout"]
 
 
+FAILURES_BY_NAME = [
+    ({"metadata": {"was_cancelled": True}}, "cancelled"),
+    ({"error": {"code": 499, "type": "RequestCancellationError", "message": "x"}}, "cancelled"),
+    ({"error": {"code": 429, "type": "Too Many Requests", "message": "x"}, "status": 429}, "http_error"),
+    ({"error": {"type": "ClientConnectorDNSError"}, "status": None, "responses": []}, "refused"),
+    ({"error": {"type": "ServerDisconnectedError"}}, "cut"),
+    ({"error": {"type": "SocketTimeoutError"}}, "timeout"),
+    ({"status": 503}, "http_error"),
+]
+
+
+@pytest.mark.parametrize(("change", "status"), FAILURES_BY_NAME)
+def test_aiperf_errors_by_their_names(change: dict[str, Any], status: str, tmp_path: Path) -> None:
+    record = json.loads((AIPERF / "two_phases" / aiperf.RAW).read_text().splitlines()[2])
+    record["responses"] = record["responses"][:3]
+    record |= {**change, "metadata": record["metadata"] | change.get("metadata", {})}
+    (tmp_path / "x.jsonl").write_text(json.dumps(record))
+    assert statuses(aiperf.read(tmp_path / "x.jsonl")) == [status]
+
+
 @pytest.mark.parametrize(
     ("change", "status"),
     [
-        ({"metadata": {"was_cancelled": True}}, "cancelled"),
-        ({"error": {"code": 499, "type": "RequestCancellationError", "message": "x"}}, "cancelled"),
-        ({"error": {"code": 429, "type": "Too Many Requests", "message": "x"}, "status": 429}, "http_error"),
-        ({"error": {"type": "ClientConnectorDNSError"}}, "refused"),
-        ({"error": {"type": "ServerDisconnectedError"}}, "cut"),
-        ({"error": {"type": "SocketTimeoutError"}}, "timeout"),
+        *FAILURES_BY_NAME[:6],
         ({"error": {"type": "InvalidInferenceResultError"}}, "stream_error"),
         ({"error": {}}, "ok"),
-        ({"status": 503}, "http_error"),
     ],
 )
-def test_aiperf_errors_by_their_names(change: dict[str, Any], status: str, tmp_path: Path) -> None:
-    record = json.loads((AIPERF / "two_phases" / aiperf.RAW).read_text().splitlines()[2])
-    record |= {**change, "metadata": record["metadata"] | change.get("metadata", {})}
+def test_aiperf_errors_by_their_names_without_chunks(change: dict[str, Any], status: str, tmp_path: Path) -> None:
+    record = json.loads((AIPERF / "two_phases" / aiperf.RECORDS).read_text().splitlines()[2])
+    told = {name: value for name, value in change.items() if name == "error"}
+    record |= {**told, "metadata": record["metadata"] | change.get("metadata", {})}
     (tmp_path / "x.jsonl").write_text(json.dumps(record))
     assert statuses(aiperf.read(tmp_path / "x.jsonl")) == [status]
 
@@ -153,15 +179,16 @@ def test_guidellm_benchmarks_are_treatments_with_figures_by_hand() -> None:
     source = guidellm.read(GUIDELLM / "two_rates.json")
     assert (source.version, source.model) == ("0.8.1", "gpt-oss-120b")
     assert [part.treatment for part in source.parts] == ["concurrent-2", "concurrent-4"]
-    first = source.parts[0].seen[0]
+    first = seen_of(source.parts[0])[0]
     assert first.ttft_s == pytest.approx(0.10141611099)
     # last token 1795304994.2326336 - sent 1795304993.9813125; sent - targeted 1795304993.9783802
     assert first.latency_s == pytest.approx(0.2513211, abs=1e-6)
     assert first.send_lag_s == pytest.approx(0.0029323, abs=1e-6)
     assert first.sent_ns == pytest.approx(1795304993981312500, abs=1000)
     assert (first.isl, first.osl, first.cached_tokens) == (100, 16, 0)
-    row = result._row("guidellm", {"run_id": "r", "treatment": "t", "repeat": 1}, 0, first)
-    assert row.tpot_s == pytest.approx(0.009993664, abs=1e-7)  # GuideLLM's inter_token_latency_ms
+    assert row_of("guidellm", source.parts[0])["tpot_s"] == pytest.approx(
+        0.009993664, abs=1e-7
+    )  # GuideLLM's inter_token_latency_ms
 
 
 def test_guidellm_failures_have_our_words() -> None:
@@ -182,7 +209,7 @@ def test_guidellm_keeps_its_warmup_in_the_list_and_out_of_the_figures() -> None:
     path = GUIDELLM / "warmup.json"
     totals = json.loads(path.read_text())["benchmarks"][0]["metrics"]["request_totals"]
     (part,) = guidellm.read(path).parts
-    assert [seen.phase for seen in part.seen] == ["warmup"] * 4 + ["measure"] * 4
+    assert [seen.phase for seen in seen_of(part)] == ["warmup"] * 4 + ["measure"] * 4
     assert totals["successful"] == 4
 
 
@@ -200,19 +227,18 @@ def test_vllm_lists_become_requests_with_figures_by_hand() -> None:
     source = vllm.read(VLLM / "concurrency_2.json")
     (part,) = source.parts
     assert (part.treatment, part.concurrency, source.model) == ("concurrency-2", 2, "gpt-oss-120b")
-    first = part.seen[0]
+    first = seen_of(part)[0]
     assert (first.isl, first.osl, first.cached_tokens, first.sent_ns) == (200, 8, None, None)
     assert first.ttft_s == 0.10265552000055322
     assert first.latency_s == 0.17285926700060372
     assert first.send_lag_s is None  # in a closed loop a request waits for its turn
-    row = result._row("vllm", {"run_id": "r", "treatment": "t", "repeat": 1}, 0, first)
-    assert row.tpot_s == pytest.approx((0.17285926700060372 - 0.10265552000055322) / 7)
+    assert row_of("vllm", part)["tpot_s"] == pytest.approx((0.17285926700060372 - 0.10265552000055322) / 7)
 
 
 def test_vllm_appended_results_are_runs_of_their_own() -> None:
     source = vllm.read(VLLM / "appended.json")
     assert [part.treatment for part in source.parts] == ["concurrency-2", "rate-20"]
-    assert source.parts[1].seen[0].send_lag_s == 0.00013149600090400781
+    assert seen_of(source.parts[1])[0].send_lag_s == 0.00013149600090400781
 
 
 def test_vllm_without_latencies_adds_up_its_gaps(tmp_path: Path) -> None:
@@ -325,10 +351,10 @@ def test_any_broken_field_is_null_or_an_error_with_its_file(data: st.DataObject,
         assert str(file) in told
         return
     for run, part in result._runs(source):
-        rows = [result._row(tool, run, place, seen) for place, seen in enumerate(part.seen)]
-        store._write_parquet(tmp_path / "requests.parquet", rows)
-        assert [row.status for row in rows] == [seen.status for seen in part.seen]
-        assert json.dumps(result._record(source, run, part, rows), ensure_ascii=False).encode()
+        store._write_batches(tmp_path / "requests.parquet", rows.rows_of(tool, run, part.requests))
+        written = store.read_rows(tmp_path)
+        assert [row.status for row in written] == [seen.status for seen in seen_of(part)]
+        assert json.dumps(result._record(source, run, part), ensure_ascii=False).encode()
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,46 +1,31 @@
 """AIPerf's export per request: `profile_export.jsonl`, and `profile_export_raw.jsonl` with every chunk.
 
 The raw export wins, because only it shows what was streamed: AIPerf counts an answer as a success although an error
-came inside the stream, and keeps no time of a stream that broke. Metrics of the same request fill what the chunks do
-not tell. Each phase is a treatment; the requests of a warmup phase go to the next measured one as `warmup`.
+came inside the stream, and keeps no time of a stream that broke. Its records are read and judged by the reader of the
+load driver (`load/aiperf_export`). Metrics of the same request fill what the chunks do not tell. Each phase is a
+treatment; the requests of a warmup phase go to the next measured one as `warmup`.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvbench.errors import ResultError
-from kvbench.importers.source import (
-    REMEDIES,
-    Part,
-    Seen,
-    Source,
-    at,
-    items,
-    kind_of,
-    misplaced,
-    number,
-    parse,
-    read_bytes,
-    read_lines,
-    shared,
-    shortened,
-    status_of,
-    text,
-    whole,
-    wrong_kind,
-)
-from kvbench.run_time import length_s, window_of_stamps_ns
+from kvbench.importers.aiperf_phases import split
+from kvbench.importers.columns import numbers, seconds, texts, wholes
+from kvbench.importers.line_ranges import map_ranges
+from kvbench.importers.source import REMEDIES, Source, kind_of, misplaced, one_line, read_bytes, shared, wrong_kind
+from kvbench.lenient_json import at, items, parse, text, whole
+from kvbench.load.aiperf_export import read_answer, read_own_word
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kvbench.records import Status
+    import pyarrow as pa
+
 
 RECORDS, RAW, AGGREGATES = "profile_export.jsonl", "profile_export_raw.jsonl", "profile_export_aiperf.json"
-_GAVE_UP = ("error", "abort")  # finish reasons of vLLM and SGLang for an answer that they could not complete
 _BLIND = (
     "Errors inside a stream (HTTP 200): AIPerf counts such an answer as a success, and only profile_export_raw.jsonl "
     "shows them."
@@ -49,31 +34,38 @@ _IN_FLIGHT = "Requests that were in flight when a phase ended: AIPerf leaves the
 _TOKENIZER = "The server's count of prompt tokens: {count} requests were counted by AIPerf's own tokenizer."
 
 
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """What the chunks of one answer say; times are of the process's performance counter.
-
-    `finish` is the finish reason, `none` where choices were streamed without any, None where nothing can be said.
-    """
-
-    first_ns: int | None = None
-    first_content_ns: int | None = None
-    last_ns: int | None = None
-    error: str | None = None
-    usage: dict[str, Any] | None = None
-    model: str | None = None
-    finish: str | None = None
+_METRICS = (  # of one request, each with its unit
+    "usage_prompt_tokens",
+    "input_sequence_length",
+    "usage_completion_tokens",
+    "output_sequence_length",
+    "usage_prompt_cache_read_tokens",
+    "time_to_first_token",
+    "time_to_first_output_token",
+    "request_latency",
+)
+_FROM_METRICS = ("isl", "counted_by_client", "osl", "cached_tokens", "ttft_s", "ttft_content_s", "latency_s")
+_NOTHING = (None,) * 8
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
-    """One record with what decides to which run it belongs."""
+class _Batch:
+    """The records of one range of a file; `broken` is the number and the text of a line that is no record."""
 
-    phase: str
-    is_warmup: bool
-    seen: Seen
-    end_ns: int | None
-    counted_by_client: bool
+    lines: int
+    columns: pa.RecordBatch | None
+    broken: tuple[int, bytes] | None
+    has_chunks: bool
+    agent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """All records of a file as columns."""
+
+    columns: pa.Table
+    has_chunks: bool
+    agent: str | None
 
 
 def read(path: Path) -> Source:
@@ -83,32 +75,25 @@ def read(path: Path) -> Source:
         ResultError: the file is something else, or a line of it is not a record.
 
     """
+    import pyarrow.compute as pc  # noqa: PLC0415
+
     main, beside = _choose(path)
-    told = _metrics(beside) if beside is not None else {}
-    lines, is_raw, agent = [], False, None
-    for line_number, record in read_lines(main, "aiperf"):
-        if not isinstance(record.get("metadata"), dict):
-            if kind_of(record) not in (None, "aiperf"):
-                raise wrong_kind(main, "aiperf", record)
-            raise misplaced(main, line_number, "has no metadata of a request")
-        is_raw = is_raw or "start_perf_ns" in record or "responses" in record
-        agent = agent or text(at(record, "request_headers", "User-Agent"))
-        metrics = record.get("metrics") or told.get(_key(record))
-        lines.append(_read_record(record, metrics if isinstance(metrics, dict) else {}))
-    if not lines:
-        raise ResultError(f"{main} holds no request", REMEDIES["aiperf"])
+    records = _read_file(main)
+    columns = records.columns
+    if beside is not None and beside.stat().st_size > 0:
+        columns = _filled(columns, _read_file(beside).columns)
     aggregates = main.parent / AGGREGATES
     about = parse(read_bytes(aggregates)) if aggregates.exists() else None
-    missing = [] if is_raw else [_BLIND]
-    client = sum(line.counted_by_client for line in lines)
+    missing = [] if records.has_chunks else [_BLIND]
+    client = pc.sum(columns["counted_by_client"]).as_py() or 0
     missing += [_IN_FLIGHT, *([_TOKENIZER.format(count=client)] if client else [])]
     return Source(
         tool="aiperf",
-        version=_version(about, agent),
+        version=_version(about, records.agent),
         files=tuple(file for file in (main, beside, aggregates) if file is not None and file.exists()),
-        parts=_parts(lines, about),
+        parts=split(columns, about),
         missing=tuple(missing),
-        model=shared([name for line in lines if (name := line.seen.model)]) or _named_model(about),
+        model=shared(pc.unique(columns["model"]).drop_null().to_pylist()) or _named_model(about),
         url=text(next(iter(items(at(about, "input_config", "endpoint", "urls"))), None)),
     )
 
@@ -129,16 +114,6 @@ def _choose(path: Path) -> tuple[Path, Path | None]:
     raise ResultError(f"{path} holds neither {RAW} nor {RECORDS}", remedy)
 
 
-def _key(record: dict[str, Any]) -> tuple[Any, ...]:
-    """Tell which request a record is of, in both exports."""
-    told = record.get("metadata")
-    return tuple(text(at(told, name)) for name in ("x_request_id", "phase_name"))
-
-
-def _metrics(path: Path) -> dict[tuple[Any, ...], Any]:
-    return {_key(record): record.get("metrics") for _, record in read_lines(path, "aiperf")}
-
-
 def _version(about: Any, agent: str | None) -> str | None:
     return text(at(about, "aiperf_version")) or (
         agent.removeprefix("aiperf/") if agent is not None and agent.startswith("aiperf/") else None
@@ -150,183 +125,177 @@ def _named_model(about: Any) -> str | None:
     return text(at(models[0], "name")) if len(models) == 1 else None
 
 
-# -- one request -------------------------------------------------------------------------------------------------------
+# -- a file of records -------------------------------------------------------------------------------------------------
 
 
-def _read_record(record: dict[str, Any], metrics: dict[str, Any]) -> _Line:
-    told = record["metadata"]
-    heard = _hear(record)
-    sent_ns, scheduled_ns = whole(told.get("request_start_ns")), whole(told.get("credit_issued_ns"))
-    status, error, http_status = _judge(record, heard)
-    by_server = _first_whole(at(heard.usage, "prompt_tokens"), _metric(metrics, "usage_prompt_tokens"))
-    isl = by_server if by_server is not None else whole(_metric(metrics, "input_sequence_length"))
-    ttft_s = _since(record, heard.first_ns) or _seconds(metrics, "time_to_first_token")
-    latency_s = _since(record, heard.last_ns) or _seconds(metrics, "request_latency")
-    seen = Seen(
-        request_id=text(told.get("x_request_id")),
-        status=status,
-        error=error,
-        http_status=http_status,
-        conversation_id=text(told.get("conversation_id")),
-        turn=whole(told.get("turn_index")) or 0,
-        isl=isl,
-        osl=_first_whole(
-            at(heard.usage, "completion_tokens"),
-            _metric(metrics, "usage_completion_tokens"),
-            _metric(metrics, "output_sequence_length"),
-        ),
-        cached_tokens=_first_whole(
-            at(heard.usage, "prompt_tokens_details", "cached_tokens"),
-            _metric(metrics, "usage_prompt_cache_read_tokens"),
-        ),
-        scheduled_ns=scheduled_ns,
-        sent_ns=sent_ns,
-        ttft_s=ttft_s,
-        ttft_content_s=_since(record, heard.first_content_ns) or _seconds(metrics, "time_to_first_output_token"),
-        latency_s=latency_s if status == "ok" else None,
-        send_lag_s=max(sent_ns - scheduled_ns, 0) / 1e9 if sent_ns is not None and scheduled_ns is not None else None,
-        model=heard.model,
+def _read_file(path: Path) -> _Records:
+    """Read all records of a file, range by range."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    batches, lines, has_chunks, agent = [], 0, False, None
+    try:
+        for _, batch in map_ranges(_read_block, path):
+            if batch.broken is not None:
+                raise _fault(path, lines + batch.broken[0], batch.broken[1])
+            lines += batch.lines
+            batches += [batch.columns] if batch.columns is not None else []
+            has_chunks, agent = has_chunks or batch.has_chunks, agent or batch.agent
+    except OSError as fault:
+        reason = (fault.strerror or str(fault)).lower()
+        raise ResultError(f"cannot read {path}: {reason}", REMEDIES["aiperf"]) from None
+    if not batches:
+        raise ResultError(f"{path} holds no request", REMEDIES["aiperf"])
+    return _Records(pa.Table.from_batches(batches), has_chunks, agent)
+
+
+def _fault(path: Path, line_number: int, line: bytes) -> ResultError:
+    """Say what is wrong with a line that is no record."""
+    record = one_line(path, line_number, line, "aiperf")
+    if kind_of(record) not in (None, "aiperf"):
+        return wrong_kind(path, "aiperf", record)
+    return misplaced(path, line_number, "has no metadata of a request")
+
+
+def _read_block(block: bytes) -> _Batch:
+    """Read the lines of one range."""
+    rows, has_chunks, agent = [], False, None
+    lines = block.split(b"\n")
+    for place, line in enumerate(lines, 1):
+        if not line or line.isspace():
+            continue
+        record = parse(line)
+        if not isinstance(record, dict) or not isinstance(record.get("metadata"), dict):
+            return _Batch(0, None, (place, line), has_chunks=False, agent=None)
+        if "start_perf_ns" in record or "responses" in record:
+            has_chunks = True
+            agent = agent or text(at(record, "request_headers", "User-Agent"))
+            rows.append((*_told(record["metadata"]), *_metrics(record.get("metrics")), *_from_chunks(record)))
+        else:
+            rows.append((*_told(record["metadata"]), *_metrics(record.get("metrics")), *_from_own_word(record)))
+    columns = _columns(list(zip(*rows, strict=True))) if rows else None
+    return _Batch(len(lines) - 1, columns, None, has_chunks=has_chunks, agent=agent)
+
+
+def _told(metadata: dict[str, Any]) -> tuple[Any, ...]:
+    """Pick what the metadata say, as they say it; `_columns` knows the order."""
+    told = metadata.get
+    kind, benchmark_phase = told("phase_kind"), told("benchmark_phase")
+    return (
+        told("x_request_id"),
+        told("conversation_id"),
+        told("turn_index"),
+        told("credit_issued_ns"),
+        told("request_start_ns"),
+        told("request_end_ns"),
+        told("phase_name"),
+        benchmark_phase,
+        "warmup" in (kind, benchmark_phase),
     )
-    phase = text(told.get("phase_name")) or text(told.get("benchmark_phase")) or "profiling"
-    is_warmup = "warmup" in (told.get("phase_kind"), told.get("benchmark_phase"))
-    return _Line(phase, is_warmup, seen, whole(told.get("request_end_ns")), isl is not None and by_server is None)
 
 
-def _metric(metrics: dict[str, Any], name: str) -> Any:
-    return at(metrics, name, "value")
+def _metrics(metrics: Any) -> tuple[Any, ...]:
+    """Pick the value of each metric, then the units of the times, then whether there are metrics."""
+    if not isinstance(metrics, dict):
+        return (*_NOTHING, None, None, None, bool(metrics))
+    found = [one if isinstance(one := metrics.get(name), dict) else {} for name in _METRICS]
+    return (*[one.get("value") for one in found], *[one.get("unit") for one in found[5:]], bool(metrics))
 
 
-def _seconds(metrics: dict[str, Any], name: str) -> float | None:
-    """Return a metric in seconds; AIPerf writes milliseconds and says so."""
-    value = number(_metric(metrics, name))
-    factor = {"ms": 1e-3, "sec": 1.0, "s": 1.0}.get(str(at(metrics, name, "unit")))
-    return value * factor if value is not None and factor is not None else None
+def _from_own_word(record: dict[str, Any]) -> tuple[Any, ...]:
+    """Return status, error and HTTP status, and nothing that only chunks tell."""
+    if not record.get("error") and "status" not in record and record["metadata"].get("was_cancelled") is not True:
+        return ("ok", None, None, *_NOTHING[:7])
+    answer = read_own_word(record)
+    return (*answer.outcome, answer.http_status, *_NOTHING[:7])
 
 
-def _first_whole(*values: Any) -> int | None:
-    return next((known for value in values if (known := whole(value)) is not None), None)
-
-
-def _since(record: dict[str, Any], moment_ns: int | None) -> float | None:
-    """Return the time from the start of the request, by the performance counter of AIPerf's worker."""
+def _from_chunks(record: dict[str, Any]) -> tuple[Any, ...]:
+    """Return status, error and HTTP status, token counts, times in seconds and the model, as the chunks tell them."""
+    answer = read_answer(record)
+    transcript = answer.transcript
+    usage = transcript.said.get("usage")
     start_ns = whole(record.get("start_perf_ns"))
-    if start_ns is None or moment_ns is None or moment_ns < start_ns:
+    return (
+        *answer.outcome,
+        answer.http_status,
+        at(usage, "prompt_tokens"),
+        at(usage, "completion_tokens"),
+        at(usage, "prompt_tokens_details", "cached_tokens"),
+        _since(start_ns, transcript.first_token_ns),
+        _since(start_ns, transcript.first_content_ns),
+        _since(start_ns, transcript.last_token_ns),
+        transcript.said.get("model"),
+    )
+
+
+def _since(start_ns: int | None, moment_ns: int | None) -> float | None:
+    """Return the time from the start of the request, by the performance counter of AIPerf's worker; None for 0."""
+    if start_ns is None or moment_ns is None or moment_ns <= start_ns:
         return None
     return (moment_ns - start_ns) / 1e9
 
 
-def _judge(record: dict[str, Any], heard: _Heard) -> tuple[Status, str | None, int | None]:
-    """Return our status, the reason, and the HTTP status where AIPerf tells it."""
-    error = record.get("error")
-    code = whole(at(error, "code"))
-    known = whole(record.get("status"))
-    http_status = next((one for one in (known, code) if one is not None and 100 <= one <= 599), None)
-    kind = " ".join(filter(None, map(text, [at(error, "type"), *items(at(error, "cause_chain"))])))
-    message = shortened(text(at(error, "message"))) or kind or None
-    if at(record, "metadata", "was_cancelled") is True or "Cancellation" in kind:
-        return "cancelled", message or "cancelled by AIPerf", http_status
-    if error:
-        bad = http_status is not None and http_status >= 400
-        return ("http_error" if bad else status_of(kind)), message or "failed, and AIPerf does not say how", http_status
-    if http_status is not None and http_status >= 400:
-        return "http_error", f"HTTP status {http_status}", http_status
-    if heard.error is not None:
-        return "stream_error", heard.error, http_status
-    if heard.finish in _GAVE_UP:
-        return "stream_error", f"the server gave up: finish reason {heard.finish}", http_status
-    if heard.finish == "none":
-        return "cut", "the stream ended without a finish reason", http_status
-    return "ok", None, http_status
+def _columns(picked: list[tuple[Any, ...]]) -> pa.RecordBatch:
+    """Make columns of what was picked: the chunks are asked first, then the metrics."""
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    request_id, conversation_id, turn, issued, started, ended, name, benchmark_phase, is_warmup = picked[:9]
+    usage_prompt, own_isl, usage_completion, own_osl, own_cached, own_ttft, own_content, own_latency = picked[9:17]
+    units, has_metrics, status, error, http_status = picked[17:20], *picked[20:24]
+    prompt, completion, cached, ttft, content, latency, model = picked[24:]
+    scheduled_ns, sent_ns, phase_name = wholes(issued), wholes(started), texts(name)
+    by_server = pc.coalesce(wholes(prompt), wholes(usage_prompt))
+    isl = pc.coalesce(by_server, wholes(own_isl))
+    lag_ns = pc.max_element_wise(pc.subtract(sent_ns, scheduled_ns), 0, skip_nulls=False)
+    return pa.RecordBatch.from_pydict(
+        {
+            "request_id": texts(request_id),
+            "status": pa.array(status, pa.string()),
+            "error": texts(error),
+            "http_status": pa.array(http_status, pa.int64()),
+            "conversation_id": texts(conversation_id),
+            "turn": pc.fill_null(wholes(turn), 0),
+            "isl": isl,
+            "osl": pc.coalesce(wholes(completion), wholes(usage_completion), wholes(own_osl)),
+            "cached_tokens": pc.coalesce(wholes(cached), wholes(own_cached)),
+            "scheduled_ns": scheduled_ns,
+            "sent_ns": sent_ns,
+            "ttft_s": pc.coalesce(numbers(ttft), seconds(own_ttft, units[0])),
+            "ttft_content_s": pc.coalesce(numbers(content), seconds(own_content, units[1])),
+            "latency_s": pc.coalesce(numbers(latency), seconds(own_latency, units[2])),
+            "send_lag_s": pc.divide(pc.cast(lag_ns, pa.float64(), safe=False), 1e9),
+            "model": texts(model),
+            "phase_name": phase_name,
+            "own_phase": pc.coalesce(phase_name, texts(benchmark_phase), pa.scalar("profiling")),
+            "is_warmup": pa.array(is_warmup, pa.bool_()),
+            "end_ns": wholes(ended),
+            "counted_by_client": pc.and_(pc.is_valid(isl), pc.is_null(by_server)),
+            "has_metrics": pa.array(has_metrics, pa.bool_()),
+        }
+    )
 
 
-# -- the chunks of the raw export --------------------------------------------------------------------------------------
+def _filled(columns: pa.Table, beside: pa.Table) -> pa.Table:
+    """Fill what the raw export does not tell with the metrics of the same request in the export beside it."""
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    beside = beside.take(pa.array(range(len(beside) - 1, -1, -1)))  # of two records of one request the last one counts
+    place = pc.index_in(_key(columns), value_set=_key(beside).combine_chunks())
+    place = pc.if_else(columns["has_metrics"], pa.scalar(None, pa.int32()), place)
+    is_unknown = pc.is_null(columns["isl"])
+    for name in _FROM_METRICS:
+        found, own = beside[name].take(place), columns[name]
+        filled = pc.if_else(is_unknown, pc.fill_null(found, False), own) if name == "counted_by_client" else None  # noqa: FBT003
+        filled = pc.coalesce(own, found) if filled is None else filled
+        columns = columns.set_column(columns.column_names.index(name), name, filled)
+    return columns
 
 
-def _hear(record: dict[str, Any]) -> _Heard:
-    """Read the chunks of one answer: when tokens came, what the server counted, whether it reported an error."""
-    tokens: list[int | None] = []
-    content: list[int | None] = []
-    error, usage, model, finish, choices = None, None, None, None, 0
-    for response in items(record.get("responses")):
-        arrived_ns = whole(at(response, "perf_ns"))
-        chunk = _chunk(response)
-        error = error or _error_in(chunk)
-        usage = chunk["usage"] if isinstance(chunk.get("usage"), dict) else usage
-        model = model or text(chunk.get("model"))
-        for choice in items(chunk.get("choices")):
-            choices, finish = choices + 1, finish or text(at(choice, "finish_reason"))
-        channels = _channels(chunk)
-        tokens += [arrived_ns] * any(channels)
-        content += [arrived_ns] * channels[0]
-    if None in tokens:  # a time that cannot be read may be the first one
-        tokens, content = [], []
-    first, last = (tokens[0], tokens[-1]) if tokens else (None, None)
-    finish = finish or ("none" if choices else None)
-    return _Heard(first, content[0] if content else None, last, error, usage, model, finish)
+def _key(columns: pa.Table) -> pa.ChunkedArray:
+    """Tell which request a record is of, in both exports."""
+    import pyarrow.compute as pc  # noqa: PLC0415
 
-
-def _chunk(response: Any) -> dict[str, Any]:
-    """Put the lines of one message together; empty where it is no JSON object, such as `[DONE]`."""
-    if text(at(response, "text")):
-        packets = [response["text"]]
-    else:
-        named = [packet for packet in items(at(response, "packets")) if at(packet, "name") == "data"]
-        packets = [packet["value"] for packet in named if text(at(packet, "value"))]
-    value = parse("\n".join(packets).encode(errors="replace"))
-    return value if isinstance(value, dict) else {}
-
-
-def _error_in(chunk: dict[str, Any]) -> str | None:
-    error = chunk.get("error")
-    if not error:
-        return None
-    return shortened(text(at(error, "message")) or text(error)) or "an error inside the stream"
-
-
-def _channels(chunk: dict[str, Any]) -> tuple[bool, bool]:
-    """Tell whether a chunk carries a token of the answer, and one on another channel; a role alone is none."""
-    content, other = False, False
-    for choice in items(chunk.get("choices")):
-        delta = at(choice, "delta")
-        content = content or bool(text(at(choice, "text")) or text(at(delta, "content")))
-        said = (at(delta, name) for name in ("reasoning_content", "reasoning", "tool_calls", "function_call"))
-        other = other or any(said)
-    return content, other
-
-
-# -- phases ------------------------------------------------------------------------------------------------------------
-
-
-def _parts(lines: list[_Line], about: Any) -> tuple[Part, ...]:
-    """Make one run of each measured phase, in the order in which they began."""
-    phases: dict[str, list[_Line]] = {}
-    for line in sorted(lines, key=lambda line: line.seen.sent_ns or 0):
-        phases.setdefault(line.phase, []).append(line)
-    asked = {text(at(phase, "name")): phase for phase in items(at(about, "input_config", "phases"))}
-    parts: list[Part] = []
-    waiting: list[Seen] = []
-    for name, found in phases.items():
-        if found[0].is_warmup:
-            waiting += [_as_warmup(line.seen) for line in found]
-            continue
-        treatment = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "profiling"
-        parts.append(
-            Part(
-                treatment,
-                (*waiting, *(line.seen for line in found)),
-                load_s=_load_s(found),
-                concurrency=whole(at(asked.get(name), "concurrency")) or None,
-            )
-        )
-        waiting = []
-    return tuple(parts)
-
-
-def _as_warmup(seen: Seen) -> Seen:
-    return replace(seen, phase="warmup")
-
-
-def _load_s(lines: list[_Line]) -> float | None:
-    """Return the time from the first send to the last end, where every record tells both."""
-    stamps = [(line.seen.sent_ns, line.end_ns) for line in lines]
-    return length_s(window_of_stamps_ns(stamps)) if all(sent and ended for sent, ended in stamps) else None
+    named = [pc.fill_null(columns[name], "") for name in ("request_id", "phase_name")]
+    return pc.binary_join_element_wise(*named, "\0")

@@ -7,35 +7,34 @@ GuideLLM's own latency runs to the end of the request; here it ends at the last 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kvbench.errors import ResultError
+from kvbench.importers.columns import numbers, table_of_rows
+from kvbench.importers.json_members import MemberReader, NotAnObjectError, Place
 from kvbench.importers.source import (
     REMEDIES,
     Part,
     Seen,
     Source,
-    at,
-    items,
     misplaced,
-    number,
-    parse,
     read_bytes,
     shared,
-    shortened,
     span_s,
     status_of,
-    text,
-    whole,
     wrong_kind,
 )
+from kvbench.lenient_json import at, number, parse, shortened, text, whole
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pyarrow as pa
+
     from kvbench.records import Status
 
+_OUTCOMES = ("successful", "errored", "incomplete")
+_BATCH = 8192
 _HTTP_STATUS = re.compile(r"\b(?:error|status|code)\W{0,3}'?([1-5]\d\d)\b", re.IGNORECASE)
 _COUNTED = (
     "Who counted prompt and output tokens: GuideLLM takes the server's usage, or its own tokenizer's count without it."
@@ -44,14 +43,17 @@ _MOST_SECONDS = 9_000_000_000.0  # the year 2255; wall-clock nanoseconds beyond 
 
 
 def read(path: Path) -> Source:
-    """Read a report in JSON.
+    """Read a report in JSON, its requests in batches.
 
     Raises:
         ResultError: the file is something else, or a part of it is not what it should be.
 
     """
-    content = read_bytes(path)
-    report = parse(content)
+    if path.is_dir() or not path.exists() or path.stat().st_size == 0:
+        read_bytes(path)  # says which of the three it is
+    reader = MemberReader("benchmarks", "requests", _OUTCOMES)
+    lists = _read_requests(path, reader)
+    report = reader.rest
     if not isinstance(report, dict):
         raise ResultError(f"{path} is not JSON", REMEDIES["guidellm"])
     benchmarks = report.get("benchmarks")
@@ -61,10 +63,11 @@ def read(path: Path) -> Source:
         raise ResultError(f"{path} holds no benchmark", REMEDIES["guidellm"])
     missing = [_COUNTED]
     parts = []
-    for place, benchmark in enumerate(benchmarks):
+    for number_, benchmark in enumerate(benchmarks):
         if not isinstance(at(benchmark, "requests"), dict):
-            raise misplaced(path, f"benchmarks[{place}]", "has no requests")
-        parts.append(_read_benchmark(path, place, benchmark))
+            raise misplaced(path, f"benchmarks[{number_}]", "has no requests")
+        found = [batch for outcome in _OUTCOMES for batch in lists.get(Place(number_, outcome), [])]
+        parts.append(_part(number_, benchmark, found))
         missing += _left_out(parts[-1], benchmark)
     backends = [at(benchmark, "config", "backend") for benchmark in benchmarks]
     return Source(
@@ -78,18 +81,49 @@ def read(path: Path) -> Source:
     )
 
 
-def _read_benchmark(path: Path, place: int, benchmark: dict[str, Any]) -> Part:
-    seen, window = [], _window(benchmark)
-    for outcome in ("successful", "errored", "incomplete"):
-        for number_, request in enumerate(items(benchmark["requests"].get(outcome))):
+def _read_requests(path: Path, reader: MemberReader) -> dict[Place, list[pa.Table]]:
+    """Read the requests of every list, a batch at a time."""
+    lists: dict[Place, list[pa.Table]] = {}
+    waiting: list[tuple[Seen, float | None, float | None]] = []
+    current = None
+    try:
+        for place, content in reader.members(path):
+            if current is not None and (place != current or len(waiting) >= _BATCH):
+                lists.setdefault(current, []).append(_table(waiting))
+                waiting = []
+            current, request = place, parse(content)
             if not isinstance(request, dict):
-                raise misplaced(path, f"benchmarks[{place}].requests.{outcome}[{number_}]", "is not a request")
-            one = _read_request(request, outcome)
-            seen.append(one if _is_inside(request, window) else replace(one, phase="warmup"))
+                raise ResultError(f"{path} is not JSON", REMEDIES["guidellm"])
+            waiting.append((_read_request(request, place.name), *_span(request)))
+    except NotAnObjectError as found:
+        where = f"benchmarks[{found.place.outer_place}].requests.{found.place.name}[{found.number}]"
+        raise misplaced(path, where, "is not a request") from None
+    if current is not None:
+        lists.setdefault(current, []).append(_table(waiting))
+    return lists
+
+
+def _table(read: list[tuple[Seen, float | None, float | None]]) -> pa.Table:
+    """Make columns of some requests, with the moments that tell whether they were measured."""
+    table = table_of_rows(seen for seen, _, _ in read)
+    table = table.append_column("start", numbers([start for _, start, _ in read]))
+    return table.append_column("end", numbers([end for _, _, end in read]))
+
+
+def _part(number_: int, benchmark: dict[str, Any], batches: list[pa.Table]) -> Part:
+    """Make a run of a benchmark: its requests in the order of sending."""
+    import numpy as np  # noqa: PLC0415
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    requests = pa.concat_tables([_table([]), *batches])
+    phase = pc.if_else(_is_inside(requests, _window(benchmark)), "measure", "warmup")
+    requests = requests.set_column(requests.column_names.index("phase"), "phase", phase)
+    order = np.argsort(pc.fill_null(requests["sent_ns"], 0).to_numpy(), kind="stable")
     strategy = at(benchmark, "config", "strategy")
     return Part(
-        _treatment(strategy, place),
-        tuple(sorted(seen, key=lambda one: one.sent_ns or 0)),
+        _treatment(strategy, number_),
+        requests.drop_columns(["start", "end"]).take(pa.array(order)),
         load_s=span_s(number(benchmark.get("start_time")), number(benchmark.get("end_time"))),
         concurrency=whole(at(strategy, "streams")) or None,
     )
@@ -105,14 +139,23 @@ def _window(benchmark: dict[str, Any]) -> tuple[float | None, float | None]:
     return start if has_warmup else None, end if has_cooldown else None
 
 
-def _is_inside(request: dict[str, Any], window: tuple[float | None, float | None]) -> bool:
-    """Tell whether a request overlaps the window: the rule by which GuideLLM itself chooses those of its figures."""
+def _span(request: dict[str, Any]) -> tuple[float | None, float | None]:
+    """Return when a request began and ended."""
     timings = at(request, "info", "timings")
-    start = number(at(timings, "request_start"))
     end = number(at(timings, "request_end")) or number(at(timings, "resolve_end"))
-    began_too_late = window[1] is not None and start is not None and start >= window[1]
-    ended_too_early = window[0] is not None and end is not None and end <= window[0]
-    return not began_too_late and not ended_too_early
+    return number(at(timings, "request_start")), end
+
+
+def _is_inside(requests: pa.Table, window: tuple[float | None, float | None]) -> pa.ChunkedArray:
+    """Tell which requests overlap the window: the rule by which GuideLLM itself chooses those of its figures."""
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    begins, ends = (
+        (float("-inf") if window[0] is None else window[0]),
+        (float("inf") if window[1] is None else window[1]),
+    )
+    in_time = pc.fill_null(pc.less(requests["start"], ends), True)  # noqa: FBT003
+    return pc.and_(in_time, pc.fill_null(pc.greater(requests["end"], begins), True))  # noqa: FBT003
 
 
 def _treatment(strategy: Any, place: int) -> str:
@@ -129,9 +172,9 @@ def _treatment(strategy: Any, place: int) -> str:
 def _left_out(part: Part, benchmark: dict[str, Any]) -> list[str]:
     """Say how many requests the report counts but does not hold: it may keep only a sample."""
     made = whole(at(benchmark, "scheduler_metrics", "requests_made", "total"))
-    if made is None or made <= len(part.seen):
+    if made is None or made <= len(part.requests):
         return []
-    return [f"Requests of {part.treatment}: the report holds {len(part.seen)} of {made}, a sample."]
+    return [f"Requests of {part.treatment}: the report holds {len(part.requests)} of {made}, a sample."]
 
 
 def _read_request(request: dict[str, Any], outcome: str) -> Seen:

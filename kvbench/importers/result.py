@@ -7,7 +7,6 @@ byte unless they hold a secret. There is no scenario: nobody asked for anything,
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -15,20 +14,22 @@ from typing import TYPE_CHECKING, Any
 from kvbench import __version__, store
 from kvbench.errors import OptionError, ResultError
 from kvbench.importers.registry import IMPORTERS
-from kvbench.importers.source import Source, parse, shared
-from kvbench.records import Row, sum_of_all
+from kvbench.importers.rows import rows_of
+from kvbench.importers.source import Source, shared
+from kvbench.importers.source_copy import copy_without_secrets
 from kvbench.redact import without_named_secrets
 from kvbench.strict_yaml import nearest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kvbench.importers.source import Part, Seen
+    import pyarrow as pa
+
+    from kvbench.importers.source import Part
 
 UNKNOWN_STATE = "unknown"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NO_BOOKS = "no books: another tool's export holds no counters of a cache"
-_NO_TIER = "imported: no source tells which tier served it"
 _ALWAYS = (
     "The cache's state: none was set or proven, so which tier served a request is not known.",
     "The server's settings, its host and its storage.",
@@ -60,7 +61,7 @@ def import_result(tool: str, path: Path, results: Path, name: str | None = None)
         remedy = "Use letters, digits, dots, hyphens and underscores, with --name NAME."
         raise OptionError(f"{named!r} cannot be the name of a result", remedy)
     source = IMPORTERS[tool].read(path)
-    if not any(seen.phase == "measure" for part in source.parts for seen in part.seen):
+    if not any(_is_measured(part.requests).true_count for part in source.parts):
         raise ResultError(f"{path} holds no measured request", "Give the file of a run that measured something.")
     return _write(source, named, results)
 
@@ -73,15 +74,30 @@ def _name_of(tool: str, path: Path) -> str:
 
 
 def _write(source: Source, name: str, results: Path) -> Path:
-    fingerprint = hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in source.files))
-    folder = store.open_result(results, name, fingerprint.hexdigest(), fresh=True)
+    folder = store.open_result(results, name, "", fresh=True)
     runs = _runs(source)
-    hidden = sum(_copy(file, folder.path / "source" / file.name) for file in source.files)
+    copies = [copy_without_secrets(file, folder.path / "source" / file.name) for file in source.files]
+    hidden = sum(copy.hidden for copy in copies)
+    fingerprint = hashlib.sha256(b"".join(copy.sha256 for copy in copies)).hexdigest()
     folder.write_json("facts.json", {"imported": _about(source, hidden), "software": {"kvbench": __version__}})
-    folder.write_json("plan.json", _plan(source, name, fingerprint.hexdigest(), runs))
+    folder.write_json("plan.json", _plan(source, name, fingerprint, runs))
     for run, part in runs:
         _seal(folder, source, run, part)
     return folder.path
+
+
+def _is_measured(requests: pa.Table) -> pa.Array:
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    return pc.equal(requests["phase"], "measure").combine_chunks()
+
+
+def _answered(requests: pa.Table, columns: list[str]) -> pa.Table:
+    """Return some columns of the measured requests that were answered."""
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    is_answered = pc.and_(pc.equal(requests["phase"], "measure"), pc.equal(requests["status"], "ok"))
+    return requests.select(columns).filter(is_answered)
 
 
 def _runs(source: Source) -> list[tuple[dict[str, Any], Part]]:
@@ -97,25 +113,26 @@ def _runs(source: Source) -> list[tuple[dict[str, Any], Part]]:
 
 def _about(source: Source, hidden: int) -> dict[str, Any]:
     """Say where a result comes from and what it lacks."""
-    seen = [one for part in source.parts for one in part.seen if one.phase == "measure" and one.status == "ok"]
     return {
         "from": source.tool,
         "export": IMPORTERS[source.tool].export,
         "tool_version": source.version,
         "file": source.files[0].name,
-        "missing": [*_ALWAYS, *source.missing, *_absent(seen)],
+        "missing": [*_ALWAYS, *source.missing, *_absent(source)],
         "secrets_hidden": hidden,
         "imported_at": datetime.now(UTC).isoformat(),
     }
 
 
-def _absent(answered: list[Seen]) -> list[str]:
+def _absent(source: Source) -> list[str]:
     """Name the columns that are empty, in all answered requests or in some."""
+    answered = [_answered(part.requests, [column for column, _ in _COLUMNS]) for part in source.parts]
+    total = sum(len(requests) for requests in answered)
     sentences = []
     for column, label in _COLUMNS:
-        count = sum(getattr(seen, column) is None for seen in answered)
+        count = sum(requests[column].null_count for requests in answered)
         if count:
-            where = f"all {count}" if count == len(answered) else f"{count} of {len(answered)}"
+            where = f"all {count}" if count == total else f"{count} of {total}"
             sentences.append(f"{label} of {where} answered requests.")
     return sentences
 
@@ -150,76 +167,25 @@ def _plan(source: Source, name: str, fingerprint: str, runs: list[tuple[dict[str
 
 def _seal(folder: store.ResultFolder, source: Source, run: dict[str, Any], part: Part) -> None:
     opened = folder.open_run(run["run_id"])
-    journal = opened.open_journal()
-    rows = [_row(source.tool, run, place, seen) for place, seen in enumerate(part.seen)]
-    for row in rows:
-        journal.append(row)
-    journal.close()
-    opened.seal(_record(source, run, part, rows), {})
+    opened.seal_batches(_record(source, run, part), rows_of(source.tool, run, part.requests))
 
 
-def _row(tool: str, run: dict[str, Any], place: int, seen: Seen) -> Row:
-    own_id = seen.request_id or "request"
-    return Row(
-        **run,
-        attempt=1,
-        phase=seen.phase,
-        request_id=f"{run['run_id']}/{place:03d}-{own_id}",
-        prompt_id=seen.conversation_id or f"{place:03d}",
-        conversation_id=seen.conversation_id,
-        turn=seen.turn,
-        isl_target=None,
-        isl=seen.isl,
-        osl=seen.osl,
-        cached_tokens=seen.cached_tokens,
-        scheduled_ns=seen.scheduled_ns,
-        sent_ns=seen.sent_ns,
-        first_token_ns=_after(seen.sent_ns, seen.ttft_s),
-        last_token_ns=_after(seen.sent_ns, seen.latency_s),
-        ttft_s=seen.ttft_s,
-        ttft_content_s=seen.ttft_content_s,
-        ttft_bound=None,
-        tpot_s=_tpot_s(seen),
-        latency_s=seen.latency_s,
-        send_lag_s=seen.send_lag_s,
-        receive_lag_s=None,
-        status=seen.status,
-        error=without_named_secrets(seen.error),
-        http_status=seen.http_status,
-        tier=None,
-        driver=tool,
-        tier_evidence=_NO_TIER,
-        model=without_named_secrets(seen.model),
-    )
-
-
-def _after(sent_ns: int | None, seconds: float | None) -> int | None:
-    moment_ns = None if sent_ns is None or seconds is None else sent_ns + round(seconds * 1e9)
-    return moment_ns if moment_ns is not None and moment_ns < 2**63 else None
-
-
-def _tpot_s(seen: Seen) -> float | None:
-    """Formula: (latency - TTFT) / (OSL - 1), as for requests of our own."""
-    if seen.latency_s is None or seen.ttft_s is None or not seen.osl or seen.osl < 2 or seen.latency_s < seen.ttft_s:
-        return None
-    return (seen.latency_s - seen.ttft_s) / (seen.osl - 1)
-
-
-def _record(source: Source, run: dict[str, Any], part: Part, rows: list[Row]) -> dict[str, Any]:
+def _record(source: Source, run: dict[str, Any], part: Part) -> dict[str, Any]:
     """Write the `run.json` of an imported run: what its requests tell, and null for the rest."""
-    good = [row for row in rows if row.phase == "measure" and row.status == "ok"]
-    sent = [row.sent_ns for row in rows if row.phase == "measure" and row.sent_ns is not None]
-    lengths, cached = [row.isl for row in good], [row.cached_tokens for row in good]
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    good = _answered(part.requests, ["isl", "cached_tokens"])
+    first_ns = pc.min(part.requests["sent_ns"].filter(_is_measured(part.requests))).as_py()
     return {
         "run": run,
         "imported": source.tool,
-        "started": datetime.fromtimestamp(min(sent) / 1e9, UTC).isoformat() if sent else None,
+        "started": datetime.fromtimestamp(first_ns / 1e9, UTC).isoformat() if first_ns is not None else None,
         "load_s": part.load_s,
         "cache": {"state": UNKNOWN_STATE, "steps": []},
         "ledger": {
             "requests": len(good),
-            "prompt_tokens": sum_of_all(lengths),
-            "cached_tokens": sum_of_all(cached),
+            "prompt_tokens": _sum_of_all(good["isl"]),
+            "cached_tokens": _sum_of_all(good["cached_tokens"]),
             "expected_cached_tokens": None,
             "counter_hits": None,
             "counter_computed": None,
@@ -237,19 +203,9 @@ def _record(source: Source, run: dict[str, Any], part: Part, rows: list[Row]) ->
     }
 
 
-def _copy(file: Path, target: Path) -> int:
-    """Copy a file without its secrets, line by line where each is JSON; return how many lines held one."""
-    content = file.read_bytes()
-    document = parse(content)
-    if document is not None:
-        clean = without_named_secrets(document)
-        store.write_atomic(target, content if clean == document else json.dumps(clean, indent=1).encode() + b"\n")
-        return int(clean != document)
-    lines, hidden = [], 0
-    for line in content.splitlines(keepends=True):
-        value = parse(line)
-        clean = without_named_secrets(value)
-        hidden += clean != value
-        lines.append(line if clean == value else json.dumps(clean).encode() + b"\n")
-    store.write_atomic(target, b"".join(lines))
-    return hidden
+def _sum_of_all(column: pa.ChunkedArray) -> int | None:
+    """Return the sum; None where a value is missing or there is none: a sum of some would pass for that of all."""
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    total: int | None = pc.sum(column, skip_nulls=False).as_py()
+    return total

@@ -6,21 +6,20 @@ a `ResultError` that names the file and the place in it.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvbench.errors import ResultError
+from kvbench.lenient_json import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from kvbench.records import Phase, Status
+    import pyarrow as pa
 
-_MOST_WHOLE = 2**63 - 1
-_LONGEST_ERROR = 300
+    from kvbench.records import Phase, Status
 
 EXPORTS = {
     "aiperf": "per-request export of AIPerf",
@@ -37,7 +36,7 @@ _AGGREGATE = "aggregate"
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One request as another tool saw it."""
+    """One request as another tool saw it; its fields are the columns of `Part.requests`."""
 
     request_id: str | None
     status: Status
@@ -60,10 +59,13 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One run of the source: a phase of AIPerf, a benchmark of GuideLLM, a result of vLLM."""
+    """One run of the source: a phase of AIPerf, a benchmark of GuideLLM, a result of vLLM.
+
+    `requests` has the columns of `Seen`, in the order of sending where it is known.
+    """
 
     treatment: str
-    seen: tuple[Seen, ...]
+    requests: pa.Table
     load_s: float | None = None
     concurrency: int | None = None
 
@@ -81,48 +83,9 @@ class Source:
     url: str | None = None
 
 
-# -- values that may be anything ---------------------------------------------------------------------------------------
-
-
-def at(value: Any, *path: str) -> Any:
-    """Follow names into nested objects; None where one is missing or is no object."""
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
-
-
-def number(value: Any) -> float | None:
-    """Return a number from 0 to what fits 64 bits; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if 0 <= value <= _MOST_WHOLE else None  # no NaN passes a comparison
-
-
-def whole(value: Any) -> int | None:
-    """Return a whole number that is not negative and fits 64 bits; None for anything else."""
-    known = number(value)
-    return min(int(value), _MOST_WHOLE) if known is not None and known == int(known) else None
-
-
-def text(value: Any) -> str | None:
-    """Return a text that is not empty; None for anything else. Half a surrogate pair cannot be stored."""
-    return value.encode(errors="replace").decode() if isinstance(value, str) and value else None
-
-
-def items(value: Any) -> list[Any]:
-    """Return a list; an empty one for anything else."""
-    return value if isinstance(value, list) else []
-
-
 def span_s(start: float | None, end: float | None) -> float | None:
     """Return the seconds between two moments in seconds; None where one is missing or they are in the wrong order."""
     return end - start if start is not None and end is not None and end >= start else None
-
-
-def shortened(message: str | None) -> str | None:
-    """Bring what a tool says of a failure to one short line: the last one of a traceback."""
-    lines = (message or "").strip().splitlines()
-    return lines[-1].strip()[:_LONGEST_ERROR] if lines else None
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------
@@ -179,13 +142,19 @@ def read_lines(path: Path, tool: str) -> Iterator[tuple[int, dict[str, Any]]]:
         with path.open("rb") as lines:
             for line_number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield line_number, _one_line(path, line_number, line, tool)
+                    yield line_number, one_line(path, line_number, line, tool)
     except OSError as fault:
         reason = (fault.strerror or str(fault)).lower()
         raise ResultError(f"cannot read {path}: {reason}", REMEDIES[tool]) from None
 
 
-def _one_line(path: Path, line_number: int, line: bytes, tool: str) -> dict[str, Any]:
+def one_line(path: Path, line_number: int, line: bytes, tool: str) -> dict[str, Any]:
+    """Return the JSON object on a line.
+
+    Raises:
+        ResultError: it is none.
+
+    """
     value = parse(line)
     if isinstance(value, dict):
         return value
@@ -193,14 +162,6 @@ def _one_line(path: Path, line_number: int, line: bytes, tool: str) -> dict[str,
         raise wrong_kind(path, tool, document)
     remedy = "Take the line out to import the rest; the other tool may have been killed while it wrote."
     raise ResultError(f"{path}:{line_number} is not a JSON object", remedy if line_number > 1 else REMEDIES[tool])
-
-
-def parse(content: bytes) -> Any:
-    """Parse JSON; None where it is none."""
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None
 
 
 def kind_of(value: dict[str, Any]) -> str | None:

@@ -12,27 +12,24 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from kvbench.errors import ResultError
+from kvbench.importers.columns import numbers, table_of, texts, wholes, without_zero
 from kvbench.importers.source import (
     REMEDIES,
     Part,
-    Seen,
     Source,
-    items,
     misplaced,
-    number,
-    parse,
     read_bytes,
     read_lines,
     shared,
-    shortened,
     status_of,
-    text,
-    whole,
     wrong_kind,
 )
+from kvbench.lenient_json import items, number, parse, shortened, text, whole
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pyarrow as pa
 
     from kvbench.records import Status
 
@@ -86,7 +83,9 @@ def _check_lists(path: Path, line_number: int, result: dict[str, Any]) -> None:
 
 def _disagreement(part: Part, result: dict[str, Any]) -> list[str]:
     """Say where vLLM's own count of answered requests is not what its lists show."""
-    told, found = whole(result.get("completed")), sum(seen.status == "ok" for seen in part.seen)
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    told, found = whole(result.get("completed")), pc.sum(pc.equal(part.requests["status"], "ok")).as_py() or 0
     if told is None or told == found:
         return []
     return [f"Agreement on {part.treatment}: vLLM counts {told} answered requests, its lists show {found}."]
@@ -94,15 +93,16 @@ def _disagreement(part: Part, result: dict[str, Any]) -> list[str]:
 
 def _read_result(path: Path, line_number: int, result: dict[str, Any]) -> Part:
     rate = number(result.get("request_rate"))
-    seen = []
-    for place in range(len(result["ttfts"])):
-        one = {name: items(result.get(name))[place] for name in _LISTS if items(result.get(name))}
-        if not isinstance(one.get("errors", ""), str | None):
+    lists = {name: values for name in _LISTS if (values := items(result.get(name)))}
+    for place, error in enumerate(lists.get("errors", ())):
+        if error is not None and not isinstance(error, str):
             raise misplaced(path, line_number, f"`errors[{place}]` is not a text")
-        seen.append(_read_request(one, open_loop=rate is not None))
     concurrency = whole(result.get("max_concurrency")) or None
     return Part(
-        _treatment(concurrency, rate), tuple(seen), load_s=number(result.get("duration")), concurrency=concurrency
+        _treatment(concurrency, rate),
+        table_of([_columns(lists, open_loop=rate is not None)]),
+        load_s=number(result.get("duration")),
+        concurrency=concurrency,
     )
 
 
@@ -113,34 +113,62 @@ def _treatment(concurrency: int | None, rate: float | None) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts)) or "unlimited"
 
 
-def _read_request(one: dict[str, Any], *, open_loop: bool) -> Seen:
-    ttft_s = number(one.get("ttfts")) or None
-    osl = whole(one.get("output_lens"))
-    failure = text(one.get("errors"))
-    if failure is None and ttft_s is None and not osl:
-        failure = "failed, and vLLM does not say how"
-    if failure is not None:
-        status, http_status = _judge(failure)
-        return Seen(None, status, error=shortened(failure), http_status=http_status, ttft_s=ttft_s)
-    return Seen(
-        request_id=None,
-        status="ok",
-        isl=whole(one.get("input_lens")),
-        osl=osl,
-        ttft_s=ttft_s,
-        latency_s=_latency_s(one, ttft_s),
-        send_lag_s=number(one.get("queue_times")) if open_loop else None,  # in a closed loop it waits for its turn
-    )
+def _columns(lists: dict[str, list[Any]], *, open_loop: bool) -> dict[str, pa.Array]:
+    """Make columns of the lists; of a request that failed only the first token's time is known."""
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    count = len(lists["ttfts"]) if "ttfts" in lists else 0
+    ttft_s = without_zero(numbers(lists.get("ttfts", [])))
+    osl = wholes(lists.get("output_lens", [None] * count))
+    failures = texts(lists.get("errors", [None] * count))
+    is_silent = pc.and_(pc.is_null(ttft_s), pc.equal(pc.fill_null(osl, 0), 0))
+    failures = pc.if_else(pc.and_(pc.is_null(failures), is_silent), "failed, and vLLM does not say how", failures)
+    is_ok = pc.is_null(failures)
+    columns = {
+        "isl": wholes(lists.get("input_lens", [None] * count)),
+        "osl": osl,
+        "latency_s": _latency_s(lists, ttft_s),
+        # in a closed loop it waits for its turn
+        "send_lag_s": numbers(lists.get("queue_times", [None] * count) if open_loop else [None] * count),
+    }
+    return {
+        **{name: pc.if_else(is_ok, column, pa.scalar(None, column.type)) for name, column in columns.items()},
+        **_judged(failures),
+        "phase": pa.repeat(pa.scalar("measure"), count),
+        "turn": pa.repeat(pa.scalar(0, pa.int64()), count),
+        "ttft_s": ttft_s,
+    }
 
 
-def _latency_s(one: dict[str, Any], ttft_s: float | None) -> float | None:
+def _latency_s(lists: dict[str, list[Any]], ttft_s: pa.Array) -> pa.Array:
     """Return the time to the last token; where the file does not hold it, TTFT and the chunk gaps add up to it."""
-    if "latencies" in one:
-        return number(one["latencies"]) or None
-    gaps = [number(gap) for gap in items(one.get("itls"))]
-    known = [gap for gap in gaps if gap is not None]
-    complete = isinstance(one.get("itls"), list) and len(known) == len(gaps)
-    return ttft_s + sum(known) if complete and ttft_s is not None else None
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    if "latencies" in lists:
+        return without_zero(numbers(lists["latencies"]))
+    return pc.add(ttft_s, numbers([_total_s(gaps) for gaps in lists.get("itls", [None] * len(ttft_s))]))
+
+
+def _total_s(gaps: Any) -> float | None:
+    """Return the sum of gaps that are all known."""
+    known = [number(gap) for gap in gaps] if isinstance(gaps, list) else [None]
+    return None if None in known else sum(gap for gap in known if gap is not None)
+
+
+def _judged(failures: pa.Array) -> dict[str, pa.Array]:
+    """Make the columns that tell of failures; each different text is judged once."""
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    found = pc.unique(failures).drop_null()
+    judged = [_judge(failure) for failure in found.to_pylist()]
+    place = pc.index_in(failures, value_set=found)
+    return {
+        "status": pc.fill_null(pa.array([status for status, _ in judged], pa.string()).take(place), "ok"),
+        "error": pa.array(map(shortened, found.to_pylist()), pa.string()).take(place),
+        "http_status": pa.array([code for _, code in judged], pa.int64()).take(place),
+    }
 
 
 def _judge(failure: str) -> tuple[Status, int | None]:

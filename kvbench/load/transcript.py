@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from kvbench.lenient_json import at, whole
 from kvbench.load.chunks import error_message
 from kvbench.records import Response
 
@@ -44,15 +45,20 @@ class Transcript:
             return
         self.is_done = chunk.is_done
         if chunk.has_token:
-            self.first_token_ns = self.first_token_ns or arrived_ns
+            self.first_token_ns = arrived_ns if self.first_token_ns is None else self.first_token_ns
             self.last_token_ns = arrived_ns
         self.token_ids += chunk.token_ids
         if chunk.content:
-            self.first_content_ns = self.first_content_ns or arrived_ns
+            self.first_content_ns = arrived_ns if self.first_content_ns is None else self.first_content_ns
             self.content.append(chunk.content)
-        for key in ("finish_reason", "model", "usage", "server"):
-            if value := getattr(chunk, key):
-                self.said[key] = value
+        if chunk.model:
+            self.said["model"] = chunk.model
+        if chunk.finish_reason:
+            self.said["finish_reason"] = chunk.finish_reason
+        if chunk.usage:
+            self.said["usage"] = chunk.usage
+        if chunk.server:
+            self.said["server"] = chunk.server
 
     def judge(
         self, request: Request | None, http_status: int | None, error_body: bytes, ending: Ending | None, why: str
@@ -108,5 +114,4 @@ Outcome = tuple["Status", str | None]
 
 
 def _count(values: Any, key: str) -> int | None:
-    value = values.get(key) if isinstance(values, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return whole(at(values, key))
