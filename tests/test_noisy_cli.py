@@ -19,8 +19,8 @@ from kvbench import lab
 from kvbench.neighbors.bottleneck import capped
 from kvbench.neighbors.verdict import LEAST_RATE
 from tests.busy_host import but_for_load
-from tests.paused_run import command_acting_in
-from tests.test_cli import kvbench, one_sentence_with_remedy
+from tests.patience import PATIENCE_S, wait_until
+from tests.test_cli import command, kvbench, one_sentence_with_remedy
 from tests.test_lab import why_not
 
 if TYPE_CHECKING:
@@ -122,6 +122,12 @@ def prefix() -> Iterator[str]:
         lab.down(prefix=name)
 
 
+def in_mid_load(results: Path) -> bool:
+    """Tell whether the noisy run has sent measured requests."""
+    journals = results.glob("noisy/*/runs/r01-noisy/requests.jsonl")
+    return any('"phase":"measure"' in path.read_text() for path in journals)
+
+
 @pytest.mark.fio
 @needs_fio
 @pytest.mark.root
@@ -130,16 +136,16 @@ def test_a_killed_sshd_breaks_a_run_off_and_the_next_try_succeeds(scenario: Path
     folder, results = tmp_path / "lab", tmp_path / "results"
     with lab.standing(folder, prefix=prefix) as hosts:
         change = ["--set", "neighbors.local=", "--set", f"neighbors.hosts={hosts}", "--set", "bottleneck.disk=40MB/s"]
-        kill = f"""
-from pathlib import Path
-from kvbench import lab
-from tests.test_noisy_cli import kill_sshd
-kill_sshd({f"{prefix}c2"!r})
-lab.start_one_sshd(Path({str(folder)!r}), "c2", prefix={prefix!r})
-"""
-        line = command_acting_in("r01-noisy", kill, "run", scenario, *change, "--results", results)
-        done = subprocess.run(line, capture_output=True, text=True, check=False)
-        assert done.returncode in (0, 3), done.stderr
+        line = command("run", scenario, *change, "--results", results)
+        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            wait_until(lambda: in_mid_load(results) or process.poll() is not None, "the noisy run is in mid-load")
+            assert process.poll() is None, process.communicate()
+            for pid in pids_of_sshd(f"{prefix}c2"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            lab.start_one_sshd(folder, "c2", prefix=prefix)
+            out, err = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode in (0, 3), err
         (broken,) = results.glob("noisy/*/runs/r01-noisy/attempt-1/broken.json")
         told = json.loads(broken.read_text())
         assert told["why"].startswith("c2 was lost")
@@ -148,15 +154,13 @@ lab.start_one_sshd(Path({str(folder)!r}), "c2", prefix={prefix!r})
         left = [path for path in (folder / "targets").rglob("*") if path.name.startswith("neighbour.")]
         assert not left
         assert not [one for one in psutil.process_iter(["name"]) if one.info["name"] == "fio" and is_ours(one, folder)]
-    assert "c2" in done.stdout + done.stderr
+    assert "c2" in out + err
 
 
-def kill_sshd(namespace: str) -> None:
-    listed = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=True)
-    for pid in map(int, listed.stdout.split()):
-        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-            if "sshd" in Path(f"/proc/{pid}/comm").read_text():
-                os.kill(pid, signal.SIGKILL)
+def pids_of_sshd(namespace: str) -> list[int]:
+    done = subprocess.run(["ip", "netns", "pids", namespace], capture_output=True, text=True, check=True)
+    pids = [int(pid) for pid in done.stdout.split()]
+    return [pid for pid in pids if "sshd" in Path(f"/proc/{pid}/comm").read_text()]
 
 
 def is_ours(process: psutil.Process, folder: Path) -> bool:
