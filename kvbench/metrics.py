@@ -12,15 +12,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from kvbench.analysis.stats.intervals import percentile_interval
 from kvbench.checks.verdict import open_loop_of, time_scale_of
 from kvbench.pooled import Figure, over_mean, over_requests, over_rounds
-from kvbench.stats import percentile_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
     from typing import TypeVar
 
-    from kvbench.ratios import Kind
+    from kvbench.analysis.stats.ratios import Kind
     from kvbench.records import Row
     from kvbench.sealed import SealedRun
 

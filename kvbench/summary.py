@@ -12,12 +12,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from kvbench import arrivals, beside, checks, courses, doses, metrics, published, sealed, speed_ups, touches
+from kvbench.analysis.stats.intervals import influence
 from kvbench.checks.client import overrun_shares
 from kvbench.checks.treatment import empty_starts, judge_treatment, most_gain
 from kvbench.checks.verdict import concurrency_of, open_loop_of, time_scale_of
 from kvbench.metrics import METRICS
 from kvbench.speed_ups import Place
-from kvbench.stats import influence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

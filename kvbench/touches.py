@@ -10,7 +10,7 @@ import statistics
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from kvbench.stats import change_point
+from kvbench.analysis.stats.change_point import change_point
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,9 +10,9 @@ from __future__ import annotations
 from math import ceil, floor, sqrt
 from typing import TYPE_CHECKING
 
+from kvbench.analysis.stats.intervals import needed_n
 from kvbench.audit.outcome import Check, listed, sections
 from kvbench.printed import Interval, show
-from kvbench.stats import needed_n
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kvbench.analysis.stats.ratios import figure_of, ratio_by_round
 from kvbench.checks.verdict import (
     Reason,
     Verdict,
@@ -22,13 +23,12 @@ from kvbench.checks.verdict import (
     verdict_of,
 )
 from kvbench.plan import most_speed_up
-from kvbench.ratios import figure_of, ratio_by_round
 from kvbench.records import repeats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from kvbench.ratios import RatioFigure
+    from kvbench.analysis.stats.ratios import RatioFigure
     from kvbench.records import Row
 
 
