@@ -2,8 +2,8 @@
 
 A ratio always reads "above 1 is faster". Rounds are what is independent: within a round all treatments see the same
 drift, so the log ratio of a round is free of it, and the interval is over rounds. The t intervals and p-values are
-those of `scipy.stats.ttest_1samp` and `ttest_ind`, which give NaN or a warning for rounds without spread. `bench/coverage.py` holds the
-coverage of these intervals against their confidence by simulation.
+those of `scipy.stats.ttest_1samp` and `ttest_ind`, which give NaN or a warning for rounds without spread.
+`bench/coverage.py` holds the coverage of these intervals against their confidence by simulation.
 """
 
 from __future__ import annotations
