@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kvbench.analysis.measured import MeasuredRun
+    from kvbench.analysis.measured import MeasuredRun, OfRequests
     from kvbench.analysis.metrics import Limits, Metric
 
     Array = NDArray[np.float64]
@@ -35,21 +35,13 @@ def values_of(metric: Metric, runs: Sequence[MeasuredRun], length: int | None = 
     values: list[Array] = [np.empty(0)]
     units: list[Units] = [np.empty(0, dtype=np.intp)]
     first = 0
+    assert metric.of_requests is not None  # noqa: S101 - asked of metrics of requests only
     for run in runs:
-        found, unit = _values_of_run(metric, run, length)
+        found, unit = run.request_values.of(metric.of_requests, length)
         values.append(found)
         units.append(unit + first)
         first += int(unit.max(initial=-1)) + 1
     return np.concatenate(values), np.concatenate(units)
-
-
-def _values_of_run(metric: Metric, run: MeasuredRun, length: int | None) -> tuple[Array, Units]:
-    assert metric.of_requests is not None  # noqa: S101 - asked of metrics of requests only
-    found = run.request_values.of(metric.of_requests)
-    keep = ~np.isnan(found)
-    if length is not None:
-        keep &= run.request_values.lengths == length
-    return found[keep], run.request_values.units[keep]
 
 
 # -- one run -----------------------------------------------------------------------------------------------------------
@@ -59,7 +51,8 @@ def of_run(metric: Metric, run: MeasuredRun, limits: Limits, length: int | None 
     """Return the metric of one run, which is what two arms are compared by; None where the run cannot support it."""
     if metric.of_run is not None:
         return metric.of_run(run, limits) if length is None else None
-    values, _ = _values_of_run(metric, run, length)
+    assert metric.of_requests is not None  # noqa: S101 - a metric has one of the two
+    values, _ = run.request_values.of(metric.of_requests, length)
     if not len(values):
         return None
     if metric.statistic == "p50":
@@ -84,22 +77,39 @@ def by_round(
 
 def of_treatment(metric: Metric, runs: Sequence[MeasuredRun], limits: Limits, length: int | None = None) -> Figure:
     """Return the metric over all given runs of one treatment."""
-    if metric.of_run is not None:
-        return over_rounds([metric.of_run(run, limits) for run in runs], is_share=metric.unit == "share")
-    values, units = values_of(metric, runs, length)
-    rounds = len({run.record.repeat for run in runs})
-    if metric.statistic == "max":
-        top = float(values.max()) if len(values) else None
-        return Figure(len(values), count_of(units), rounds, top, None, None, "none", None, None)
-    if metric.statistic == "mean":
-        return over_mean(values, units, rounds)
-    held = any(run.measured["conversation_id"].notna().any() for run in runs)
-    return over_requests(values, units, PERCENTILES[metric.statistic], rounds, are_conversations=held)
+    (figure,) = of_treatment_each([metric], runs, limits, length)
+    return figure
 
 
 def of_all(runs: Sequence[MeasuredRun], limits: Limits) -> dict[str, Figure]:
     """Return every metric of a treatment by its name, over all its prompt lengths."""
-    return {name: of_treatment(metric, runs, limits) for name, metric in METRICS.items()}
+    return dict(zip(METRICS, of_treatment_each(list(METRICS.values()), runs, limits), strict=True))
+
+
+def of_treatment_each(
+    metrics: Sequence[Metric], runs: Sequence[MeasuredRun], limits: Limits, length: int | None = None
+) -> list[Figure]:
+    """Return several metrics over all given runs of one treatment; values that they share are gathered once."""
+    rounds = len({run.record.repeat for run in runs})
+    held = any(run.measured["conversation_id"].notna().any() for run in runs)
+    found: dict[OfRequests, tuple[Array, Units]] = {}
+    figures = []
+    for metric in metrics:
+        if metric.of_requests is None:
+            figures.append(over_rounds([of_run(metric, run, limits) for run in runs], is_share=metric.unit == "share"))
+            continue
+        if metric.of_requests not in found:
+            found = {metric.of_requests: values_of(metric, runs, length)}  # no more than one is kept
+        values, units = found[metric.of_requests]
+        if metric.statistic == "max":
+            top = float(values.max()) if len(values) else None
+            figures.append(Figure(len(values), count_of(units), rounds, top, None, None, "none", None, None))
+        elif metric.statistic == "mean":
+            figures.append(over_mean(values, units, rounds))
+        else:
+            percentile = PERCENTILES[metric.statistic]
+            figures.append(over_requests(values, units, percentile, rounds, are_conversations=held))
+    return figures
 
 
 def over_mean(values: Array, units: Units, rounds: int) -> Figure:
@@ -167,9 +177,9 @@ def failures(runs: Sequence[MeasuredRun]) -> dict[str, int]:
     return {cause: count for cause, count in counted.items() if cause != "ok"}
 
 
-def tiers(requests: Sequence[pd.DataFrame]) -> dict[str, int]:
-    """Count requests by the tier that served them."""
-    return counts([one["tier"].fillna("unproven") for one in requests])
+def tiers(parts: Sequence[pd.Series]) -> dict[str, int]:
+    """Count requests by the tier that served them, from the columns of several runs."""
+    return counts([part.fillna("unproven") for part in parts])
 
 
 def counts(parts: Sequence[pd.Series]) -> dict[str, int]:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kvbench import calibration
-from kvbench.analysis.measured import RequestValues
+from kvbench.analysis.measured import RequestValues, SelectedRequests
 from kvbench.analysis.old_checks import Expected, judge_imported, judge_run
 from kvbench.errors import ResultError
 from kvbench.records import Row
@@ -72,14 +72,15 @@ class SealedRun:
         return self.verdict.word != "invalid"
 
     @cached_property
-    def answered(self) -> pd.DataFrame:
+    def answered(self) -> SelectedRequests:
         """Its measured requests that were answered."""
-        return _rows_where(self.measured, self.measured["status"] == "ok")
+        return SelectedRequests(self.measured, self.measured["status"] == "ok")
 
     @cached_property
-    def proven(self) -> pd.DataFrame:
+    def proven(self) -> SelectedRequests:
         """Its answered requests but those whose tier was not proven: only these give figures of requests."""
-        return _rows_where(self.answered, self.answered["tier"].fillna("") != "unproven")
+        is_proven = self.measured["tier"].fillna("") != "unproven"
+        return SelectedRequests(self.measured, is_proven & (self.measured["status"] == "ok"))
 
     @cached_property
     def request_values(self) -> RequestValues:
@@ -149,6 +150,7 @@ def read_requests(run_folder: Path, columns: Sequence[str] = COLUMNS) -> pd.Data
 
 def requests_frame(table: Any, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
     """Return a table of measured requests as a DataFrame with pyarrow-backed columns, `length` among them."""
+    table = table.combine_chunks()
     length = pc.coalesce(table["isl_target"], table["isl"])
     for name in columns:
         if name not in table.column_names:
@@ -189,11 +191,6 @@ def _read_run(result: Path, planned: PlannedRun, design: Design) -> Iterator[Sea
     error_s = worst_error_s(excerpt) if excerpt is not None else None
     expected = Expected(design, planned.treatment, planned.requests, error_s)
     yield SealedRun(record, measured, judge_run(record, measured, expected))
-
-
-def _rows_where(requests: pd.DataFrame, keep: pd.Series) -> pd.DataFrame:
-    """Return the requests for which something holds; the same frame where it holds for all, so that none is copied."""
-    return requests if keep.all() else requests[keep]
 
 
 def _arrow_type(annotation: str) -> Any:

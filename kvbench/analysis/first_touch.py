@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from kvbench.analysis.checks.repeated_prompts import FIRST, OVERLAPPING, REPEAT, touches
-from kvbench.analysis.measured import as_floats
+from kvbench.analysis.measured import as_floats, rows_where
 from kvbench.analysis.stats.change_point import change_point
 from kvbench.analysis.summary_types import FirstTouch, HitRateChange, TouchFigures
 
@@ -38,8 +38,9 @@ def first_touch(runs: Sequence[MeasuredRun]) -> FirstTouch | None:
         return None
     parts, changes = [], []
     for run in runs:
-        requests = run.proven[_COLUMNS].assign(touch=touches(run.measured).loc[run.proven.index])
-        requests = requests[requests["sent_ns"].notna()].sort_values("sent_ns", kind="stable")
+        requests = run.proven[_COLUMNS]
+        requests = requests.assign(touch=touches(run.measured).loc[requests.index])
+        requests = rows_where(requests, requests["sent_ns"].notna()).sort_values("sent_ns", kind="stable")
         parts.append(requests)
         shares = _hit_shares(requests)
         change = change_point(shares) if shares is not None else None

@@ -6,7 +6,7 @@ A run's measured requests are a DataFrame with pyarrow-backed columns: the field
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, overload
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,16 @@ if TYPE_CHECKING:
     from kvbench.result.run_record import RunRecord
     from kvbench.result.verdict import Verdict
 
-    OfRequests = Callable[[pd.DataFrame], pd.Series]
+    OfRequests = Callable[["Columns"], pd.Series]
     Array = NDArray[np.float64]
+    Units = NDArray[np.intp]
+
+
+class Columns(Protocol):
+    """Requests of which columns can be asked: a DataFrame, or `SelectedRequests`."""
+
+    def __getitem__(self, name: str, /) -> pd.Series:
+        """Return one column."""
 
 
 class MeasuredRun(Protocol):
@@ -39,11 +47,11 @@ class MeasuredRun(Protocol):
         """The verdict on it."""
 
     @property
-    def answered(self) -> pd.DataFrame:
+    def answered(self) -> SelectedRequests:
         """Its measured requests that were answered."""
 
     @property
-    def proven(self) -> pd.DataFrame:
+    def proven(self) -> SelectedRequests:
         """Its answered requests but those whose tier was not proven: only these give figures of requests."""
 
     @property
@@ -51,30 +59,78 @@ class MeasuredRun(Protocol):
         """The values of its proven requests."""
 
 
-class RequestValues:
-    """The values of a run's proven requests as plain floats, each computed once; NaN is one that is not known."""
+class SelectedRequests:
+    """The requests of a run for which something holds; a column is gathered when asked for, so none is kept twice."""
 
-    def __init__(self, proven: pd.DataFrame) -> None:
+    def __init__(self, requests: pd.DataFrame, keep: pd.Series) -> None:
+        """Select the requests for which `keep` is true; where it is null it does not hold."""
+        kept = keep.to_numpy(dtype=bool, na_value=False)
+        self._requests, self._kept = requests, None if kept.all() else kept
+
+    def __len__(self) -> int:
+        """Return how many requests there are."""
+        return len(self._requests) if self._kept is None else int(np.count_nonzero(self._kept))
+
+    @overload
+    def __getitem__(self, names: str, /) -> pd.Series: ...
+    @overload
+    def __getitem__(self, names: list[str], /) -> pd.DataFrame: ...
+    def __getitem__(self, names: str | list[str], /) -> pd.Series | pd.DataFrame:
+        """Return one column, or several as a DataFrame; rows keep their number in the run."""
+        if self._kept is None:
+            return self._requests[names]
+        index = self._requests.index[self._kept]
+        if isinstance(names, str):
+            return pd.Series(self._requests[names].array[self._kept], index=index, name=names, copy=False)
+        # A DataFrame's own way to select rows takes ten times as long with pyarrow-backed columns.
+        columns = {name: self._requests[name].array[self._kept] for name in names}
+        return pd.DataFrame(columns, index=index, copy=False)
+
+    def frame(self) -> pd.DataFrame:
+        """Return all columns."""
+        return self[[str(name) for name in self._requests]]
+
+
+class RequestValues:
+    """The values of a run's proven requests as plain floats, each computed once."""
+
+    def __init__(self, proven: Columns) -> None:
         """Take the requests that give figures."""
         self._proven = proven
-        self._known: dict[OfRequests, Array] = {}
+        self._known: dict[OfRequests, tuple[Array, Units, Array]] = {}
 
-    def of(self, of_requests: OfRequests) -> Array:
-        """Return what a function of `metrics` reads off each request."""
+    def of(self, of_requests: OfRequests, length: int | None = None) -> tuple[Array, Units]:
+        """Return what a function of `metrics` reads off each request that has it, and the request's unit.
+
+        The unit is its conversation or its prompt, as a number from 0. Without a length all requests are meant.
+        """
         if of_requests not in self._known:
-            self._known[of_requests] = as_floats(of_requests(self._proven))
-        return self._known[of_requests]
+            found = as_floats(of_requests(self._proven))
+            self._known[of_requests] = _where(~np.isnan(found), found, self._units, self._lengths)
+        values, units, lengths = self._known[of_requests]
+        if length is None:
+            return values, units
+        values, units, _ = _where(lengths == length, values, units, lengths)
+        return values, units
 
     @cached_property
-    def lengths(self) -> Array:
-        """The prompt length that the figures of each request stand under."""
+    def _lengths(self) -> Array:
         return as_floats(self._proven["length"])
 
     @cached_property
-    def units(self) -> NDArray[np.intp]:
-        """The conversation or the prompt that each request belongs to, as a number from 0."""
+    def _units(self) -> Units:
         numbers, _ = pd.factorize(self._proven["conversation_id"].fillna(self._proven["prompt_id"]))
         return numbers
+
+
+def _where(keep: NDArray[np.bool_], values: Array, units: Units, lengths: Array) -> tuple[Array, Units, Array]:
+    """Return what is kept; the same arrays where all is kept, so that none is copied."""
+    return (values, units, lengths) if keep.all() else (values[keep], units[keep], lengths[keep])
+
+
+def rows_where(requests: pd.DataFrame, keep: pd.Series) -> pd.DataFrame:
+    """Return the requests for which something holds; the same frame where it holds for all, so that none is copied."""
+    return SelectedRequests(requests, keep).frame()
 
 
 def as_floats(values: pd.Series) -> Array:

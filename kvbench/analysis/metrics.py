@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from kvbench.analysis.measured import MeasuredRun, OfRequests
+    from kvbench.analysis.measured import Columns, MeasuredRun, OfRequests
     from kvbench.analysis.stats.ratios import Kind
     from kvbench.result.plan_record import Design
 
@@ -64,7 +64,7 @@ class Metric:
 # -- requests ----------------------------------------------------------------------------------------------------------
 
 
-def ttft_s(requests: pd.DataFrame) -> pd.Series:
+def ttft_s(requests: Columns) -> pd.Series:
     """Return the time to the first token on any channel.
 
     Formula: first_token_ns - sent_ns.
@@ -72,7 +72,7 @@ def ttft_s(requests: pd.DataFrame) -> pd.Series:
     return requests["ttft_s"]
 
 
-def ttft_content_s(requests: pd.DataFrame) -> pd.Series:
+def ttft_content_s(requests: Columns) -> pd.Series:
     """Return the time to the first token of the answer itself, reasoning left out.
 
     Formula: first_content_ns - sent_ns.
@@ -80,7 +80,7 @@ def ttft_content_s(requests: pd.DataFrame) -> pd.Series:
     return requests["ttft_content_s"]
 
 
-def tpot_s(requests: pd.DataFrame) -> pd.Series:
+def tpot_s(requests: Columns) -> pd.Series:
     """Return the time per output token after the first, which AIPerf calls ITL.
 
     Formula: (latency - TTFT) / (OSL - 1); none below two output tokens.
@@ -88,7 +88,7 @@ def tpot_s(requests: pd.DataFrame) -> pd.Series:
     return requests["tpot_s"]
 
 
-def latency_s(requests: pd.DataFrame) -> pd.Series:
+def latency_s(requests: Columns) -> pd.Series:
     """Return the time to the last token.
 
     Formula: last_token_ns - sent_ns.
@@ -96,7 +96,7 @@ def latency_s(requests: pd.DataFrame) -> pd.Series:
     return requests["latency_s"]
 
 
-def user_rate(requests: pd.DataFrame) -> pd.Series:
+def user_rate(requests: Columns) -> pd.Series:
     """Return the output tokens per second that one user sees, prefill included.
 
     Formula: OSL / latency.
@@ -105,7 +105,7 @@ def user_rate(requests: pd.DataFrame) -> pd.Series:
     return tokens.where(tokens != 0) / latency.where(latency != 0)
 
 
-def ttft_from_schedule_s(requests: pd.DataFrame) -> pd.Series:
+def ttft_from_schedule_s(requests: Columns) -> pd.Series:
     """Return the time to the first token from the moment for which the request was scheduled.
 
     Formula: first_token_ns - scheduled_ns.
@@ -113,7 +113,7 @@ def ttft_from_schedule_s(requests: pd.DataFrame) -> pd.Series:
     return (requests["first_token_ns"] - requests["scheduled_ns"]) / 1e9
 
 
-def latency_from_schedule_s(requests: pd.DataFrame) -> pd.Series:
+def latency_from_schedule_s(requests: Columns) -> pd.Series:
     """Return the latency from the moment for which the request was scheduled: waiting for a free connection is in it.
 
     Formula: last_token_ns - scheduled_ns, of requests that were answered whole.

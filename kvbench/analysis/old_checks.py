@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from kvbench.analysis.measured import MeasuredRun
+    from kvbench.analysis.measured import Columns, MeasuredRun
     from kvbench.result.plan_record import Design
     from kvbench.result.run_record import RunRecord
 
@@ -67,7 +67,7 @@ def most_gain(starts: Sequence[EmptyStart]) -> float | None:
     return treatment.most_gain([treatment.EmptyStart(**asdict(one)) for one in starts])
 
 
-def overrun_shares(requests: pd.DataFrame) -> pd.Series:
+def overrun_shares(requests: Columns) -> pd.Series:
     """Return for each request the emulator's overrun as a share of its TTFT, without those that tell none."""
     times = requests["ttft_s"]
     return (requests["server_overrun_s"] / times.where(times != 0)).dropna()

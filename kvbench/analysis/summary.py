@@ -17,7 +17,7 @@ from kvbench import published
 from kvbench.analysis import aggregate, baseline_comparison, dataset, metrics, neighbor_impact, published_comparison
 from kvbench.analysis.baseline_comparison import Place
 from kvbench.analysis.first_touch import first_touch
-from kvbench.analysis.measured import as_floats
+from kvbench.analysis.measured import as_floats, rows_where
 from kvbench.analysis.metrics import METRICS
 from kvbench.analysis.old_checks import empty_starts, judge_treatment, most_gain, overrun_shares
 from kvbench.analysis.open_loop import open_loop
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kvbench.analysis.dataset import Dataset, SealedRun
+    from kvbench.analysis.measured import SelectedRequests
     from kvbench.analysis.summary_types import JudgedRatio
     from kvbench.published import Publication
     from kvbench.result.plan_record import Design
@@ -131,7 +132,7 @@ def _summarise_run(run: SealedRun, design: Design) -> RunSummary:
         ok=len(run.answered),
         headline=aggregate.of_run(headline, run, metrics.limits_of(design)) if run.used else None,
         failures=aggregate.failures([run]),
-        tiers=aggregate.tiers([run.measured]),
+        tiers=aggregate.tiers([run.measured["tier"]]),
         cache_state=record.cache.state,
         cache_steps=record.cache.steps,
         ledger=record.ledger,
@@ -179,7 +180,7 @@ def _summarise_treatment(name: str, read: Dataset) -> TreatmentSummary:
         requests=sum(len(run.answered) for run in good),
         sent=sum(len(run.measured) for run in own),
         failures=aggregate.failures(own),
-        tiers=aggregate.tiers([run.answered for run in good]),
+        tiers=aggregate.tiers([run.answered["tier"] for run in good]),
         cached_tokens=cached,
         expected_cached_tokens=expected,
         hit_efficiency=_share(cached, expected),
@@ -254,7 +255,9 @@ def _median(values: pd.Series) -> float | None:
 def _storage_rate(runs: Sequence[SealedRun]) -> float | None:
     """Return the median rate at which the tier was read, by the server's own clock; None where nothing was read."""
     parts = [run.answered[["server_read_bytes", "server_storage_s"]] for run in runs]
-    reads = pd.concat([part[(part > 0).fillna(value=False).all(axis="columns")] for part in parts])
+    reads = pd.concat(
+        [rows_where(part, (part["server_read_bytes"] > 0) & (part["server_storage_s"] > 0)) for part in parts]
+    )
     return _median(reads["server_read_bytes"] / reads["server_storage_s"])
 
 
@@ -310,7 +313,7 @@ def _cell(read: Dataset, isl: int | None, treatment: str) -> LengthCell:
     answered = [_of_length(run.answered, isl) for run in runs]
     proven = [_of_length(run.proven, isl) for run in runs]  # a tier that was not proven gives no figure
     times, _ = aggregate.values_of(TTFT, runs, isl)
-    ttft = {name: aggregate.of_treatment(metric, runs, limits, isl) for name, metric in _OF_A_CELL.items()}
+    figures = aggregate.of_treatment_each(list(_OF_A_CELL.values()), runs, limits, isl)
     median = float(np.median(times)) if len(times) else None
     low, high = (float(times.min()), float(times.max())) if len(times) else (None, None)
     is_sum = low is not None and high is not None and low >= 0 < high
@@ -319,24 +322,24 @@ def _cell(read: Dataset, isl: int | None, treatment: str) -> LengthCell:
         median_s=median,
         min_s=low,
         max_s=high,
-        ttft=ttft,
+        ttft=dict(zip(_OF_A_CELL, figures, strict=True)),
         influence=influence(times).sentence if is_sum else None,
         full_scale_median_s=median * scale.time if median is not None and scale is not None else None,
-        tiers=aggregate.tiers(answered),
+        tiers=aggregate.tiers([one["tier"] for one in answered]),
         unproven=sum(map(len, answered)) - sum(map(len, proven)),
         load_s=_load_s(proven),
     )
 
 
-def _of_length(requests: pd.DataFrame, isl: int | None) -> pd.DataFrame:
+def _of_length(requests: SelectedRequests, isl: int | None) -> pd.DataFrame:
     """Return what is asked of the requests of one prompt length, or of all."""
-    columns = ["tier", "server_storage_s", "server_path_s"]
-    return requests[columns] if isl is None else requests.loc[requests["length"] == isl, columns]
+    columns = requests[["tier", "server_storage_s", "server_path_s", "length"]]
+    return columns if isl is None else rows_where(columns, columns["length"] == isl)
 
 
 def _load_s(parts: Sequence[pd.DataFrame]) -> float | None:
     """Return the median time to load from the tier, by the server's clock; None where nothing was read."""
-    requests = [part[(part["server_storage_s"] != 0).fillna(value=False)] for part in parts]
+    requests = [rows_where(part, part["server_storage_s"] != 0) for part in parts]
     loads = [np.fmax(as_floats(one["server_storage_s"]), as_floats(one["server_path_s"])) for one in requests]
     found = np.concatenate(loads) if loads else np.empty(0)
     return float(np.median(found)) if len(found) else None
@@ -344,7 +347,7 @@ def _load_s(parts: Sequence[pd.DataFrame]) -> float | None:
 
 def _counted_lengths(runs: Sequence[SealedRun]) -> Sequence[int | None]:
     """Return the lengths of prompts that nobody planned; one row for all of them where they are many or not known."""
-    parts = [run.answered.loc[run.answered["ttft_s"].notna(), "isl"] for run in runs]
+    parts = [run.answered["isl"][run.answered["ttft_s"].notna()] for run in runs]
     found = pd.concat(parts).drop_duplicates() if parts else pd.Series(dtype=float)
     if found.empty or found.isna().any() or len(found) > MOST_LENGTHS:
         return [None]

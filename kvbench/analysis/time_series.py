@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kvbench.analysis import metrics
-from kvbench.analysis.measured import load_window_ns
+from kvbench.analysis.measured import load_window_ns, rows_where
 from kvbench.analysis.summary_types import TimeSeries
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def time_series_of(run: MeasuredRun) -> TimeSeries | None:
     rate, or no answer yet), and `distinct_prompts` of what was sent, answered or not.
     """
     ends = run.answered["last_token_ns"]
-    answered = run.answered[ends.notna()] if ends.hasnans else run.answered
+    answered = rows_where(run.answered[["last_token_ns", "cached_tokens", "isl"]], ends.notna())
     window, count = load_window_ns(run.measured), min(_MOST_SLICES, len(answered) // _ANSWERS_A_SLICE)
     is_ordered = run.record.sent_one_by_one or run.measured["conversation_id"].notna().any()
     if window is None or is_ordered or count < _FEWEST_SLICES or window[1] <= window[0]:

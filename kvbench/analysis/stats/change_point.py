@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Shares = Sequence[float] | Array
 
-MOST_BLOCKS = 2000  # of requests that random orders move; beyond, neighbours move together
+MOST_BLOCKS = 1000  # of requests that random orders move; beyond, neighbours move together
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def change_point(
     rate climbs slowly it gives the best single step. Formula: the split with at least `smallest` requests on both sides
     that maximises the binomial log likelihood L(before) + L(after), L = n (r log r + (1 - r) log(1 - r)); its p-value
     is the share of random orders whose best split is at least as good, the observed order counted among them. Of more
-    than 2,000 requests, random orders move blocks of neighbours with their mean, at most 2,000 of equal length, and
+    than 1,000 requests, random orders move blocks of neighbours with their mean, at most 1,000 of equal length, and
     the observed order of the blocks is held against them; the split itself is found among all requests.
     Source: Hinkley and Hinkley, Biometrika 57 (1970) 477; Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010) 39.
     """

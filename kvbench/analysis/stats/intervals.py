@@ -169,8 +169,8 @@ def by_unit(values: Values, units: Units, centre: Centre = "median") -> list[flo
     """
     array, (index, _) = _array(values), _index_units(values, units)
     if centre == "geometric":
-        return [float(value) for value in np.exp(pd.Series(logarithms(array)).groupby(index).mean())]
-    grouped = pd.Series(array).groupby(index)
+        return [float(value) for value in np.exp(pd.Series(logarithms(array)).groupby(index, sort=False).mean())]
+    grouped = pd.Series(array).groupby(index, sort=False)
     return [float(value) for value in (grouped.median() if centre == "median" else grouped.mean())]
 
 
@@ -236,7 +236,7 @@ def influence(values: Values) -> Influence:
 
 def _error_by_unit(residual: Array, index: NDArray[np.intp], count: int) -> float:
     """Return the standard error of a mean whose residuals add up within independent units."""
-    sums = np.bincount(index, weights=residual, minlength=count)
+    sums = np.bincount(index, weights=residual)
     return math.sqrt(count / (count - 1) * float((sums**2).sum())) / len(residual)
 
 
@@ -252,13 +252,14 @@ def _refused(centre: Centre, array: Array, count: int, confidence: float, fewest
 
 
 def _index_units(values: Values, units: Units) -> tuple[NDArray[np.intp], int]:
-    """Return the number of each value's unit, from 0 in the order in which they appear, and how many there are."""
+    """Return the number of each value's unit, from 0, and how many units there are; not every number need be one."""
     if len(values) != len(units) or not len(values):
         raise ResultError(
             f"{len(values)} values have {len(units)} units", "Give each request its conversation or prompt."
         )
-    named = units if isinstance(units, np.ndarray) else pd.Index(list(units), dtype=object, tupleize_cols=False)
-    index, known = pd.factorize(named)
+    if isinstance(units, np.ndarray):
+        return units, int(np.count_nonzero(np.bincount(units)))
+    index, known = pd.factorize(pd.Index(list(units), dtype=object, tupleize_cols=False))
     return index, len(known)
 
 
