@@ -8,7 +8,7 @@ scale stands in fields of their own, `full_scale_*`.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -65,12 +65,7 @@ def summary_of(read: Dataset) -> Summary:
     """Compute the summary of a result that is read already."""
     plan, design, runs = read.plan, read.design, read.runs
     publication = published.load(design.published) if design.published else None
-    changed = _texts(read.facts.get("changed_on_resume"))
     treatments = _summarise_treatments(read)
-    words: list[VerdictWord] = [item.verdict for item in treatments.values()]
-    if changed:
-        words.append("suspect")
-    complete = len(runs) == len(plan.runs)
     imported = read.facts.get("imported")
     return Summary(
         scenario=plan.scenario,
@@ -91,12 +86,12 @@ def summary_of(read: Dataset) -> Summary:
         scale=design.scale,
         published=_source(publication) if publication is not None and publication.curves else None,
         published_table=published_comparison.compare(publication, design, treatments) if publication else None,
-        complete=complete,
-        facts_changed=changed,
+        complete=is_complete(read),
+        facts_changed=facts_changed(read),
         calibration=read.calibration,
         imported=imported if isinstance(imported, dict) else None,
         runs_planned=len(plan.runs),
-        verdict=worst(words) if complete else "invalid",
+        verdict=_verdict(read, [item.verdict for item in treatments.values()]),
         runs=tuple(_summarise_run(run, design) for run in runs),
         treatments=treatments,
         lengths=_summarise_lengths(read, publication),
@@ -111,8 +106,27 @@ def _source(publication: Publication) -> PublishedSource:
     return PublishedSource(publication.title, publication.section)
 
 
-def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(map(str, value)) if isinstance(value, list) else ()
+def is_complete(read: Dataset) -> bool:
+    """Tell whether every planned run is sealed."""
+    return len(read.runs) == len(read.plan.runs)
+
+
+def facts_changed(read: Dataset) -> tuple[str, ...]:
+    """Return the facts of the host that changed between sessions of a result."""
+    changed = read.facts.get("changed_on_resume")
+    return tuple(map(str, changed)) if isinstance(changed, list) else ()
+
+
+def verdict_on(read: Dataset) -> VerdictWord:
+    """Return the verdict on a result, without its figures."""
+    return _verdict(read, [judge_treatment(name, read.runs, read.design).word for name in read.design.treatments])
+
+
+def _verdict(read: Dataset, treatments: Sequence[VerdictWord]) -> VerdictWord:
+    """Return the worst verdict of a treatment; changed facts are suspect, and a result without all runs is invalid."""
+    if not is_complete(read):
+        return "invalid"
+    return worst([*treatments, "suspect"] if facts_changed(read) else treatments)
 
 
 # -- runs and treatments -----------------------------------------------------------------------------------------------
