@@ -162,8 +162,16 @@ def hit_rate(run: MeasuredRun, _limits: Limits | None = None) -> float | None:
 
     Formula: sum of cached tokens / sum of ISL.
     """
-    cached, prompt = sum_of_all(run.answered["cached_tokens"]), sum_of_all(run.answered["isl"])
-    return cached / prompt if cached is not None and prompt and not _is_unproven(run) else None
+    return None if _is_unproven(run) else hit_rate_of(run.answered)
+
+
+def hit_rate_of(answered: Columns) -> float | None:
+    """Return the hit rate of answered requests; None where one of them does not tell.
+
+    Formula: sum of cached tokens / sum of ISL.
+    """
+    cached, prompt = sum_of_all(answered["cached_tokens"]), sum_of_all(answered["isl"])
+    return cached / prompt if cached is not None and prompt else None
 
 
 def kv_bytes_per_s(run: MeasuredRun, _limits: Limits | None = None) -> float | None:
