@@ -13,13 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import pandas as pd
+
 from kvbench.analysis import measured
-from kvbench.analysis.measured import sum_of_all
+from kvbench.analysis.measured import as_floats, sum_of_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pandas as pd
 
     from kvbench.analysis.measured import Columns, MeasuredRun, OfRequests
     from kvbench.analysis.stats.ratios import Kind
@@ -110,7 +110,7 @@ def ttft_from_schedule_s(requests: Columns) -> pd.Series:
 
     Formula: first_token_ns - scheduled_ns.
     """
-    return (requests["first_token_ns"] - requests["scheduled_ns"]) / 1e9
+    return _span_s(requests["scheduled_ns"], requests["first_token_ns"])
 
 
 def latency_from_schedule_s(requests: Columns) -> pd.Series:
@@ -118,8 +118,12 @@ def latency_from_schedule_s(requests: Columns) -> pd.Series:
 
     Formula: last_token_ns - scheduled_ns, of requests that were answered whole.
     """
-    since_ns = requests["last_token_ns"] - requests["scheduled_ns"]
-    return since_ns.where(requests["latency_s"].notna()) / 1e9
+    return _span_s(requests["scheduled_ns"], requests["last_token_ns"]).where(requests["latency_s"].notna())
+
+
+def _span_s(start_ns: pd.Series, end_ns: pd.Series) -> pd.Series:
+    """Return the seconds between stamps, also where a wrong clock sets them so far apart that arrow would refuse."""
+    return pd.Series(as_floats(end_ns - start_ns) / 1e9, index=end_ns.index)
 
 
 # -- one run -----------------------------------------------------------------------------------------------------------
