@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from kvbench.analysis.dataset import SealedRun, requests_frame
 from kvbench.records import Row
@@ -13,6 +14,7 @@ from kvbench.result.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import pandas as pd
 
@@ -74,9 +76,14 @@ def request(number: int, ttft_s: float | None, **changes: Any) -> Row:
     return Row(**{**given, **changes})
 
 
+def table_of(rows: Sequence[Row]) -> Any:
+    """Return rows as the table that `requests.parquet` holds."""
+    return pa.Table.from_pylist([row.to_json() for row in rows], schema=_SCHEMA)
+
+
 def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
     """Return rows as the DataFrame that is read from `requests.parquet`."""
-    return requests_frame(pa.Table.from_pylist([row.to_json() for row in rows], schema=_SCHEMA))
+    return requests_frame(table_of(rows))
 
 
 def record_of(repeat: int = 1, load_s: float | None = 10.0, **changes: Any) -> RunRecord:
@@ -104,3 +111,8 @@ def run_of(
 
 
 FOUR = [request(number, ttft) for number, ttft in enumerate([0.1, 0.2, 0.3, 0.4])]
+
+
+def rows_of(run_folder: Path) -> list[Row]:
+    """Return all rows of a sealed run."""
+    return [Row.from_json(value) for value in pq.read_table(run_folder / "requests.parquet").to_pylist()]
