@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kvbench import ranks, ratios, stats
+from kvbench.analysis.stats import intervals, rank_test, ratios
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -146,7 +146,7 @@ def percentiles(trials: int) -> Iterator[Line]:
         for percentile in (50, 95, 99):
             truth = quantile(percentile / 100)
             for n in (60, 300, 1000):
-                figures = [stats.percentile_interval(draw(random, n).tolist(), percentile) for _ in range(trials)]
+                figures = [intervals.percentile_interval(draw(random, n).tolist(), percentile) for _ in range(trials)]
                 what, bound = f"P{percentile} of {n} independent {name}", figures[0].bound
                 if bound == "none":
                     yield Line(what, "order statistics", None, None, note=f"refused: {figures[0].refusal}")
@@ -202,7 +202,7 @@ def skewed_rounds(trials: int) -> Iterator[Line]:
         low, high, _ = ratios.log_interval(logs, seed=trial)
         chosen.append(low <= 0.1 <= high)
         error = float(np.std(logs, ddof=1)) / math.sqrt(rounds)
-        plain.append(abs(float(np.mean(logs)) - 0.1) <= stats.t_quantile(rounds - 1, 0.95) * error)
+        plain.append(abs(float(np.mean(logs)) - 0.1) <= intervals.t_quantile(rounds - 1, 0.95) * error)
         bootstrap.append(percentile_bootstrap(random, logs, 0.1))
     what = f"ratio over {rounds} skewed rounds"
     yield counted(what, "bootstrap-t", chosen, (0.93, 0.97))
@@ -245,7 +245,7 @@ def unpaired(baseline: Array, treatment: Array) -> tuple[float, float]:
     logs = [np.log(np.median(arm, axis=1)) for arm in (baseline, treatment)]
     rounds, middle = len(logs[0]), float(logs[0].mean() - logs[1].mean())
     error = math.sqrt(sum(float(log.var(ddof=1)) for log in logs) / rounds)
-    reach = stats.t_quantile(2 * rounds - 2, 0.95) * error
+    reach = intervals.t_quantile(2 * rounds - 2, 0.95) * error
     return middle - reach, middle + reach
 
 
@@ -257,15 +257,15 @@ def autocorrelated(trials: int) -> Iterator[Line]:
         times = [1 + 0.2 * ar1(random, phi).ravel() for _ in range(trials)]
         what = f"{CONVERSATIONS} x {TURNS} turns, AR(1) {phi}"
         each = list(range(CONVERSATIONS * TURNS))
-        naive = [stats.mean_by_unit(values.tolist(), each) for values in times]
+        naive = [intervals.mean_by_unit(values.tolist(), each) for values in times]
         yield counted(f"mean of {what}", "naive, requests independent", holds(naive))
-        fair = [stats.mean_by_unit(values.tolist(), units) for values in times]
+        fair = [intervals.mean_by_unit(values.tolist(), units) for values in times]
         yield counted(f"mean of {what}", "by conversation", holds(fair), (0.93, 0.97))
-        order = [stats.percentile_interval(values.tolist(), 50) for values in times]
+        order = [intervals.percentile_interval(values.tolist(), 50) for values in times]
         yield counted(f"median of {what}", "naive, order statistics", holds(order))
-        middle = [stats.median_by_unit(values.tolist(), units) for values in times]
+        middle = [intervals.median_by_unit(values.tolist(), units) for values in times]
         yield counted(f"median of {what}", "by conversation", holds(middle), (0.93, 0.97))
-        reduced = [stats.percentile_interval(stats.by_unit(values.tolist(), units), 50) for values in times]
+        reduced = [intervals.percentile_interval(intervals.by_unit(values.tolist(), units), 50) for values in times]
         yield counted(f"median of {what}", "by_unit, then order statistics", holds(reduced), (0.93, None))
 
 
@@ -278,7 +278,7 @@ def ar1(random: np.random.Generator, phi: float) -> Array:
     return turns
 
 
-def holds(figures: list[stats.CentreFigure] | list[stats.PercentileFigure]) -> list[bool]:
+def holds(figures: list[intervals.CentreFigure] | list[intervals.PercentileFigure]) -> list[bool]:
     """Say for each interval whether it contains 1; none may be refused."""
     return [f.low is not None and f.high is not None and f.low <= 1 <= f.high for f in figures]
 
@@ -290,7 +290,7 @@ def rank_tests(trials: int) -> Iterator[Line]:
         for shift in (0.0, 1.0, 2.5):
             truth = NormalDist().cdf(shift / math.sqrt(2))
             arms = [(random.normal(0, 1, n).tolist(), random.normal(shift, 1, n).tolist()) for _ in range(trials)]
-            figures = [ranks.rank_test(a, b) for a, b in arms]
+            figures = [rank_test.rank_test(a, b) for a, b in arms]
             inside = [figure.low <= truth <= figure.high for figure in figures]
             yield counted(f"P(a < b) = {truth:.2f}, {n} and {n}", "ranks, Newcombe's method 5", inside, (0.93, None))
             if shift == 0:

@@ -9,19 +9,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kvbench import calibration, gates, likeness, metrics, sealed, speed_ups, summary
+from kvbench.analysis.stats.ratios import FEWEST_ROUNDS, compare_ratio, mean_over_rounds, ratio_of_samples
 from kvbench.errors import ResultError
 from kvbench.metrics import METRICS
-from kvbench.ratios import FEWEST_ROUNDS, compare_ratio, mean_over_rounds, ratio_of_samples
 from kvbench.speed_ups import Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from kvbench.analysis.stats.ratios import Comparison, SampleFigure
     from kvbench.gates import Gate
     from kvbench.likeness import Difference
     from kvbench.pooled import Figure
-    from kvbench.ratios import Comparison, SampleFigure
     from kvbench.sealed import SealedResult
 
 SAME, BOTH_ZERO = "it is the same result", "both are 0"

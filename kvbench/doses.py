@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvbench import metrics
+from kvbench.analysis.stats.ratios import equivalent, figure_of, ratio_by_round
 from kvbench.checks.neighbors import PAYLOAD_SHARE
 from kvbench.checks.verdict import baseline_of
 from kvbench.metrics import METRICS
 from kvbench.percentile import needed_n
-from kvbench.ratios import equivalent, figure_of, ratio_by_round
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from kvbench.analysis.stats.ratios import RatioFigure
     from kvbench.metrics import Metric
-    from kvbench.ratios import RatioFigure
     from kvbench.sealed import SealedResult, SealedRun
 
     Rounds = dict[int, float]

@@ -12,18 +12,19 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from kvbench import run_time
+from kvbench.analysis.stats.intervals import percentile_interval
 from kvbench.checks.verdict import open_loop_of, time_scale_of
 from kvbench.pooled import Figure, over_mean, over_requests, over_rounds
-from kvbench.records import sum_of_all
-from kvbench.stats import percentile_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from typing import TypeVar
 
-    from kvbench.ratios import Kind
+    from kvbench.analysis.stats.ratios import Kind
     from kvbench.records import Row
     from kvbench.sealed import SealedRun
+
+    _Number = TypeVar("_Number", int, float)
 
 Unit = Literal["s", "1/s", "tokens/s", "bytes/s", "share"]
 Statistic = Literal["p50", "p95", "p99", "max", "mean", "run"]
@@ -124,9 +125,14 @@ def latency_from_schedule_s(row: Row) -> float | None:
 def total_time_s(run: SealedRun, _limits: Limits | None = None) -> float | None:
     """Return how long the load took.
 
-    Formula: that of `run_time.total_time_s`.
+    Formula: last token of the run - first send; the sum of latencies where requests were sent one by one, because
+    between them kvbench reads counters and the server waits. None where one of these latencies is not known.
     """
-    return run_time.total_time_s(run.record, run.measured)
+    if not run.answered or _is_unproven(run):
+        return None
+    if run.record.get("sent_one_by_one"):
+        return sum_of_all(row.latency_s for row in run.answered) or None
+    return float(run.record["load_s"] or 0.0) or None
 
 
 def requests_per_s(run: SealedRun, _limits: Limits | None = None) -> float | None:
@@ -158,16 +164,9 @@ def hit_rate(run: SealedRun, _limits: Limits | None = None) -> float | None:
 
     Formula: sum of cached tokens / sum of ISL.
     """
-    return None if _is_unproven(run) else hit_rate_of(run.answered)
-
-
-def hit_rate_of(rows: Sequence[Row]) -> float | None:
-    """Return the hit rate of answered requests; None where one of them does not tell.
-
-    Formula: sum of cached tokens / sum of ISL.
-    """
-    cached, prompt = sum_of_all(row.cached_tokens for row in rows), sum_of_all(row.isl for row in rows)
-    return cached / prompt if cached is not None and prompt else None
+    cached = sum_of_all(row.cached_tokens for row in run.answered)
+    prompt = sum_of_all(row.isl for row in run.answered)
+    return cached / prompt if cached is not None and prompt and not _is_unproven(run) else None
 
 
 def kv_bytes_per_s(run: SealedRun, _limits: Limits | None = None) -> float | None:
@@ -212,6 +211,13 @@ def per_second(run: SealedRun, amount: float | None) -> float | None:
     """Return an amount of a run over its total time."""
     window = total_time_s(run)
     return amount / window if amount is not None and window else None
+
+
+def sum_of_all(values: Iterable[_Number | None]) -> _Number | None:
+    """Return the sum, or None where one value is missing or there is none: a sum of some would pass for that of all."""
+    known = list(values)
+    told = [value for value in known if value is not None]
+    return sum(told[1:], told[0]) if told and len(told) == len(known) else None
 
 
 def _is_unproven(run: SealedRun) -> bool:

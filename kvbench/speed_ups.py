@@ -11,24 +11,23 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvbench import metrics
-from kvbench.checks import verdict
-from kvbench.ranks import rank_test
-from kvbench.ratios import (
+from kvbench.analysis.stats.intervals import by_unit
+from kvbench.analysis.stats.power import detectable_effect, rounds_needed
+from kvbench.analysis.stats.rank_test import rank_test
+from kvbench.analysis.stats.ratios import (
     compare_ratio,
-    detectable_effect,
     holm,
     noise_floor,
     ratio_by_round,
-    rounds_needed,
 )
-from kvbench.stats import by_unit
+from kvbench.checks import verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import TypeVar
 
+    from kvbench.analysis.stats.ratios import RatioFigure
     from kvbench.metrics import Limits, Metric
-    from kvbench.ratios import RatioFigure
     from kvbench.sealed import SealedResult, SealedRun
 
     _Key = TypeVar("_Key")

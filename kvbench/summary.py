@@ -11,14 +11,13 @@ import statistics
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from kvbench import arrivals, beside, checks, courses, doses, metrics, published, sealed, speed_ups, store, touches
+from kvbench import arrivals, beside, checks, courses, doses, metrics, published, sealed, speed_ups, touches
+from kvbench.analysis.stats.intervals import influence
 from kvbench.checks.client import overrun_shares
 from kvbench.checks.treatment import empty_starts, judge_treatment, most_gain
 from kvbench.checks.verdict import concurrency_of, open_loop_of, time_scale_of
 from kvbench.metrics import METRICS
-from kvbench.records import sum_of_all
 from kvbench.speed_ups import Place
-from kvbench.stats import influence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +71,6 @@ def summarise(result: Path) -> dict[str, Any]:
         "published": _named(publication) if publication is not None and publication.curves else None,
         "beside": beside.account(publication, asked, treatments) if publication is not None else None,
         "complete": complete,
-        "answers_compared": _answers_are_compared(runs) if asked.get("check_answers") else True,
         "facts_changed": changed,
         "calibration": read.calibration,
         "imported": read.facts.get("imported"),
@@ -130,7 +128,7 @@ def _summarise_treatment(name: str, result: SealedResult) -> dict[str, Any]:
     own = [run for run in result.runs if run.treatment == name]
     rows = [row for run in good for row in run.answered]
     ledgers = [run.record["ledger"] for run in good]
-    totals = {name: sum_of_all(ledger[name] for ledger in ledgers) for name in _OF_LEDGERS}
+    totals = {name: metrics.sum_of_all(ledger[name] for ledger in ledgers) for name in _OF_LEDGERS}
     limits, state = metrics.limits_of(asked), result.cache_state(name)
     figures, judged = metrics.of_all(good, limits), judge_treatment(name, result.runs, asked)
     starts = empty_starts(good) if state == "cold" else []
@@ -186,13 +184,6 @@ def _answers_match(runs: Sequence[SealedRun]) -> float | None:
     """Return the share of answers of all runs that equal the recomputed ones, None if none could be compared."""
     compared = [row.answers_match for run in runs for row in run.rows if row.answers_match is not None]
     return sum(compared) / len(compared) if compared else None
-
-
-def _answers_are_compared(runs: Sequence[SealedRun]) -> bool:
-    """Tell whether every row holds what comparing its answer gives: a kill may come between sealing and comparing."""
-    recomputed = (run for run in runs if run.record["cache"]["state"] == "off")
-    reference = store.reference_answers(row for run in recomputed for row in run.rows)
-    return all(row.answers_match == store.answer_matches(row, reference) for run in runs for row in run.rows)
 
 
 def _counted_bytes(ledgers: list[dict[str, Any]]) -> float | None:

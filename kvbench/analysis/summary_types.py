@@ -128,11 +128,13 @@ class HitRateChange:
 
 @dataclass(frozen=True, slots=True)
 class FirstTouch:
-    """An empty start as two populations, which never stand in one figure, and where its hit rate changed."""
+    """An empty start as populations, which never stand in one figure, and where its hit rate changed."""
 
     first_touch: TouchFigures  # The first request of each prompt in a run
     repeat_touch: TouchFigures  # Later requests of a prompt, which the cache may serve
     changes: tuple[HitRateChange, ...]  # One for each run that has a change
+    # Requests of one prompt that were out at once, which are neither
+    overlapping: TouchFigures = TouchFigures(0, None, None)
 
 
 @dataclass(frozen=True, slots=True)

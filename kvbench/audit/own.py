@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench import claims_file, store, summary
 from kvbench.claims import Claims, Condition, Experiment, Quantity, Source
-from kvbench.percentile import needed_n, percentile_of
-from kvbench.records import sum_of_all
+from kvbench.metrics import sum_of_all
+from kvbench.percentile import needed_n
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,7 +187,7 @@ def _length_figures(cell: Condition, good: list[Row], *, latency: bool = True) -
         found: dict[Statistic, float] = {"mean": statistics.mean(values), "p50": statistics.median(values)}
         for name, percentile in _PERCENTILES.items():
             if len(values) >= needed_n(percentile):
-                found[name] = percentile_of(values, percentile)
+                found[name] = statistics.quantiles(values, n=100, method="inclusive")[percentile - 1]
         kind: What = "ttft" if what == "ttft" else "latency"
         for which, value in found.items():
             yield _quantity(f"{what}-{which}", kind, f"{value:.6f}", "s", condition=cell, statistic=which)

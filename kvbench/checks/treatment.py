@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kvbench.checks.repeated_prompts import not_first_touches
+from kvbench.analysis.stats.ratios import figure_of, ratio_by_round
 from kvbench.checks.verdict import (
     Reason,
     Verdict,
@@ -23,13 +23,12 @@ from kvbench.checks.verdict import (
     verdict_of,
 )
 from kvbench.plan import most_speed_up
-from kvbench.ratios import figure_of, ratio_by_round
-from kvbench.run_time import total_time_s
+from kvbench.records import repeats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from kvbench.ratios import RatioFigure
+    from kvbench.analysis.stats.ratios import RatioFigure
     from kvbench.records import Row
 
 
@@ -129,7 +128,7 @@ def _bound_rows(run: JudgedRun) -> list[Row]:
     rows = _answered(run)
     if run.record["cache"]["state"] == "off":
         return rows
-    known = not_first_touches(run.measured)
+    known = repeats(run.measured)
     return [row for row in rows if row.request_id not in known and not row.turn] or rows
 
 
@@ -216,11 +215,12 @@ def _check_bound(name: str, runs: Sequence[JudgedRun], asked: Mapping[str, Any])
     lie beyond the slack before anything is said. Below three rounds there is no interval, and one round of a busy
     machine shows nothing; a round in which a request failed is no whole list.
     """
-    baseline = baseline_of(asked, name)
+    baseline, concurrency = baseline_of(asked, name), concurrency_of(asked, name)
     if baseline is None or _load_of(asked, baseline) != _load_of(asked, name):
         return
     whole = [run for run in runs if run.verdict.word != "invalid" and _is_whole(run)]
-    base, own = _totals_s(baseline, "off", whole), _totals_s(name, "cold", whole)
+    base = _totals(baseline, "off", whole, concurrency)
+    own = _totals(name, "cold", whole, concurrency)
     starts = empty_starts(run for run in whole if run.record["run"]["treatment"] == name)
     bounds = {one.repeat: one.most_gain for one in starts if one.repeat in base.keys() & own.keys()}
     gains = {repeat: base[repeat] / own[repeat] for repeat in bounds}
@@ -244,8 +244,17 @@ def _is_whole(run: JudgedRun) -> bool:
     return bool(run.measured) and len(_answered(run)) == len(run.measured)
 
 
-def _totals_s(name: str, state: str, runs: Sequence[JudgedRun]) -> dict[int, float]:
-    """Return by round how long the runs of a treatment in this cache state took, of those that tell."""
-    own = [run for run in runs if run.record["run"]["treatment"] == name and run.record["cache"]["state"] == state]
-    totals = {run.record["run"]["repeat"]: total_time_s(run.record, run.measured) for run in own}
-    return {repeat: total_s for repeat, total_s in totals.items() if total_s is not None}
+def _totals(name: str, state: str, runs: Sequence[JudgedRun], concurrency: int | None) -> dict[int, float]:
+    """Return by round how long the runs of a treatment in this cache state took."""
+    return {
+        run.record["run"]["repeat"]: _total_s(run, concurrency)
+        for run in runs
+        if run.record["run"]["treatment"] == name and run.record["cache"]["state"] == state
+    }
+
+
+def _total_s(run: JudgedRun, concurrency: int | None) -> float:
+    """Return how long the run's requests took: alone, without the pauses in which counters are read."""
+    if concurrency == 1 or not run.record.get("load_s"):
+        return sum(row.latency_s or row.ttft_s or 0.0 for row in _answered(run))
+    return float(run.record["load_s"])

@@ -10,8 +10,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from kvbench.analysis.stats.ratios import FEWEST_ROUNDS
 from kvbench.metrics import METRICS
-from kvbench.ratios import FEWEST_ROUNDS
 from kvbench.report.figure_text import (
     SHOWN,
     dependence_note,

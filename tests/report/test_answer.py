@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from kvbench import store, summary
-from kvbench.ratios import TOO_FEW
+from kvbench.analysis.stats.ratios import TOO_FEW
 from kvbench.report import answer, figures, grid, metric_tables, tables
 from tests.report.synthetic import Case, build
 

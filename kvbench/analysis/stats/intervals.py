@@ -1,9 +1,9 @@
-"""What the values of one arm can support: percentiles with intervals or a refusal, units, influence, change.
+"""Percentiles, means and medians of one arm, each with an interval or the reason why there is none.
 
 Nothing here assumes a shape of the distribution unless its docstring says so, and everything that draws random numbers
 takes a seed. Sequences of latencies are autocorrelated, so an interval over requests is only right where requests are
 independent; elsewhere the conversation or the prompt is the unit (`by_unit`, `mean_by_unit`, `median_by_unit`).
-Comparisons of two arms are in `ratios` (paired by round) and `ranks` (not paired).
+Comparisons of two arms are in `ratios` (paired by round) and `rank_test` (not paired).
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+from scipy.stats import binom
 
 from kvbench.errors import ResultError
-from kvbench.percentile import needed_n, percentile_of, probability_of, tail_of
+from kvbench.percentile import needed_n, probability_of, tail_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
+    Values = Sequence[float] | Array
+    Units = Sequence[Hashable] | NDArray[np.intp]
 
 Bound = Literal["two-sided", "upper", "lower", "none"]
 Centre = Literal["median", "geometric", "mean"]
@@ -85,23 +90,13 @@ class Influence:
     sentence: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class ChangePoint:
-    """The request (counted from 0) from which on the hit rate was another one, and the rates on both sides."""
-
-    index: int
-    before: float
-    after: float
-    p_value: float
-
-
-def percentile_interval(values: Sequence[float], percentile: float, confidence: float = 0.95) -> PercentileFigure:
+def percentile_interval(values: Values, percentile: float, confidence: float = 0.95) -> PercentileFigure:
     """Return a percentile of independent values with a distribution-free interval, as far as n supports one.
 
     Formula: with x(1) <= ... <= x(n), the count of values below the percentile is Binomial(n, p), whatever the
     distribution. low = x(l) with the largest l for which P(B <= l - 1) <= alpha / 2, high = x(u) with the smallest u
     for which P(B >= u) <= alpha / 2: each side errs with at most alpha / 2 (the exact, equal-tailed interval). The
-    value is that of `percentile_of`.
+    value is that of `percentile.percentile_of`, as numpy gives it.
     Below `needed_n(..., two_sided=False)` all is refused, the value too; from there to `needed_n` only the bound on the
     far side is given, at full confidence: the extreme value.
     Source: Hahn and Meeker, Statistical Intervals, section 5.2.
@@ -111,7 +106,7 @@ def percentile_interval(values: Sequence[float], percentile: float, confidence: 
     if n < one:
         refusal = f"n/a (n={n} < {one})"
         return PercentileFigure(percentile, n, None, None, None, confidence, "none", two, refusal)
-    value = percentile_of(ordered.tolist(), percentile)
+    value = float(np.quantile(ordered, p))
     if n >= two:
         tail = tail_of(confidence)
         low = float(ordered[_low_rank(n, p, tail) - 1])
@@ -127,12 +122,10 @@ def _low_rank(n: int, p: float, tail: float) -> int:
 
     The rank of the upper end is n + 1 minus this for 1 - p, by symmetry.
     """
-    from scipy.special import bdtr  # noqa: PLC0415
-
-    return int(np.searchsorted(bdtr(np.arange(n, dtype=float), n, p), tail, side="right"))
+    return int(binom.ppf(tail, n, p))
 
 
-def centre_of(values: Sequence[float], centre: Centre = "median") -> float:
+def centre_of(values: Values, centre: Centre = "median") -> float:
     """Return the median, the geometric mean (of positive values) or the mean."""
     array = _array(values)
     if not len(array):
@@ -142,7 +135,7 @@ def centre_of(values: Sequence[float], centre: Centre = "median") -> float:
     return float(np.mean(array)) if centre == "mean" else math.exp(float(np.mean(logarithms(array))))
 
 
-def logarithms(values: Sequence[float] | Array) -> Array:
+def logarithms(values: Values) -> Array:
     """Return natural logarithms; a value that is not positive has none and is an error."""
     array = _array(values)
     if (array <= 0).any():
@@ -154,19 +147,19 @@ def logarithms(values: Sequence[float] | Array) -> Array:
     return logs
 
 
-def by_unit(values: Sequence[float], units: Sequence[Hashable], centre: Centre = "median") -> list[float]:
+def by_unit(values: Values, units: Units, centre: Centre = "median") -> list[float]:
     """Reduce requests to one value for each conversation or prompt, in the order in which the units first appear.
 
     Turns of a conversation are alike, so they are not separate evidence; their middle is one independent value.
     """
-    index, count = _index_units(values, units)
-    members: list[list[float]] = [[] for _ in range(count)]
-    for value, unit in zip(values, index, strict=True):
-        members[unit].append(value)
-    return [centre_of(member, centre) for member in members]
+    array, (index, _) = _array(values), _index_units(values, units)
+    if centre == "geometric":
+        return [float(value) for value in np.exp(pd.Series(logarithms(array)).groupby(index, sort=False).mean())]
+    grouped = pd.Series(array).groupby(index, sort=False)
+    return [float(value) for value in (grouped.median() if centre == "median" else grouped.mean())]
 
 
-def mean_by_unit(values: Sequence[float], units: Sequence[Hashable], confidence: float = 0.95) -> CentreFigure:
+def mean_by_unit(values: Values, units: Units, confidence: float = 0.95) -> CentreFigure:
     """Return the mean over requests with an interval in which units, not requests, are independent.
 
     Formula: mean +- t(J - 1) se, se^2 = J / (J - 1) sum over units of (sum of (value - mean) in the unit)^2 / n^2, for
@@ -184,7 +177,7 @@ def mean_by_unit(values: Sequence[float], units: Sequence[Hashable], confidence:
     return CentreFigure("mean", len(array), count, mean, mean - reach, mean + reach, confidence, effect, None)
 
 
-def median_by_unit(values: Sequence[float], units: Sequence[Hashable], confidence: float = 0.95) -> CentreFigure:
+def median_by_unit(values: Values, units: Units, confidence: float = 0.95) -> CentreFigure:
     """Return the median over requests with an interval in which units, not requests, are independent.
 
     Formula: the share of values below the median has a standard error by units (as in `mean_by_unit`); the interval
@@ -207,7 +200,7 @@ def median_by_unit(values: Sequence[float], units: Sequence[Hashable], confidenc
     return CentreFigure("median", len(array), count, median, float(low), float(high), confidence, effect, None)
 
 
-def influence(values: Sequence[float]) -> Influence:
+def influence(values: Values) -> Influence:
     """Return how few values make up more than half of a sum; with more than four values, one or two are worth saying.
 
     Formula: the smallest k for which the k largest of the values (none negative) sum to more than half of the total.
@@ -226,52 +219,9 @@ def influence(values: Sequence[float]) -> Influence:
     return Influence(len(ordered), fewest, share, sentence)
 
 
-def change_point(
-    hits: Sequence[float], *, confidence: float = 0.95, smallest: int = 5, permutations: int = 999, seed: int = 0
-) -> ChangePoint | None:
-    """Return where the hit rate changed in the order of requests, or None if no change was shown.
-
-    `hits` are 0 or 1, or shares of a prompt between them. It separates a cold start from the steady part; where the
-    rate climbs slowly it gives the best single step. Formula: the split with at least `smallest` requests on both sides
-    that maximises the binomial log likelihood L(before) + L(after), L = n (r log r + (1 - r) log(1 - r)); its p-value
-    is the share of random orders whose best split is at least as good, the observed order counted among them.
-    Source: Hinkley and Hinkley, Biometrika 57 (1970) 477; Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010) 39.
-    """
-    array = _array(hits)
-    if len(array) and (array.min() < 0 or array.max() > 1):
-        raise ResultError("a hit rate lies between 0 and 1", "Pass cached tokens over prompt tokens.")
-    if len(array) < 2 * smallest or (array == array[0]).all():
-        return None
-    gains = _split_gains(array, smallest)
-    best, random = float(gains.max()), np.random.default_rng(seed)
-    better = sum(
-        int(_split_gains(random.permutation(array), smallest).max() >= best - 1e-9) for _ in range(permutations)
-    )
-    p_value = (1 + better) / (1 + permutations)
-    if p_value > 1 - confidence + 1e-12:
-        return None
-    index = int(gains.argmax()) + smallest
-    return ChangePoint(index, float(array[:index].mean()), float(array[index:].mean()), p_value)
-
-
-def _split_gains(array: Array, smallest: int) -> Array:
-    """Return the log likelihood of each allowed split, less that of no split (constant over orders, so left out)."""
-    from scipy.special import xlogy  # noqa: PLC0415
-
-    n = len(array)
-    left_n = np.arange(smallest, n - smallest + 1, dtype=float)
-    left = np.cumsum(array)[smallest - 1 : n - smallest]
-    right_n, right = n - left_n, array.sum() - left
-    gains: Array = np.zeros(len(left))
-    for part, whole in ((left, left_n), (right, right_n)):
-        part_in = np.clip(part, 0, whole)  # sums round
-        gains += xlogy(part_in, part_in / whole) + xlogy(whole - part_in, 1 - part_in / whole)
-    return gains
-
-
 def _error_by_unit(residual: Array, index: NDArray[np.intp], count: int) -> float:
     """Return the standard error of a mean whose residuals add up within independent units."""
-    sums = np.bincount(index, weights=residual, minlength=count)
+    sums = np.bincount(index, weights=residual)
     return math.sqrt(count / (count - 1) * float((sums**2).sum())) / len(residual)
 
 
@@ -281,29 +231,29 @@ def _design_effect(residual: Array, error: float) -> float | None:
 
 
 def _refused(centre: Centre, array: Array, count: int, confidence: float, fewest: int) -> CentreFigure:
-    value = centre_of(list(array), centre)
+    value = centre_of(array, centre)
     refusal = f"n/a ({count} units < {fewest})"
     return CentreFigure(centre, len(array), count, value, None, None, confidence, None, refusal)
 
 
-def _index_units(values: Sequence[float], units: Sequence[Hashable]) -> tuple[NDArray[np.intp], int]:
+def _index_units(values: Values, units: Units) -> tuple[NDArray[np.intp], int]:
+    """Return the number of each value's unit, from 0, and how many units there are; not every number need be one."""
     if len(values) != len(units) or not len(values):
         raise ResultError(
             f"{len(values)} values have {len(units)} units", "Give each request its conversation or prompt."
         )
-    known: dict[Hashable, int] = {}
-    index = np.array([known.setdefault(unit, len(known)) for unit in units], dtype=np.intp)
+    if isinstance(units, np.ndarray):
+        return units, int(np.count_nonzero(np.bincount(units)))
+    index, known = pd.factorize(pd.Index(list(units), dtype=object, tupleize_cols=False))
     return index, len(known)
 
 
 def t_quantile(freedom: float, confidence: float) -> float:
     """Return how many standard errors a two-sided t interval reaches to each side."""
-    from scipy.special import stdtrit  # noqa: PLC0415
-
     return float(stdtrit(freedom, 1 - tail_of(confidence)))
 
 
-def _array(values: Sequence[float] | Array) -> Array:
+def _array(values: Values) -> Array:
     array = np.asarray(values, dtype=float)
     if not np.isfinite(array).all():
         raise ResultError("a value is missing or not finite", "Leave failed requests out of latency figures.")

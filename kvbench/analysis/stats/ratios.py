@@ -1,27 +1,26 @@
 """How much faster one arm is than another: ratios by round, equivalence, many treatments, and how many rounds.
 
 A ratio always reads "above 1 is faster". Rounds are what is independent: within a round all treatments see the same
-drift, so the log ratio of a round is free of it, and the interval is over rounds. `bench/coverage.py` holds the
-coverage of these intervals against their confidence by simulation.
+drift, so the log ratio of a round is free of it, and the interval is over rounds. The t intervals and p-values are
+those of `scipy.stats.ttest_1samp` and `ttest_ind`, which give NaN or a warning for rounds without spread.
+`bench/coverage.py` holds the coverage of these intervals against their confidence by simulation.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from scipy.special import stdtr
 
+from kvbench.analysis.stats.intervals import Centre, centre_of, t_quantile
 from kvbench.errors import ResultError
 from kvbench.percentile import tail_of
-from kvbench.stats import Centre, centre_of, t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
 
 Kind = Literal["time", "rate"]
 Method = Literal["t", "bootstrap", "none"]
@@ -107,7 +106,7 @@ def ratio_by_round(
     The centre within a round is the median unless told otherwise: one stalled request must not move a round, and it
     stays what it is under any monotone rescaling. The geometric mean has a third less variance where times are
     lognormal without stalls; the mean is for totals. Where turns of a conversation are alike, pass the values of
-    `stats.by_unit`.
+    `intervals.by_unit`.
     Source: Kalibera and Jones, ISMM 2013 (repeat where the variation is); paired t: Student, Biometrika 6 (1908) 1.
     """
     both = [number for number in sorted(baseline) if baseline[number] and treatment.get(number)]
@@ -288,68 +287,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def power_of(sd_log: float, effect: float, rounds: int, alpha: float = 0.05) -> float:
-    """Return the probability that a paired t test over so many rounds shows a difference of `effect` (0.05 is 5 %).
-
-    Formula: with shift = |log(1 + effect)| / sd_log * sqrt(n) and c = t(1 - alpha / 2, n - 1), power = P(|T| > c) for
-    the noncentral T = (Z + shift) / S, S^2 = chi2(n - 1) / (n - 1). That is the mean of Phi(shift - c S) +
-    Phi(-shift - c S), integrated over the quantiles of S; scipy's nctdtr is NaN for some shifts.
-    Source: Cohen, Statistical Power Analysis, 2nd ed., chapter 2.
-    """
-    from scipy.special import gammaincinv, ndtr  # noqa: PLC0415
-
-    if sd_log < 0 or effect <= -1:
-        raise ValueError("a standard deviation is not negative, and an effect is above -1")
-    if rounds < FEWEST_ROUNDS or effect == 0:
-        return 0.0 if rounds < FEWEST_ROUNDS else alpha
-    if sd_log == 0:
-        return 1.0
-    shift = abs(math.log1p(effect)) / sd_log * math.sqrt(rounds)
-    points, weights = _quadrature()
-    spread = np.sqrt(gammaincinv((rounds - 1) / 2, (points + 1) / 2) * 2 / (rounds - 1))
-    limit = t_quantile(rounds - 1, 1 - alpha) * spread
-    return float(weights @ (ndtr(shift - limit) + ndtr(-shift - limit))) / 2
-
-
-@functools.cache
-def _quadrature() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return points and weights that integrate over [-1, 1]; the power is then right to 1e-5."""
-    points, weights = np.polynomial.legendre.leggauss(100)
-    return points, weights
-
-
-def rounds_needed(
-    sd_log: float, effect: float, power: float = 0.8, alpha: float = 0.05, most: int = 10_000
-) -> int | None:
-    """Return the fewest rounds (at least 3) that show a difference of `effect` with this power; None above `most`.
-
-    `sd_log` is the standard deviation of the rounds' log ratios, as a pilot gave it in `RatioFigure.sd_log`. Where it
-    came from few rounds it is itself uncertain: from 5, by a factor between 0.6 and 2.9.
-    """
-    if power_of(sd_log, effect, most, alpha) < power:
-        return None
-    low, high = FEWEST_ROUNDS, most
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if power_of(sd_log, effect, middle, alpha) >= power else (middle + 1, high)
-    return low
-
-
-def detectable_effect(sd_log: float, rounds: int, power: float = 0.8, alpha: float = 0.05) -> float | None:
-    """Return the smallest difference (0.05 is 5 %) that so many rounds show with this power; None below 3 rounds."""
-    if rounds < FEWEST_ROUNDS:
-        return None
-    if sd_log == 0:
-        return 0.0
-    low, high = 0.0, 1e-6
-    while power_of(sd_log, high, rounds, alpha) < power:
-        low, high = high, 2 * high
-    while high - low > 1e-9 * high:
-        middle = (low + high) / 2
-        low, high = (low, middle) if power_of(sd_log, middle, rounds, alpha) >= power else (middle, high)
-    return high
-
-
 def _log_centre(values: Sequence[float], centre: Centre) -> float:
     middle = centre_of(values, centre)
     if middle <= 0:
@@ -368,8 +305,6 @@ def _t_tail(logs: Sequence[float], hypothesis: float) -> float:
 
 def _tail(away: float, error: float, freedom: float) -> float:
     """Return the one-sided p-value of a distance with this standard error."""
-    from scipy.special import stdtr  # noqa: PLC0415
-
     if error == 0:
         return 0.5 if away == 0 else 0.0
     return float(stdtr(freedom, -abs(away) / error))

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.special import ndtri
 
 from kvbench.errors import ResultError
 from kvbench.percentile import tail_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -121,20 +123,14 @@ def _superiority_interval(share: float, n_a: int, n_b: int, confidence: float) -
     Formula: the ends are the t with |share - t| = z sqrt(V(t)), V(t) = t (1 - t) (1 + m ((1 - t) / (2 - t) +
     t / (1 + t))) / (n_a n_b), m = (n_a + n_b) / 2 - 1. Source: Newcombe, Stat. Med. 25 (2006) 559, method 5.
     """
-    from scipy.special import ndtri  # noqa: PLC0415
-
     z, m = float(ndtri(1 - tail_of(confidence))), (n_a + n_b) / 2 - 1
 
-    def beyond(t: float) -> bool:
+    def excess(t: float) -> float:
+        """Return by how much the squared distance from the estimate exceeds what the variance at t allows."""
         variance = t * (1 - t) * (1 + m * ((1 - t) / (2 - t) + t / (1 + t))) / (n_a * n_b)
-        return abs(share - t) > z * math.sqrt(variance)
+        return (share - t) ** 2 - z**2 * variance
 
-    return _edge(beyond, share, 0.0), _edge(beyond, share, 1.0)
-
-
-def _edge(beyond: Callable[[float], bool], inside: float, outside: float) -> float:
-    """Bisect between the estimate and an end of [0, 1] to where a value is just not contradicted."""
-    for _ in range(60):
-        middle = (inside + outside) / 2
-        inside, outside = (inside, middle) if beyond(middle) else (middle, outside)
-    return inside
+    nothing = 1e-12  # at 0 and 1 the variance is 0, and the estimate itself would be the root
+    low = float(brentq(excess, 0.0, share - nothing, xtol=1e-15)) if share > 0 else 0.0
+    high = float(brentq(excess, share + nothing, 1.0, xtol=1e-15)) if share < 1 else 1.0
+    return low, high

@@ -1,4 +1,4 @@
-"""Ratios by round, equivalence, what may be said, Holm and power."""
+"""Ratios by round, equivalence, what may be said and Holm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from kvbench import ratios
+from kvbench.analysis.stats import ratios
 from kvbench.errors import ResultError
 
 LOGS = st.lists(st.floats(min_value=-2, max_value=2), min_size=3, max_size=19)
@@ -193,47 +193,6 @@ def test_holm_keeps_the_order_and_lies_between_plain_and_bonferroni(p_values: li
         assert plain <= after <= min(1.0, len(p_values) * plain) or after == pytest.approx(max(adjusted))
     by_plain = [after for _, after in sorted(zip(p_values, adjusted, strict=True))]
     assert by_plain == sorted(by_plain)
-
-
-@pytest.mark.parametrize(("sd_log", "effect", "rounds"), [(0.05, 0.05, 5), (0.05, 0.1, 5), (0.2, 0.2, 12)])
-def test_power_against_simulation(sd_log: float, effect: float, rounds: int) -> None:
-    logs = np.random.default_rng(7).normal(math.log1p(effect), sd_log, (20_000, rounds))
-    shown = np.mean(np.asarray(reference.ttest_1samp(logs, 0, axis=1).pvalue) < 0.05)
-    assert ratios.power_of(sd_log, effect, rounds) == pytest.approx(shown, abs=0.015)
-
-
-@pytest.mark.parametrize("rounds", [3, 4, 10, 100, 1000])
-@pytest.mark.parametrize("shift", [0.1, 1.0, 2.8, 6.0])
-def test_power_against_the_noncentral_t(rounds: int, shift: float) -> None:
-    limit = reference.t.ppf(0.975, rounds - 1)
-    expected = reference.nct.sf(limit, rounds - 1, shift) + reference.nct.cdf(-limit, rounds - 1, shift)
-    effect = math.expm1(shift * 0.1 / math.sqrt(rounds))
-    assert ratios.power_of(0.1, effect, rounds) == pytest.approx(expected, abs=2e-5)
-
-
-def test_rounds_needed() -> None:
-    """A paired t test with effect / sd = 0.5 needs 34 pairs for 80 % (Cohen's table); with 1.0 it needs 10."""
-    assert ratios.rounds_needed(0.1, math.expm1(0.05)) == 34
-    assert ratios.rounds_needed(0.1, math.expm1(0.1)) == 10
-    assert ratios.rounds_needed(0.1, -math.expm1(0.1) / math.exp(0.1)) == 10  # as much slower
-    assert ratios.rounds_needed(0.0, 0.01) == 3
-    assert ratios.rounds_needed(0.5, 0.001) is None
-    assert ratios.rounds_needed(0.5, 0.0) is None
-    assert ratios.power_of(0.1, 0.5, 2) == 0
-    with pytest.raises(ValueError, match="standard deviation"):
-        ratios.power_of(-0.1, 0.1, 5)
-
-
-@given(st.floats(0.01, 0.5), st.integers(3, 60))
-def test_the_detectable_effect_is_just_detected(sd_log: float, rounds: int) -> None:
-    effect = ratios.detectable_effect(sd_log, rounds)
-    assert effect is not None
-    assert ratios.power_of(sd_log, effect, rounds) == pytest.approx(0.8, abs=1e-6)
-    needed = ratios.rounds_needed(sd_log, effect * 1.0001)
-    assert needed is not None
-    assert needed <= rounds
-    assert ratios.detectable_effect(sd_log, 2) is None
-    assert ratios.detectable_effect(0.0, 3) == 0
 
 
 def test_two_samples_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""Percentiles, units, influence and change points against hand-made and exactly computed values."""
+"""Percentiles, units and influence against hand-made and exactly computed values."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from kvbench import stats
+from kvbench.analysis.stats import intervals
 from kvbench.errors import ResultError
 from kvbench.percentile import needed_n
 
@@ -48,7 +48,7 @@ def exact_ranks(n: int, p: Fraction, tail: Fraction) -> tuple[int, int]:
 @pytest.mark.parametrize(("n", "percentile"), [(6, 50), (60, 50), (60, 90), (72, 95), (100, 95), (368, 99)])
 def test_order_statistics_against_exact_arithmetic(n: int, percentile: int) -> None:
     low, high = exact_ranks(n, Fraction(percentile, 100), Fraction(25, 1000))
-    figure = stats.percentile_interval(range(1, n + 1), percentile)
+    figure = intervals.percentile_interval(range(1, n + 1), percentile)
     assert (figure.low, figure.high) == (low, high)
     assert figure.bound == "two-sided"
     assert figure.note is None
@@ -56,31 +56,31 @@ def test_order_statistics_against_exact_arithmetic(n: int, percentile: int) -> N
 
 def test_ranks_of_sixty_values_by_hand() -> None:
     """Tables of the sign test give 22 and 39 for the median of 60 values."""
-    figure = stats.percentile_interval(range(1, 61), 50)
+    figure = intervals.percentile_interval(range(1, 61), 50)
     assert (figure.low, figure.value, figure.high) == (22, 30.5, 39)
 
 
 def test_between_the_two_limits_there_is_one_bound_and_it_is_said() -> None:
     values = list(range(1, 61))
-    figure = stats.percentile_interval(values, 95)
+    figure = intervals.percentile_interval(values, 95)
     assert (figure.bound, figure.low, figure.high, figure.refusal) == ("upper", None, 60, None)
     assert figure.value == pytest.approx(57.05)
     assert figure.note == "upper 95 % bound only (n=60 < 72)"
-    mirrored = stats.percentile_interval(values, 5)
+    mirrored = intervals.percentile_interval(values, 5)
     assert (mirrored.bound, mirrored.low, mirrored.high) == ("lower", 1, None)
 
 
 def test_a_refusal_has_no_number() -> None:
-    figure = stats.percentile_interval([0.1] * 16, 99)
+    figure = intervals.percentile_interval([0.1] * 16, 99)
     assert figure.refusal == figure.note == "n/a (n=16 < 299)"
     assert (figure.value, figure.low, figure.high, figure.bound) == (None, None, None, "none")
     assert figure.needed_n == 368
-    assert stats.percentile_interval([], 50).refusal == "n/a (n=0 < 5)"
+    assert intervals.percentile_interval([], 50).refusal == "n/a (n=0 < 5)"
 
 
 @given(st.integers(0, 400), st.sampled_from([50, 90, 95, 99]))
 def test_refused_exactly_below_the_needed_n(n: int, percentile: int) -> None:
-    figure = stats.percentile_interval(range(n), percentile)
+    figure = intervals.percentile_interval(range(n), percentile)
     assert (figure.refusal is not None) == (n < needed_n(percentile, two_sided=False))
     assert (figure.bound == "two-sided") == (n >= needed_n(percentile))
 
@@ -89,8 +89,8 @@ def test_refused_exactly_below_the_needed_n(n: int, percentile: int) -> None:
 def test_the_interval_contains_the_value_and_ignores_order(
     values: list[float], percentile: float, confidence: float
 ) -> None:
-    figure = stats.percentile_interval(values, percentile, confidence)
-    assert figure == stats.percentile_interval(sorted(values, reverse=True), percentile, confidence)
+    figure = intervals.percentile_interval(values, percentile, confidence)
+    assert figure == intervals.percentile_interval(sorted(values, reverse=True), percentile, confidence)
     if figure.value is not None:
         assert figure.value == pytest.approx(np.percentile(values, percentile))
         assert figure.low is None or figure.low <= figure.value
@@ -100,14 +100,14 @@ def test_the_interval_contains_the_value_and_ignores_order(
 @given(st.lists(TIMES, min_size=20, max_size=150), st.integers(-10, 10))
 def test_scaling_the_values_scales_the_figure(values: list[float], exponent: int) -> None:
     factor = 2.0**exponent  # exact in binary, so the figures must be equal
-    plain, scaled = (stats.percentile_interval([one * by for one in values], 50) for by in (1.0, factor))
+    plain, scaled = (intervals.percentile_interval([one * by for one in values], 50) for by in (1.0, factor))
     for name in ("value", "low", "high"):
         assert getattr(scaled, name) == getattr(plain, name) * factor
 
 
 @given(st.lists(TIMES, min_size=20, max_size=150))
 def test_more_confidence_is_never_narrower(values: list[float]) -> None:
-    narrow, wide = (stats.percentile_interval(values, 50, confidence) for confidence in (0.8, 0.99))
+    narrow, wide = (intervals.percentile_interval(values, 50, confidence) for confidence in (0.8, 0.99))
     assert narrow.low is not None
     assert narrow.high is not None
     assert wide.low is not None
@@ -118,29 +118,29 @@ def test_more_confidence_is_never_narrower(values: list[float]) -> None:
 def test_bad_input() -> None:
     for wrong in (0, 100, -5):
         with pytest.raises(ValueError, match="percentile"):
-            stats.percentile_interval([1.0], wrong)
+            intervals.percentile_interval([1.0], wrong)
     with pytest.raises(ValueError, match="confidence"):
         needed_n(95, 1.0)
     with pytest.raises(ResultError, match="not finite"):
-        stats.percentile_interval([1.0, math.nan], 50)
+        intervals.percentile_interval([1.0, math.nan], 50)
     with pytest.raises(ResultError, match="2 values have 1 units"):
-        stats.by_unit([1.0, 2.0], ["a"])
+        intervals.by_unit([1.0, 2.0], ["a"])
     with pytest.raises(ResultError, match="no value"):
-        stats.centre_of([])
+        intervals.centre_of([])
     with pytest.raises(ResultError, match="above zero"):
-        stats.centre_of([1.0, 0.0], "geometric")
+        intervals.centre_of([1.0, 0.0], "geometric")
 
 
 def test_by_unit_reduces_each_conversation_once() -> None:
     values, units = [1.0, 10.0, 3.0, 20.0, 8.0], ["b", "a", "b", "a", "b"]
-    assert stats.by_unit(values, units) == [3.0, 15.0]
-    assert stats.by_unit(values, units, "mean") == [4.0, 15.0]
-    assert stats.by_unit(values, units, "geometric") == pytest.approx([24 ** (1 / 3), 200**0.5])
+    assert intervals.by_unit(values, units) == [3.0, 15.0]
+    assert intervals.by_unit(values, units, "mean") == [4.0, 15.0]
+    assert intervals.by_unit(values, units, "geometric") == pytest.approx([24 ** (1 / 3), 200**0.5])
 
 
 def test_mean_by_unit_by_hand() -> None:
     """Three conversations of two alike turns: sums of residuals -4, 0, 4; se^2 = 3/2 * 32 / 36 = 4/3; t(2) = 4.303."""
-    figure = stats.mean_by_unit([1, 1, 3, 3, 5, 5], [1, 1, 2, 2, 3, 3])
+    figure = intervals.mean_by_unit([1, 1, 3, 3, 5, 5], [1, 1, 2, 2, 3, 3])
     assert figure.value == 3
     assert figure.high is not None
     assert figure.high - 3 == pytest.approx(4.302653 * math.sqrt(4 / 3), rel=1e-6)
@@ -149,7 +149,7 @@ def test_mean_by_unit_by_hand() -> None:
 
 @given(st.lists(TIMES, min_size=3, max_size=40))
 def test_units_of_one_request_give_the_ordinary_t_interval(values: list[float]) -> None:
-    figure = stats.mean_by_unit(values, list(range(len(values))))
+    figure = intervals.mean_by_unit(values, list(range(len(values))))
     if len(set(values)) == 1:
         assert figure.high == pytest.approx(values[0])
         return
@@ -163,11 +163,11 @@ def test_units_of_one_request_give_the_ordinary_t_interval(values: list[float]) 
 def test_repeating_each_request_is_no_more_evidence() -> None:
     values = [float(value) for value in np.random.default_rng(0).lognormal(size=30)]
     units = list(range(30))
-    once, tenfold = stats.mean_by_unit(values, units), stats.mean_by_unit(values * 10, units * 10)
+    once, tenfold = intervals.mean_by_unit(values, units), intervals.mean_by_unit(values * 10, units * 10)
     assert tenfold.low == pytest.approx(once.low)
     assert tenfold.high == pytest.approx(once.high)
     assert tenfold.design_effect == pytest.approx(10, rel=0.1)
-    median, same = stats.median_by_unit(values, units), stats.median_by_unit(values * 10, units * 10)
+    median, same = intervals.median_by_unit(values, units), intervals.median_by_unit(values * 10, units * 10)
     assert median.low is not None
     assert median.high is not None
     assert same.low == pytest.approx(median.low, rel=0.2)
@@ -177,7 +177,7 @@ def test_repeating_each_request_is_no_more_evidence() -> None:
 
 def test_median_by_unit_by_hand() -> None:
     """Ties count half: residuals 0.5 and -0.5, se^2 = 6/5 * 0.5 / 36, t(5) = 2.570582; quantiles of 1 2 2 2 2 3."""
-    figure = stats.median_by_unit([1, 2, 2, 2, 2, 3], list("abcdef"))
+    figure = intervals.median_by_unit([1, 2, 2, 2, 2, 3], list("abcdef"))
     reach = 2.570582 * math.sqrt(6 / 5 * 0.5 / 36)
     assert figure.value == 2
     assert figure.low == pytest.approx(1 + 5 * (0.5 - reach), rel=1e-6)
@@ -185,9 +185,9 @@ def test_median_by_unit_by_hand() -> None:
 
 
 def test_too_few_or_too_different_units_have_no_interval() -> None:
-    assert stats.mean_by_unit([1, 2, 3, 4], [1, 1, 2, 2]).refusal == "n/a (2 units < 3)"
-    assert stats.median_by_unit([1, 2, 3, 4], [1, 2, 3, 4]).refusal == "n/a (4 units < 6)"
-    apart = stats.median_by_unit([1] * 50 + [9] * 50 + [2, 3, 4, 5], [1] * 50 + [2] * 50 + [3, 4, 5, 6])
+    assert intervals.mean_by_unit([1, 2, 3, 4], [1, 1, 2, 2]).refusal == "n/a (2 units < 3)"
+    assert intervals.median_by_unit([1, 2, 3, 4], [1, 2, 3, 4]).refusal == "n/a (4 units < 6)"
+    apart = intervals.median_by_unit([1] * 50 + [9] * 50 + [2, 3, 4, 5], [1] * 50 + [2] * 50 + [3, 4, 5, 6])
     assert apart.refusal == "n/a (the 6 units differ too much)"
     assert (apart.low, apart.high) == (None, None)
 
@@ -202,71 +202,38 @@ def test_influence_of_two_requests_of_sixteen() -> None:
     slow = 4.581 - 0.25 * d
     values = [0.02] * 14 + [slow, slow + d]
     assert np.percentile(values, [95, 99]) == pytest.approx([4.581, 6.776])
-    figure = stats.influence(values)
+    figure = intervals.influence(values)
     assert figure.fewest == 1
     assert figure.sentence == "one request makes up 65 % of the mean"
     assert (slow + slow + d) / (16 * 0.687) == pytest.approx(1, abs=0.001)
 
 
 def test_influence_sentences() -> None:
-    two = stats.influence([1.0] * 10 + [21.0, 21.5])
+    two = intervals.influence([1.0] * 10 + [21.0, 21.5])
     assert (two.fewest, two.sentence) == (2, "two requests make up 81 % of the mean")
-    assert stats.influence([1.0] * 12).sentence is None
-    assert stats.influence([1.0, 1.0, 1.0, 9.0]).sentence is None  # of four, one is no surprise
+    assert intervals.influence([1.0] * 12).sentence is None
+    assert intervals.influence([1.0, 1.0, 1.0, 9.0]).sentence is None  # of four, one is no surprise
     with pytest.raises(ResultError):
-        stats.influence([0.0, 0.0])
+        intervals.influence([0.0, 0.0])
 
 
 @given(st.lists(TIMES, min_size=1, max_size=40))
 def test_influence_is_the_smallest_number(values: list[float]) -> None:
-    figure, ordered = stats.influence(values), sorted(values, reverse=True)
+    figure, ordered = intervals.influence(values), sorted(values, reverse=True)
     assert sum(ordered[: figure.fewest]) > sum(values) / 2 * (1 - 1e-12)
     assert sum(ordered[: figure.fewest - 1]) <= sum(values) / 2 * (1 + 1e-12)
 
 
-def test_a_cold_start_is_found_where_it_ends() -> None:
-    found = stats.change_point([0] * 40 + [1] * 160)
-    assert found == stats.ChangePoint(40, 0.0, 1.0, 0.001)
-    noise = np.random.default_rng(3).random(200).tolist()
-    hits = [drawn < (0.2 if place < 50 else 0.8) for place, drawn in enumerate(noise)]
-    late = stats.change_point(hits)
-    assert late is not None
-    assert abs(late.index - 50) <= 10
-    assert late.before < 0.4
-    assert late.after > 0.7
-    assert late == stats.change_point(hits)  # seeded
+@given(st.integers(72, 3000), st.sampled_from([50, 90, 95]))
+def test_the_interval_is_that_of_scipys_quantile_test(n: int, percentile: int) -> None:
+    values = np.random.default_rng(n).lognormal(size=n)
+    figure = intervals.percentile_interval(values, percentile)
+    ends = reference.quantile_test(values, q=1.0, p=percentile / 100).confidence_interval(0.95)
+    assert (figure.low, figure.high) == (ends.low, ends.high)
 
 
-def test_shares_of_prompts_work_as_well() -> None:
-    found = stats.change_point([0.1, 0.0, 0.2, 0.1, 0.0, 0.1, 0.9, 0.95, 0.9, 1.0, 0.9, 0.95, 1.0])
-    assert found is not None
-    assert found.index == 6
-
-
-def test_no_change_is_an_answer() -> None:
-    assert stats.change_point([1] * 100) is None
-    assert stats.change_point([]) is None
-    assert stats.change_point([0, 1, 1, 1]) is None
-    alarms = 0
-    for seed in range(60):
-        steady = np.random.default_rng(seed).random(60) < 0.5
-        alarms += stats.change_point(steady.tolist(), permutations=199) is not None
-    assert alarms <= 9  # expected 3; more than 9 has a probability of 0.1 %
-    with pytest.raises(ResultError):
-        stats.change_point([0, 2.0])
-
-
-@settings(max_examples=25)
-@given(st.lists(st.booleans(), min_size=10, max_size=60))
-def test_the_split_is_the_best_of_all(hits: list[bool]) -> None:
-    found = stats.change_point(hits, confidence=0.5, permutations=99)
-    if found is None:
-        return
-
-    def fit(part: list[bool]) -> float:
-        rate, n = sum(part) / len(part), len(part)
-        return sum(n * share * math.log(share) for share in (rate, 1 - rate) if share > 0)
-
-    gains = {index: fit(hits[:index]) + fit(hits[index:]) for index in range(5, len(hits) - 4)}
-    assert gains[found.index] == pytest.approx(max(gains.values()))
-    assert found.before == pytest.approx(sum(hits[: found.index]) / found.index)
+def test_units_may_be_numbers_of_an_array() -> None:
+    values = np.array([1.0, 10.0, 3.0, 20.0, 8.0])
+    assert intervals.by_unit(values, np.array([7, 2, 7, 2, 7])) == [3.0, 15.0]
+    pairs = [("a", 1), ("a", 2), ("a", 1), ("a", 2), ("a", 1)]
+    assert intervals.by_unit(values, pairs) == [3.0, 15.0]

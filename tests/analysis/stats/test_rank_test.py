@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from kvbench import ranks
+from kvbench.analysis.stats import rank_test
 from kvbench.errors import ResultError
 
 SMALL = st.lists(st.integers(0, 6), min_size=1, max_size=5)
@@ -34,7 +34,7 @@ def enumerated_p(a: list[int], b: list[int]) -> float:
 @settings(max_examples=60)
 @given(SMALL, SMALL)
 def test_exact_p_equals_enumeration_with_ties(a: list[int], b: list[int]) -> None:
-    found = ranks.rank_test(a, b)
+    found = rank_test.rank_test(a, b)
     assert found.p_value == pytest.approx(enumerated_p(a, b))
     assert found.exact
     assert found.p_value >= found.least_p - 1e-12 or len(set(a + b)) < len(a + b)
@@ -42,7 +42,7 @@ def test_exact_p_equals_enumeration_with_ties(a: list[int], b: list[int]) -> Non
 
 @given(SMALL, SMALL)
 def test_superiority_counts_pairs_and_mirrors(a: list[int], b: list[int]) -> None:
-    there, back = ranks.rank_test(a, b), ranks.rank_test(b, a)
+    there, back = rank_test.rank_test(a, b), rank_test.rank_test(b, a)
     share = sum((x < y) + 0.5 * (x == y) for x in a for y in b) / len(a) / len(b)
     assert there.superiority == pytest.approx(share)
     assert back.superiority == pytest.approx(1 - share)
@@ -54,30 +54,30 @@ def test_superiority_counts_pairs_and_mirrors(a: list[int], b: list[int]) -> Non
 def test_without_ties_it_is_scipys_exact_test() -> None:
     random = np.random.default_rng(8)
     a, b = random.normal(0, 1, 16).tolist(), random.normal(0.8, 1, 14).tolist()
-    assert ranks.rank_test(a, b).p_value == pytest.approx(reference.mannwhitneyu(a, b, method="exact").pvalue)
+    assert rank_test.rank_test(a, b).p_value == pytest.approx(reference.mannwhitneyu(a, b, method="exact").pvalue)
 
 
 def test_many_values_use_the_normal_approximation() -> None:
     random = np.random.default_rng(9)
     a, b = random.integers(0, 30, 80).tolist(), random.integers(2, 32, 70).tolist()
-    found = ranks.rank_test(a, b)
+    found = rank_test.rank_test(a, b)
     assert not found.exact
     assert found.p_value == pytest.approx(reference.mannwhitneyu(a, b, method="asymptotic").pvalue, rel=1e-6)
 
 
 def test_complete_separation_is_said() -> None:
     fast, slow = [0.1 + 0.01 * n for n in range(16)], [1.0 + 0.01 * n for n in range(16)]
-    found = ranks.rank_test(fast, slow, names=("g4", "recompute"))
+    found = rank_test.rank_test(fast, slow, names=("g4", "recompute"))
     assert found.sentence == "all 16 of g4 are below all 16 of recompute"
     assert found.superiority == found.high == 1.0
     assert 0.8 < found.low < 1.0
     assert found.p_value == found.least_p == pytest.approx(2 / math.comb(32, 16))
-    assert ranks.rank_test(slow, fast).sentence == "all 16 of A are above all 16 of B"
-    assert ranks.rank_test([1, 2, 3, 9], [4, 5, 6, 7]).sentence == "A is below B in 75 % of 4 x 4 pairs"
+    assert rank_test.rank_test(slow, fast).sentence == "all 16 of A are above all 16 of B"
+    assert rank_test.rank_test([1, 2, 3, 9], [4, 5, 6, 7]).sentence == "A is below B in 75 % of 4 x 4 pairs"
 
 
 def test_three_against_three_cannot_show_anything_and_it_is_said() -> None:
-    found = ranks.rank_test([1, 2, 3], [4, 5, 6])
+    found = rank_test.rank_test([1, 2, 3], [4, 5, 6])
     assert found.least_p == found.p_value == pytest.approx(0.1)
     assert found.sentence == (
         "all 3 of A are below all 3 of B; so few values cannot show a difference (p is at least 0.1)"
@@ -85,12 +85,12 @@ def test_three_against_three_cannot_show_anything_and_it_is_said() -> None:
 
 
 def test_more_confidence_is_wider() -> None:
-    narrow, wide = (ranks.rank_test([1, 3, 5, 7], [2, 6, 8, 9], confidence=level) for level in (0.8, 0.99))
+    narrow, wide = (rank_test.rank_test([1, 3, 5, 7], [2, 6, 8, 9], confidence=level) for level in (0.8, 0.99))
     assert wide.low < narrow.low < narrow.superiority < narrow.high < wide.high
 
 
 def test_newcombes_interval_solves_its_equation() -> None:
-    found = ranks.rank_test([1, 3, 5, 7, 4.5], [2, 6, 8, 9])
+    found = rank_test.rank_test([1, 3, 5, 7, 4.5], [2, 6, 8, 9])
     m = (5 + 4) / 2 - 1
     for end in (found.low, found.high):
         variance = end * (1 - end) * (1 + m * ((1 - end) / (2 - end) + end / (1 + end))) / 20
@@ -100,6 +100,6 @@ def test_newcombes_interval_solves_its_equation() -> None:
 def test_bad_input() -> None:
     for wrong in ([], [math.nan]):
         with pytest.raises(ResultError, match="rank test"):
-            ranks.rank_test(wrong, [1.0])
+            rank_test.rank_test(wrong, [1.0])
     with pytest.raises(ValueError, match="confidence"):
-        ranks.rank_test([1.0], [2.0], confidence=2)
+        rank_test.rank_test([1.0], [2.0], confidence=2)

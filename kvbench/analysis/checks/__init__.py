@@ -1,0 +1,1 @@
+"""Rules on runs and treatments: is a measurement sound."""

@@ -1,0 +1,201 @@
+"""The sealed runs of a result with their verdicts: what every figure, summary and comparison starts from.
+
+A run that is not sealed has a journal and no `run.json`; it is not here, because its cache state died with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from kvbench import calibration
+from kvbench.analysis.measured import RequestValues, SelectedRequests
+from kvbench.analysis.old_checks import Expected, judge_imported, judge_run
+from kvbench.errors import ResultError
+from kvbench.records import Row
+from kvbench.result.calibration_record import CalibrationExcerpt
+from kvbench.result.record_files import RUN, read_plan, read_run
+from kvbench.store import read_json
+from kvbench.typed_json import JsonObject, from_json, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from kvbench.result.plan_record import Design, PlannedRun, PlanRecord
+    from kvbench.result.run_record import RunRecord
+    from kvbench.result.verdict import Verdict
+
+REQUESTS = "requests.parquet"
+COLUMNS = (
+    *("request_id", "prompt_id", "conversation_id", "turn", "isl_target", "isl", "osl", "cached_tokens"),
+    *("scheduled_ns", "sent_ns", "first_token_ns", "last_token_ns"),
+    *("ttft_s", "ttft_content_s", "ttft_bound", "tpot_s", "latency_s", "send_lag_s", "receive_lag_s"),
+    *("status", "http_status", "tier", "answers_match", "model"),
+    *("server_overrun_s", "server_storage_s", "server_path_s", "server_read_bytes", "server_first_chunk_ns"),
+)
+"""What figures and verdicts are made of; long texts such as `tier_evidence` are read only where they are shown."""
+
+
+@dataclass(frozen=True)
+class SealedRun:
+    """One run that is done: its `run.json`, its measured requests, and the verdict on it."""
+
+    record: RunRecord
+    measured: pd.DataFrame
+    verdict: Verdict
+
+    @property
+    def run_id(self) -> str:
+        """Its name within the result."""
+        return self.record.run_id
+
+    @property
+    def treatment(self) -> str:
+        """The treatment that it executed."""
+        return self.record.treatment
+
+    @property
+    def repeat(self) -> int:
+        """Its round."""
+        return self.record.repeat
+
+    @property
+    def used(self) -> bool:
+        """Whether its figures count: an invalid run's do not."""
+        return self.verdict.word != "invalid"
+
+    @cached_property
+    def answered(self) -> SelectedRequests:
+        """Its measured requests that were answered."""
+        return SelectedRequests(self.measured, self.measured["status"] == "ok")
+
+    @cached_property
+    def proven(self) -> SelectedRequests:
+        """Its answered requests but those whose tier was not proven: only these give figures of requests."""
+        is_proven = self.measured["tier"].fillna("") != "unproven"
+        return SelectedRequests(self.measured, is_proven & (self.measured["status"] == "ok"))
+
+    @cached_property
+    def request_values(self) -> RequestValues:
+        """The values of its proven requests, each computed once."""
+        return RequestValues(self.proven)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One result folder, read: its plan, its facts, its sealed runs, and the calibration that is attached to it."""
+
+    folder: Path
+    plan: PlanRecord
+    facts: JsonObject
+    runs: list[SealedRun]
+    calibration: CalibrationExcerpt | None
+
+    @property
+    def design(self) -> Design:
+        """What the result must be judged by."""
+        return self.plan.design
+
+    @property
+    def used(self) -> list[SealedRun]:
+        """The runs whose figures count."""
+        return [run for run in self.runs if run.used]
+
+    def of(self, treatment: str) -> list[SealedRun]:
+        """Return the runs of one treatment whose figures count."""
+        return [run for run in self.runs if run.used and run.treatment == treatment]
+
+    def cache_state(self, treatment: str) -> str | None:
+        """Return the cache state of a treatment's runs, None before its first run."""
+        return next((run.record.cache.state for run in self.runs if run.treatment == treatment), None)
+
+
+def read(folder: Path) -> Dataset:
+    """Read a result folder.
+
+    Raises:
+        ResultError: the folder is not a result, or no run of it is sealed.
+
+    """
+    plan = read_plan(folder)
+    runs = [run for planned in plan.runs for run in _read_run(folder, planned, plan.design)]
+    if not runs:
+        raise ResultError(f"{folder} has no finished run yet", "Run the scenario again: it goes on where it stopped.")
+    attached = calibration_of(folder, plan.design, runs[0].record)
+    return Dataset(folder, plan, read_json(folder / "facts.json"), runs, attached)
+
+
+def read_requests(run_folder: Path, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
+    """Read the measured requests of a sealed run, with these fields of `records.Row` and `length` of each request.
+
+    `length` is the prompt length that a request's figures stand under: the planned one, the counted one where nobody
+    planned. A field that the version which wrote the result did not have is null.
+    """
+    path = run_folder / REQUESTS
+    try:
+        known = set(pq.read_schema(path).names)
+        named = [name for name in dict.fromkeys((*columns, "isl_target", "isl")) if name in known]
+        table = pq.read_table(path, columns=named, filters=[("phase", "==", "measure")])
+    except (OSError, pa.ArrowInvalid) as fault:
+        raise ResultError(f"cannot read {path}: {fault}", "Name a result folder that `kvbench run` wrote.") from None
+    return requests_frame(table, columns)
+
+
+def requests_frame(table: Any, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
+    """Return a table of measured requests as a DataFrame with pyarrow-backed columns, `length` among them."""
+    table = table.combine_chunks()
+    length = pc.coalesce(table["isl_target"], table["isl"])
+    for name in columns:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), _TYPES[name]))
+    frame: pd.DataFrame = (
+        table.select(list(columns)).append_column("length", length).to_pandas(types_mapper=pd.ArrowDtype)
+    )
+    return frame
+
+
+def calibration_of(
+    folder: Path, design: Design, record: RunRecord, treatment: str | None = None
+) -> CalibrationExcerpt | None:
+    """Return what the attached calibration says of the driver, at one treatment's concurrency or at all of them."""
+    if design.imported or record.started is None:
+        return None
+    counts = [design.concurrency_of(name) for name in design.treatments if treatment in (None, name)]
+    known = [count for count in counts if count is not None]
+    found = calibration.excerpt(folder, record.driver.name, known, design.lengths, record.started)
+    return from_json(CalibrationExcerpt, found, str(folder / calibration.FILE)) if found is not None else None
+
+
+def worst_error_s(excerpt: CalibrationExcerpt) -> float:
+    """Return the largest p99 of the cells' errors; the largest maximum where a p99 is refused."""
+    return calibration.worst_error_s(to_json(excerpt))[0]
+
+
+def _read_run(result: Path, planned: PlannedRun, design: Design) -> Iterator[SealedRun]:
+    """Read a run of the plan, if it is sealed."""
+    folder = result / "runs" / planned.run_id
+    if not (folder / RUN).exists():
+        return
+    record, measured = read_run(folder), read_requests(folder)
+    if design.imported:
+        yield SealedRun(record, measured, judge_imported(design.imported, measured))
+        return
+    excerpt = calibration_of(result, design, record, planned.treatment)
+    error_s = worst_error_s(excerpt) if excerpt is not None else None
+    expected = Expected(design, planned.treatment, planned.requests, error_s)
+    yield SealedRun(record, measured, judge_run(record, measured, expected))
+
+
+def _arrow_type(annotation: str) -> Any:
+    kinds = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+    return kinds.get(annotation.split(" ", maxsplit=1)[0], pa.string())
+
+
+_TYPES = {name: _arrow_type(annotation) for name, annotation in Row.__annotations__.items()}
