@@ -123,7 +123,8 @@ def _out_at_once(due_ns: Stamps, end_ns: Stamps) -> NDArray[np.intp]:
     # Requests that end in the moment at which they are due are among those, though they may stand later in the list
     is_instant = np.concatenate([[0], np.cumsum(end_ns == due_ns)])
     standing_later = is_instant[np.searchsorted(due_ns, due_ns, side="right")] - is_instant[:-1]
-    return np.arange(len(due_ns)) - (ended - standing_later)
+    out: NDArray[np.intp] = np.arange(len(due_ns)) - (ended - standing_later)
+    return out
 
 
 def _stamps(run: RunToJudge, name: str) -> Stamps:

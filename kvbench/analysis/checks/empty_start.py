@@ -5,12 +5,15 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from kvbench.analysis.measured import SelectedRequests
 from kvbench.analysis.summary_types import EmptyStart
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    import pandas as pd
+    from numpy.typing import NDArray
 
     from kvbench.analysis.measured import JudgedRun
 
@@ -22,21 +25,21 @@ def empty_starts(runs: Iterable[JudgedRun]) -> tuple[EmptyStart, ...]:
     """
     starts = []
     for run in runs:
-        columns = run.measured[["prompt_id", "length", "conversation_id", "sent_ns"]]
-        is_sent = columns["sent_ns"].notna()
-        sent = columns if is_sent.all() else columns[is_sent]
-        is_turn = (sent["conversation_id"].fillna("") != "").any()
-        if sent.empty or is_turn or (sent["length"].fillna(0) == 0).any():
+        sent = SelectedRequests(run.measured, run.measured["sent_ns"].notna())
+        lengths = sent["length"].to_numpy(dtype=np.int64, na_value=0)
+        if not len(sent) or (sent["conversation_id"].fillna("") != "").any() or not lengths.all():
             return ()
-        prompts = sent.drop_duplicates("prompt_id", keep="last")
-        most = most_speed_up(_count_by_length(sent), _count_by_length(prompts))
-        starts.append(EmptyStart(run.record.repeat, len(sent), len(prompts), most))
+        numbers, names = sent["prompt_id"].factorize()
+        of_prompts = np.empty(len(names), dtype=np.int64)
+        of_prompts[numbers] = lengths
+        most = most_speed_up(_count_by_length(lengths), _count_by_length(of_prompts))
+        starts.append(EmptyStart(run.record.repeat, len(sent), len(names), most))
     return tuple(starts)
 
 
-def _count_by_length(requests: pd.DataFrame) -> dict[int, int]:
-    numbers = requests["length"].value_counts()
-    return dict(zip(map(int, numbers.index), map(int, numbers), strict=True))
+def _count_by_length(lengths: NDArray[np.int64]) -> dict[int, int]:
+    distinct, numbers = np.unique(lengths, return_counts=True)
+    return dict(zip(map(int, distinct), map(int, numbers), strict=True))
 
 
 def most_speed_up(requests: Mapping[int, int], prompts: Mapping[int, int]) -> float:

@@ -96,7 +96,8 @@ class RunToJudge:
     @cached_property
     def has_ttft(self) -> Mask:
         """Which requests have a TTFT that something can be a share of."""
-        return ~np.isnan(self.ttft_s) & (self.ttft_s != 0)
+        holds: Mask = ~np.isnan(self.ttft_s) & (self.ttft_s != 0)
+        return holds
 
     def floats(self, name: str) -> Array:
         """Return a column, NaN where a value is not known."""
@@ -104,7 +105,8 @@ class RunToJudge:
 
     def is_known(self, name: str) -> Mask:
         """Return where a column has a value."""
-        return is_true(self.measured[name].notna())
+        holds: Mask = is_true(self.measured[name].notna())
+        return holds
 
     def is_tier(self, *names: str) -> Mask:
         """Return where one of these tiers served a request."""

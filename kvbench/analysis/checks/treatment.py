@@ -12,10 +12,11 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from kvbench.analysis.checks.empty_start import empty_starts
 from kvbench.analysis.checks.repeated_prompts import not_first_touches
-from kvbench.analysis.measured import as_floats, is_true, total_time_s
+from kvbench.analysis.measured import SelectedRequests, as_floats, is_true, total_time_s
 from kvbench.analysis.stats.ratios import figure_of
 from kvbench.result.verdict import Reason, verdict_of
 
@@ -100,12 +101,18 @@ def _bound_tiers(run: JudgedRun) -> list[str]:
 
     Repeats of a prompt and later turns of a conversation may be served by whatever the run itself has filled.
     """
-    is_bound = _is_answered(run)
-    if run.record.cache.state != "off":
-        is_first = is_bound & ~not_first_touches(run.measured) & ~is_true(run.measured["turn"] > 0)
-        is_bound = is_first if is_first.any() else is_bound
-    tiers = run.measured["tier"].fillna("unproven")
-    return sorted(map(str, (tiers if is_bound.all() else tiers[is_bound]).unique()))
+    is_answered = _is_answered(run)
+    tiers = _tiers(run, is_answered)
+    if run.record.cache.state == "off" or len(tiers) < 2:
+        return tiers
+    is_first = is_answered & ~not_first_touches(run.measured) & ~is_true(run.measured["turn"] > 0)
+    return _tiers(run, is_first) or tiers
+
+
+def _tiers(run: JudgedRun, where: Mask) -> list[str]:
+    """Return the tiers that served some of a run's requests, each once."""
+    tiers = SelectedRequests(run.measured[["tier"]], pd.Series(where))["tier"]
+    return sorted(map(str, tiers.fillna("unproven").unique()))
 
 
 def _is_answered(run: JudgedRun) -> Mask:
