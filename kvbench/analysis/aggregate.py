@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
+from kvbench.analysis.measured import counts
 from kvbench.analysis.metrics import METRICS, PERCENTILES
 from kvbench.analysis.stats.intervals import mean_by_unit, median_by_unit, percentile_interval
 from kvbench.analysis.stats.ratios import FEWEST_ROUNDS
@@ -17,6 +16,7 @@ from kvbench.percentile import needed_n
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from numpy.typing import NDArray
 
     from kvbench.analysis.measured import MeasuredRun, OfRequests
@@ -181,12 +181,3 @@ def failures(runs: Sequence[MeasuredRun]) -> dict[str, int]:
 def tiers(parts: Sequence[pd.Series]) -> dict[str, int]:
     """Count requests by the tier that served them, from the columns of several runs."""
     return counts([part.fillna("unproven") for part in parts])
-
-
-def counts(parts: Sequence[pd.Series]) -> dict[str, int]:
-    """Count the values of several columns together, in the order in which they appear."""
-    found: Counter[str] = Counter()
-    for part in parts:
-        codes, names = pd.factorize(part)
-        found.update(dict(zip(map(str, names), map(int, np.bincount(codes)), strict=True)))
-    return dict(found)

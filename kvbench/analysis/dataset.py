@@ -6,7 +6,7 @@ A run that is not sealed has a journal and no `run.json`; it is not here, becaus
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kvbench import calibration
+from kvbench.analysis.checks.expected import Expected
+from kvbench.analysis.checks.judge import judge_imported, judge_run
 from kvbench.analysis.measured import RequestValues, SelectedRequests
-from kvbench.analysis.old_checks import Expected, judge_imported, judge_run
 from kvbench.errors import ResultError
 from kvbench.records import Row
 from kvbench.result.calibration_record import CalibrationExcerpt
@@ -189,8 +190,16 @@ def _read_run(result: Path, planned: PlannedRun, design: Design) -> Iterator[Sea
         return
     excerpt = calibration_of(result, design, record, planned.treatment)
     error_s = worst_error_s(excerpt) if excerpt is not None else None
-    expected = Expected(design, planned.treatment, planned.requests, error_s)
-    yield SealedRun(record, measured, judge_run(record, measured, expected))
+    expected = Expected.of_plan(design, planned, error_s)
+    yield SealedRun(record, measured, judge_run(record, measured, expected, partial(tier_evidence, folder)))
+
+
+def tier_evidence(run_folder: Path, request_id: str) -> str | None:
+    """Return why a measured request of a sealed run has its tier."""
+    only = [("phase", "==", "measure"), ("request_id", "==", request_id)]
+    rows = pq.read_table(run_folder / REQUESTS, columns=["tier_evidence"], filters=only)
+    evidence: str | None = rows["tier_evidence"][0].as_py() if len(rows) else None
+    return evidence
 
 
 def _arrow_type(annotation: str) -> Any:

@@ -5,6 +5,7 @@ A run's measured requests are a DataFrame with pyarrow-backed columns: the field
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, overload
 
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     OfRequests = Callable[["Columns"], pd.Series]
     Array = NDArray[np.float64]
+    Mask = NDArray[np.bool_]
     Units = NDArray[np.intp]
 
 
@@ -31,8 +33,8 @@ class Columns(Protocol):
         """Return one column."""
 
 
-class MeasuredRun(Protocol):
-    """What figures need of a sealed run; `dataset.SealedRun` is one."""
+class JudgedRun(Protocol):
+    """What rules on treatments need of a sealed run; `dataset.SealedRun` is one."""
 
     @property
     def record(self) -> RunRecord:
@@ -45,6 +47,10 @@ class MeasuredRun(Protocol):
     @property
     def verdict(self) -> Verdict:
         """The verdict on it."""
+
+
+class MeasuredRun(JudgedRun, Protocol):
+    """What figures need of a sealed run; `dataset.SealedRun` is one."""
 
     @property
     def answered(self) -> SelectedRequests:
@@ -64,7 +70,7 @@ class SelectedRequests:
 
     def __init__(self, requests: pd.DataFrame, keep: pd.Series) -> None:
         """Select the requests for which `keep` is true; where it is null it does not hold."""
-        kept = keep.to_numpy(dtype=bool, na_value=False)
+        kept = is_true(keep)
         self._requests, self._kept = requests, None if kept.all() else kept
 
     def __len__(self) -> int:
@@ -123,7 +129,7 @@ class RequestValues:
         return numbers
 
 
-def _where(keep: NDArray[np.bool_], values: Array, units: Units, lengths: Array) -> tuple[Array, Units, Array]:
+def _where(keep: Mask, values: Array, units: Units, lengths: Array) -> tuple[Array, Units, Array]:
     """Return what is kept; the same arrays where all is kept, so that none is copied."""
     return (values, units, lengths) if keep.all() else (values[keep], units[keep], lengths[keep])
 
@@ -136,6 +142,21 @@ def rows_where(requests: pd.DataFrame, keep: pd.Series) -> pd.DataFrame:
 def as_floats(values: pd.Series) -> Array:
     """Return values as plain floats, NaN where one is not known."""
     return values.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def is_true(values: pd.Series) -> Mask:
+    """Return where a condition holds; where it is null it does not."""
+    holds: Mask = values.to_numpy(dtype=bool, na_value=False)
+    return holds
+
+
+def counts(parts: Sequence[pd.Series]) -> dict[str, int]:
+    """Count the values of several columns together, in the order in which they appear."""
+    total: Counter[str] = Counter()
+    for part in parts:
+        codes, names = pd.factorize(part)
+        total.update(dict(zip(map(str, names), map(int, np.bincount(codes)), strict=True)))
+    return dict(total)
 
 
 def sum_of_all(values: pd.Series) -> float | None:

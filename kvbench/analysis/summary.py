@@ -16,10 +16,12 @@ import pandas as pd
 from kvbench import published
 from kvbench.analysis import aggregate, baseline_comparison, dataset, metrics, neighbor_impact, published_comparison
 from kvbench.analysis.baseline_comparison import Place
+from kvbench.analysis.checks.client import overrun_shares
+from kvbench.analysis.checks.empty_start import empty_starts, most_gain
+from kvbench.analysis.checks.treatment import judge_treatment
 from kvbench.analysis.first_touch import first_touch
 from kvbench.analysis.measured import as_floats, rows_where
 from kvbench.analysis.metrics import METRICS
-from kvbench.analysis.old_checks import empty_starts, judge_treatment, most_gain, overrun_shares
 from kvbench.analysis.open_loop import open_loop
 from kvbench.analysis.stats.intervals import influence
 from kvbench.analysis.summary_types import (
@@ -146,7 +148,7 @@ def _summarise_run(run: SealedRun, design: Design) -> RunSummary:
         ok=len(run.answered),
         headline=aggregate.of_run(headline, run, metrics.limits_of(design)) if run.used else None,
         failures=aggregate.failures([run]),
-        tiers=aggregate.tiers([run.measured["tier"]]),
+        tiers=aggregate.tiers([run.answered["tier"]]),
         cache_state=record.cache.state,
         cache_steps=record.cache.steps,
         ledger=record.ledger,

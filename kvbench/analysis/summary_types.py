@@ -86,7 +86,7 @@ class RunSummary:
     ok: int  # Those of them that were answered
     headline: float | None  # The run's figure of the metric that answers the question; None for an invalid run
     failures: dict[str, int]  # Failed requests by cause
-    tiers: dict[str, int]  # Measured requests by the tier that served them
+    tiers: dict[str, int]  # Answered requests by the tier that served them
     cache_state: str  # The state that the run was brought into
     cache_steps: tuple[Step, ...]  # The steps to that state, each with its outcome
     ledger: Ledger  # The sums of answers, counters and bytes

@@ -30,6 +30,12 @@ class CacheRecord:
     steps: tuple[Step, ...] = ()
 
 
+def named_tier(cache_state: str | None) -> str:
+    """Return the tier that must serve a request in a cache state: the warm tier, else `recompute`."""
+    state = str(cache_state)
+    return state.removeprefix("warm(").removesuffix(")") if state.startswith("warm(") else "recompute"
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """The sums of a run's measured requests: what the answers say, what the counters say, what should have been.
@@ -69,6 +75,11 @@ class Ledger:
     def counted_bytes(self) -> float | None:
         """The bytes that all tier counters together say were read; None where the server has no such counter."""
         return sum(self.read_bytes.values()) if self.read_bytes else None
+
+    @property
+    def counted_or_kernel_bytes(self) -> float | None:
+        """The counted bytes, 0 too; what the kernel says that the server read where it has no counter."""
+        return self.process_read_bytes if self.counted_bytes is None else self.counted_bytes
 
 
 @dataclass(frozen=True, slots=True)
