@@ -1,16 +1,415 @@
-"""Says that a result has no neighbours; to be replaced by the impact of those that it has."""
+"""What neighbours cost: for each treatment with neighbours what they delivered, and what that did to the load.
+
+Each is held against its quiet partner (`against`), round by round. A throughput loss (1 - noisy / quiet) and a time
+increase (noisy / quiet - 1) are different numbers, and both are given. Where a bottleneck of known capacity C was made,
+and the neighbours' bytes pass it, a storage-bound load must keep (C - delivered) / C of its quiet draw. C is the
+larger of the limit and the quiet draw, because a limit may let several streams together pass a little more.
+"""
 
 from __future__ import annotations
 
+import math
+import re
+import statistics
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
+from kvbench.analysis import aggregate
+from kvbench.analysis.baseline_comparison import ratio_between
+from kvbench.analysis.checks.neighbors import PAYLOAD_SHARE
+from kvbench.analysis.metrics import METRICS, limits_of
+from kvbench.analysis.neighbor_types import (
+    BrokenTry,
+    Capacity,
+    Change,
+    Extent,
+    LoadFigures,
+    LostSideClient,
+    NeighborImpact,
+    NeighborLevel,
+    QuietArm,
+    SideClientSummary,
+    TrialExtremes,
+)
+from kvbench.analysis.stats.intervals import needed_n
+from kvbench.analysis.stats.ratios import equivalent, figure_of
+
 if TYPE_CHECKING:
-    from kvbench.analysis.dataset import Dataset
-    from kvbench.analysis.neighbor_types import NeighborImpact
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from kvbench.analysis.dataset import Dataset, SealedRun
+    from kvbench.analysis.metrics import Metric
+    from kvbench.analysis.stats.ratios import RatioFigure
+    from kvbench.result.plan_record import Design
+    from kvbench.result.run_record import BottleneckRecord, NeighborRecord, SideClientRecord
+    from kvbench.typed_json import JsonObject
+
+    Rounds = dict[int, float]
+
+LEAST_DRAW = 0.95  # of the limit; a quiet load that draws less is bound by something else
+MOST_DRAW = (
+    1.06  # a control group's limit passes 3 to 6 % more for long; what it passes at once weighs in short windows
+)
+MARGIN = 0.10
+_RATE, _TIME, _KV = (METRICS[name] for name in ("requests_per_s", "total_time", "kv_bytes_per_s"))
+_NO_PARTNER = Change(None, None, None, 0, "n/a (no partner)")
+
+
+@dataclass(frozen=True, slots=True)
+class _Arm:
+    """One treatment with neighbours: the scenario's name of their load, its target, its quiet partner if any."""
+
+    name: str
+    load: str
+    target: JsonObject
+    quiet: str | None
+
+    @property
+    def unlimited(self) -> bool:
+        return self.target.get("aggregate") is None and self.target.get("fraction") is None
 
 
 def impact(dataset: Dataset) -> NeighborImpact | None:
-    """Return None for a result without neighbours."""
-    if any(one.get("neighbors") for one in dataset.design.definitions.values()):
-        raise NotImplementedError("the impact of neighbours is in `kvbench.doses` only")
-    return None
+    """Return what neighbours did to each treatment that has them; None where the scenario has none."""
+    arms = _arms(dataset.design)
+    if not arms:
+        return None
+    bottleneck = _bottleneck(dataset)
+    limit = _limit(bottleneck)
+    partners = {arm.quiet for arm in arms}
+    quiet = {name: _quiet(dataset, name, limit) for name in dataset.design.treatments if name in partners}
+    names = [*quiet, *(arm.name for arm in arms)]
+    return NeighborImpact(
+        bottleneck=bottleneck,
+        limit_bytes_per_s=limit,
+        quiet=quiet,
+        levels=tuple(_level(dataset, arm, quiet, limit) for arm in arms),
+        hosts=tuple(line for name in names for line in _side_clients(name, dataset.of(name))),
+        lost=tuple(_lost(dataset)),
+        attempts=tuple(_broken_tries(dataset)),
+    )
+
+
+def _arms(design: Design) -> list[_Arm]:
+    """Return the treatments with neighbours; one that is held against another of them has no quiet partner."""
+    noisy = {name: _object(one.get("neighbors")) for name, one in design.definitions.items() if one.get("neighbors")}
+    arms = []
+    for name in design.treatments:
+        for load, target in noisy.get(name, {}).items():
+            base = design.baseline_of(name)
+            arms.append(_Arm(name, load, _object(target), base if base not in noisy else None))
+    return arms
+
+
+def _object(value: object) -> JsonObject:
+    """Return a part of a scenario's own words; nothing where it is not an object."""
+    return value if isinstance(value, dict) else {}
+
+
+def _recompute(design: Design) -> str | None:
+    """Return the quiet treatment without a cache, None where there is none."""
+    definitions = design.definitions.items()
+    return next((name for name, one in definitions if one.get("cache") == "off" and not one.get("neighbors")), None)
+
+
+def _bottleneck(dataset: Dataset) -> BottleneckRecord | None:
+    """Return what the runs say of the bottleneck; that of one for which it could not be made, if there is any."""
+    records = [run.record.bottleneck for run in dataset.runs if run.record.bottleneck is not None]
+    missing = [record for record in records if record.how is None]
+    return next(iter(missing or records), None)
+
+
+def _limit(bottleneck: BottleneckRecord | None) -> float | None:
+    """Return the payload that a bottleneck lets pass; None where there is none."""
+    if bottleneck is None or bottleneck.how is None or bottleneck.bytes_per_s is None:
+        return None
+    return bottleneck.bytes_per_s * PAYLOAD_SHARE[bottleneck.kind]
+
+
+def _passes(dataset: Dataset, arm: _Arm, bottleneck: BottleneckRecord | None) -> bool:
+    """Tell whether a load shares the bottleneck: reads under a read limit, reads or `reverse` streams over a link."""
+    loads = _object(_object(dataset.design.setting.get("neighbors")).get("loads"))
+    spec = _object(loads.get(arm.load))
+    if bottleneck is None:
+        return False
+    if iperf3 := _object(spec.get("iperf3")):
+        return bottleneck.kind == "link" and bool(iperf3.get("reverse", True))
+    return _object(spec.get("fio")).get("rw", "read") in ("read", "randread")
+
+
+# -- one treatment -----------------------------------------------------------------------------------------------------
+
+
+def _quiet(dataset: Dataset, name: str, limit: float | None) -> QuietArm:
+    """Return what the load does undisturbed."""
+    mean = _mean(_by_round(dataset, name, _KV).values())
+    return QuietArm(
+        load=_load_figures(dataset, name),
+        window_s=_mean(_by_round(dataset, name, _TIME).values()),
+        of_limit=mean / limit if mean is not None and limit else None,
+        storage_bound=mean >= LEAST_DRAW * limit if mean is not None and limit else None,
+    )
+
+
+def _level(dataset: Dataset, arm: _Arm, quiet: Mapping[str, QuietArm], limit: float | None) -> NeighborLevel:
+    """Return the row of one treatment with neighbours."""
+    records = _with_neighbors(dataset.of(arm.name))
+    neighbors = list(records.values())
+    delivered = {repeat: record.delivered_bytes_per_s for repeat, record in records.items()}
+    calibrated = _mean(_known(record.calibrated_bytes_per_s for record in neighbors))
+    partner = quiet.get(arm.quiet or "")
+    passes = limit is not None and _passes(dataset, arm, _bottleneck(dataset))
+    capacity = _capacity(limit if passes else None, partner, calibrated)
+    mean = _mean(delivered.values())
+    passed = _passed(dataset, arm.name, delivered) if passes and limit else None
+    expected = _expectation(dataset, arm, delivered, capacity if passes else None, partner)
+    compared = (_RATE, _TIME, _KV, METRICS["ttft_p50"], METRICS["ttft_p95"])
+    rate, time, kv, p50, p95 = (_ratio_between(dataset, arm.quiet, arm.name, metric) for metric in compared)
+    return NeighborLevel(
+        treatment=arm.name,
+        quiet=arm.quiet,
+        load_name=arm.load,
+        generator=next((record.generator for record in neighbors if record.generator is not None), None),
+        hosts=max((len(record.hosts) for record in neighbors), default=0),
+        target=next((record.target for record in neighbors), None),
+        unlimited=arm.unlimited,
+        asked_bytes_per_s=_mean(_known(record.asked_bytes_per_s for record in neighbors)),
+        calibrated_bytes_per_s=calibrated,
+        delivered_bytes_per_s=_extent(delivered.values()),
+        delivered_over_asked=_mean(_known(record.delivered_over_asked for record in neighbors)),
+        capacity=capacity,
+        of_capacity=mean / capacity.bytes_per_s if mean is not None and capacity else None,
+        trials=_trials(neighbors),
+        load=_load_figures(dataset, arm.name),
+        passed_bytes_per_s=passed,
+        passed_over_limit=passed / limit if passed is not None and limit else None,
+        requests_share=_change(rate),
+        throughput_loss=_loss(rate),
+        time_increase=_increase(time),
+        kv_share=_change(kv),
+        ttft_p50_increase=_increase(p50),
+        ttft_p95_increase=_increase(p95, _too_few(dataset, arm)),
+        requests_over_recompute=_change(_ratio_between(dataset, _recompute(dataset.design), arm.name, _RATE)),
+        expected_share=expected.share,
+        over_expected=expected.over,
+        agreement=expected.agreement,
+        unjudged=expected.unjudged,
+    )
+
+
+def _load_figures(dataset: Dataset, name: str) -> LoadFigures:
+    """Return what a treatment did, with the words on its runs and the run that stands for it in plots over time."""
+    rates = _by_round(dataset, name, _RATE)
+    ordered = sorted((rate, repeat) for repeat, rate in rates.items())
+    middle = ordered[(len(ordered) - 1) // 2][1] if ordered else None
+    runs = [run for run in dataset.runs if run.treatment == name]
+    return LoadFigures(
+        requests_per_s=_extent(rates.values()),
+        kv_bytes_per_s=_extent(_by_round(dataset, name, _KV).values()),
+        runs=len(runs),
+        runs_used=len(dataset.of(name)),
+        verdicts=aggregate.counts([pd.Series([run.verdict.word for run in runs], dtype=object)]),
+        typical_run=next((run.run_id for run in dataset.of(name) if run.repeat == middle), None),
+    )
+
+
+def _capacity(limit: float | None, quiet: QuietArm | None, calibrated: float | None) -> Capacity | None:
+    """Return what shares are of, and which figure that is."""
+    draw = quiet.load.kv_bytes_per_s.mean if quiet is not None else None
+    if limit is not None and draw is not None and draw > limit:
+        return Capacity(draw, "quiet draw")
+    if limit is not None:
+        return Capacity(limit, "limit")
+    return Capacity(calibrated, "calibrated") if calibrated else None
+
+
+def _trials(neighbors: Sequence[NeighborRecord]) -> TrialExtremes:
+    """Return the extremes of how the trials of a level went."""
+    trials = [record.trial for record in neighbors if record.trial is not None]
+    return TrialExtremes(
+        ramp_s=max((trial.ramp_s for trial in trials), default=None),
+        start_skew_s=max(_known(trial.start_skew_s for trial in trials), default=None),
+        stop_s=max(_known(trial.stop_s for trial in trials), default=None),
+        steady=sum(trial.steady for trial in trials),
+        trials=len(trials),
+    )
+
+
+def _passed(dataset: Dataset, name: str, delivered: Rounds) -> float | None:
+    """Return what the load and its neighbours moved together through the limit."""
+    draw = _by_round(dataset, name, _KV)
+    return _mean(draw[number] + delivered[number] for number in draw.keys() & delivered.keys())
+
+
+# -- against the quiet partner -----------------------------------------------------------------------------------------
+
+
+def _too_few(dataset: Dataset, arm: _Arm) -> str | None:
+    """Return why a run has no P95, if none of one side has it."""
+    counts = [len(run.proven) for name in (arm.name, arm.quiet or "") for run in dataset.of(name)]
+    needed = needed_n(95, two_sided=False)
+    return f"n/a (n={min(counts)} < {needed})" if counts and min(counts) < needed else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Expectation:
+    """The share of the KV rate that must be left, and whether the measured one agrees; `unjudged` says why not."""
+
+    share: float | None
+    over: Change
+    agreement: str | None
+    unjudged: str | None
+
+
+def _expectation(
+    dataset: Dataset, arm: _Arm, delivered: Rounds, capacity: Capacity | None, quiet: QuietArm | None
+) -> _Expectation:
+    """Hold the measured share of the KV rate against the one that arithmetic leaves."""
+    if capacity is None:
+        return _Expectation(None, _NO_PARTNER, None, "no shared bottleneck")
+    if arm.unlimited:
+        return _Expectation(None, _NO_PARTNER, None, "nothing paces it")
+    shares, total = _shares(dataset, arm), capacity.bytes_per_s
+    left = {number: (total - rate) / total for number, rate in delivered.items() if number in shares and rate < total}
+    if len(left) < sum(number in shares for number in delivered):
+        return _Expectation(None, _NO_PARTNER, None, "neighbours took all of it")
+    if not left:
+        return _Expectation(None, _NO_PARTNER, None, "no shared round")
+    figure = figure_of([math.log(shares[number] / left[number]) for number in left])
+    doubt = None if quiet and quiet.storage_bound else "not storage-bound"
+    doubt = "too few rounds" if figure.low is None else doubt
+    doubt = "quiet too short" if quiet and (quiet.of_limit or 0.0) > MOST_DRAW else doubt
+    agreement = _agreement(figure) if doubt is None else None
+    return _Expectation(statistics.fmean(left.values()), _change(figure), agreement, doubt)
+
+
+def _shares(dataset: Dataset, arm: _Arm) -> Rounds:
+    """Return by round what was left of the quiet partner's KV rate."""
+    noisy, quiet = _by_round(dataset, arm.name, _KV), _by_round(dataset, arm.quiet, _KV)
+    return {number: noisy[number] / quiet[number] for number in sorted(noisy.keys() & quiet.keys())}
+
+
+def _agreement(figure: RatioFigure) -> str:
+    """Return `shown` if the whole 90 % interval of measured over expected lies within 10 %, `mean` if its mean does."""
+    if equivalent(figure, MARGIN).shown:
+        return "shown"
+    return "mean" if abs(math.log(figure.ratio or math.inf)) < math.log1p(MARGIN) else "no"
+
+
+# -- side clients ------------------------------------------------------------------------------------------------------
+
+
+def _side_clients(name: str, runs: Sequence[SealedRun]) -> Iterator[SideClientSummary]:
+    """Yield what each side client did in a treatment, over all its used runs."""
+    hosts_by_run = [record.hosts for record in _with_neighbors(runs).values()]
+    for host in sorted({host for hosts in hosts_by_run for host in hosts}):
+        yield _side_client(name, host, [hosts[host] for hosts in hosts_by_run if host in hosts])
+
+
+def _side_client(name: str, host: str, records: Sequence[SideClientRecord]) -> SideClientSummary:
+    first = records[0]
+    facts = first.facts
+    scheduler = _object(facts.get("queue")).get("scheduler")
+    return SideClientSummary(
+        treatment=name,
+        host=host,
+        runs=len(records),
+        delivered_bytes_per_s=_mean(record.delivered_bytes_per_s for record in records),
+        coverage=min(_known(record.coverage for record in records), default=None),
+        clock_error_s=max(max(one.clock_error_s or 0.0, abs(one.clock_drift_s or 0.0)) for one in records),
+        device=first.device,
+        device_bytes_per_s=_mean(_known(record.device_bytes_per_s for record in records)),
+        device_shared_with_server=first.device_shared_with_server,
+        direct=direct if isinstance(direct := facts.get("direct"), bool) else None,
+        scheduler=_scheduler(_text(scheduler)),
+        file_system=_text(facts.get("file_system")),
+        version=_text(facts.get("version")),
+    )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _scheduler(setting: str | None) -> str | None:
+    """Return the scheduler that is in use, of "none [mq-deadline] kyber"."""
+    active = re.search(r"\[(.+?)\]", setting or "")
+    return active[1] if active else setting
+
+
+def _lost(dataset: Dataset) -> Iterator[LostSideClient]:
+    for run in dataset.runs:
+        if run.record.neighbors is not None:
+            for lost in run.record.neighbors.lost:
+                yield LostSideClient(run.run_id, lost.host, lost.why, run.used)
+
+
+def _broken_tries(dataset: Dataset) -> Iterator[BrokenTry]:
+    """Yield the tries of runs that were broken off because a host was lost."""
+    for run in dataset.runs:
+        if run.record.neighbors is not None:
+            for number, attempt in enumerate(run.record.neighbors.attempts, 1):
+                yield BrokenTry(run.run_id, number, attempt.why)
+
+
+# -- small arithmetic --------------------------------------------------------------------------------------------------
+
+
+def _with_neighbors(runs: Sequence[SealedRun]) -> dict[int, NeighborRecord]:
+    """Return what the runs say of their neighbours, by round."""
+    return {run.repeat: run.record.neighbors for run in runs if run.record.neighbors is not None}
+
+
+def _by_round(dataset: Dataset, name: str | None, metric: Metric) -> Rounds:
+    """Return the figure of each used run by its round; nothing where one of them is zero, which has no ratio."""
+    if name is None:
+        return {}
+    rounds = aggregate.by_round(metric, dataset.of(name), limits_of(dataset.design))
+    return rounds if all(value > 0 for value in rounds.values()) else {}
+
+
+def _ratio_between(dataset: Dataset, baseline: str | None, name: str, metric: Metric) -> RatioFigure | None:
+    """Return how much faster a treatment is than another, paired by round; None without another."""
+    if baseline is None:
+        return None
+    rounds = {arm: pd.Series(_by_round(dataset, arm, metric), dtype=float) for arm in (baseline, name)}
+    return ratio_between(pd.DataFrame(rounds), baseline, name, metric.kind)
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    known = list(values)
+    return statistics.fmean(known) if known else None
+
+
+def _extent(values: Iterable[float]) -> Extent:
+    known = list(values)
+    return Extent(_mean(known), min(known, default=None), max(known, default=None), len(known))
+
+
+def _change(figure: RatioFigure | None) -> Change:
+    if figure is None:
+        return _NO_PARTNER
+    refusal = figure.refusal if figure.rounds else "n/a (no shared round)"
+    return Change(figure.ratio, figure.low, figure.high, figure.rounds, refusal)
+
+
+def _loss(figure: RatioFigure | None) -> Change:
+    """Return 1 - noisy / quiet of a rate, whose ratio is noisy / quiet."""
+    share = _change(figure)
+    value, low, high = (None if end is None else 1 - end for end in (share.value, share.high, share.low))
+    return replace(share, value=value, low=low, high=high)
+
+
+def _increase(figure: RatioFigure | None, refusal: str | None = None) -> Change:
+    """Return noisy / quiet - 1 of a time, whose ratio is quiet / noisy: above 1 is faster."""
+    share = _change(figure)
+    value, low, high = (None if end is None else 1 / end - 1 for end in (share.value, share.high, share.low))
+    return replace(
+        share, value=value, low=low, high=high, refusal=refusal if value is None and refusal else share.refusal
+    )

@@ -6,6 +6,7 @@ full scale are called `full_scale_*`. A figure that is not known is None, never 
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from kvbench.analysis.neighbor_types import NeighborImpact
 from kvbench.result.calibration_record import CalibrationExcerpt
@@ -286,7 +287,7 @@ class PublishedTable:
 
     title: str  # The document
     section: str  # Its section
-    ratios: bool  # Whether the document gives ratios to a row of its own
+    ratios: Literal["times", "change"]  # How the document's rows are compared
     metrics: tuple[str, ...]  # The metrics that any row prints, in their order
     remarks: tuple[str, ...]  # What a reader of the document must know
     rows: tuple[PublishedLine, ...]  # Treatments first, then what was published and not run

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvbench import claims_file, lookup, published
-from kvbench.audit import own
+from kvbench.audit import result_claims
 from kvbench.errors import ResultError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def find(what: str, results: Path, tell: Callable[[str], object] | None = None) 
     if not path.exists() and path.suffix in (".yaml", ".yml"):
         raise ResultError(f"there is no file {what}", "Name a claims file; docs/claims.md says how to write one.")
     try:
-        return own.read(lookup.find_result(what, results, tell))
+        return result_claims.read(lookup.find_result(what, results, tell))
     except ResultError as fault:
         known = ", ".join(published.names())
         raise ResultError(f"{fault.message}", f"{fault.remedy} Published documents are {known}.") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kvbench import claims_file
 from kvbench.errors import ResultError
@@ -59,7 +59,7 @@ class Publication:
     curves: dict[str, PublishedCurve] = field(default_factory=dict)
     speed_up: dict[int, float] = field(default_factory=dict)
     rows: tuple[PublishedRow, ...] = ()
-    ratios: str = "times"
+    ratios: Literal["times", "change"] = "times"
     remarks: tuple[str, ...] = ()
 
 

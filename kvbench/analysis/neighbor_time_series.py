@@ -12,23 +12,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvbench.run_time import load_window_ns
+from kvbench.analysis.measured import as_floats, load_window_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from kvbench.sealed import SealedResult, SealedRun
+    from numpy.typing import NDArray
+
+    from kvbench.analysis.dataset import Dataset, SealedRun
+    from kvbench.analysis.neighbor_types import NeighborImpact
+
+    Array = NDArray[np.float64]
 
 SLICE_S = 0.5
 _ROOM_S = 1.0  # shown before the start and after the end
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class NeighborTimeSeries:
     """One run; times are seconds after its first send. A quiet run has no start, no stop and no rates.
 
-    `ready_s` ends the ramp, `ended_s` is when the last generator was gone. `requests` are (sent, TTFT).
+    `ready_s` ends the ramp, `ended_s` is when the last generator was gone. `sent_s` and `ttft_s` are of the answered
+    requests, `rate_at_s` and `bytes_per_s` are what the neighbours delivered, by slices of `SLICE_S`.
     """
 
     treatment: str
@@ -39,45 +45,48 @@ class Course:
     ready_s: float | None
     stop_s: float | None
     ended_s: float | None
-    requests: tuple[tuple[float, float], ...]
-    rates: tuple[tuple[float, float], ...]
+    sent_s: Array
+    ttft_s: Array
+    rate_at_s: Array
+    bytes_per_s: Array
 
 
-def courses(result: SealedResult, found: dict[str, Any] | None) -> list[Course]:
-    """Return the course of each treatment's typical run, quiet ones first; none without neighbours."""
-    if found is None:
+def neighbor_time_series(dataset: Dataset, impact: NeighborImpact | None) -> list[NeighborTimeSeries]:
+    """Return the typical run of each treatment over time, quiet ones first; none without neighbours."""
+    if impact is None:
         return []
-    runs = {run.run_id: run for run in result.runs}
-    names = [one["typical_run"] for one in (*found["quiet"].values(), *found["levels"])]
-    return [_course(result, runs[name]) for name in names if name is not None]
+    runs = {run.run_id: run for run in dataset.runs}
+    loads = [*(arm.load for arm in impact.quiet.values()), *(level.load for level in impact.levels)]
+    return [_of_run(dataset, runs[load.typical_run]) for load in loads if load.typical_run is not None]
 
 
-def _course(result: SealedResult, run: SealedRun) -> Course:
-    told = run.record.get("neighbors") or {}
+def _of_run(dataset: Dataset, run: SealedRun) -> NeighborTimeSeries:
+    neighbors = run.record.neighbors
+    trial = neighbors.trial if neighbors is not None else None
     window = load_window_ns(run.measured)
     assert window is not None  # noqa: S101 - a run in which nothing was sent is invalid, and no typical one
     zero_ns, end_ns = window
-    trial = told.get("trial") or {}
-    start_s = _seconds(trial.get("at_ns"), zero_ns)
-    stop_s = _seconds(trial.get("stop_asked_ns"), zero_ns)
+    start_s = _seconds(trial.at_ns if trial is not None else None, zero_ns)
+    stop_s = _seconds(trial.stop_asked_ns if trial is not None else None, zero_ns)
     last_s = max((end_ns - zero_ns) / 1e9, stop_s or 0.0) + _ROOM_S
     span = (min(start_s or 0.0, 0.0) - _ROOM_S, last_s)
-    logs = [result.folder / "runs" / run.run_id / "neighbors" / f"{host}.jsonl" for host in told.get("hosts") or {}]
-    return Course(
+    hosts = neighbors.hosts if neighbors is not None and trial is not None else {}
+    logs = [dataset.folder / "runs" / run.run_id / "neighbors" / f"{host}.jsonl" for host in hosts]
+    answered = run.answered[["sent_ns", "ttft_s"]].dropna()
+    rate_at_s, bytes_per_s = _rates(logs, zero_ns, span) if trial is not None else (np.empty(0), np.empty(0))
+    return NeighborTimeSeries(
         treatment=run.treatment,
         run_id=run.run_id,
-        load=told.get("load"),
+        load=neighbors.load if neighbors is not None else None,
         end_s=(end_ns - zero_ns) / 1e9,
         start_s=start_s,
-        ready_s=None if start_s is None else start_s + trial["ramp_s"],
+        ready_s=None if start_s is None or trial is None else start_s + trial.ramp_s,
         stop_s=stop_s,
-        ended_s=None if stop_s is None else stop_s + (trial.get("stop_s") or 0.0),
-        requests=tuple(
-            ((row.sent_ns - zero_ns) / 1e9, row.ttft_s)
-            for row in run.answered
-            if row.sent_ns is not None and row.ttft_s is not None
-        ),
-        rates=tuple(_rates(logs, zero_ns, span)) if trial else (),
+        ended_s=None if stop_s is None or trial is None else stop_s + (trial.stop_s or 0.0),
+        sent_s=as_floats(answered["sent_ns"] - zero_ns) / 1e9,
+        ttft_s=as_floats(answered["ttft_s"]),
+        rate_at_s=rate_at_s,
+        bytes_per_s=bytes_per_s,
     )
 
 
@@ -85,8 +94,8 @@ def _seconds(t_ns: int | None, zero_ns: int) -> float | None:
     return None if t_ns is None else (t_ns - zero_ns) / 1e9
 
 
-def _rates(logs: list[Path], zero_ns: int, span: tuple[float, float]) -> Iterator[tuple[float, float]]:
-    """Yield the middle of each slice of the span and the bytes per second of all side clients in it."""
+def _rates(logs: list[Path], zero_ns: int, span: tuple[float, float]) -> tuple[Array, Array]:
+    """Return the middle of each slice of the span and the bytes per second of all side clients in it."""
     edges = np.arange(span[0], span[1] + SLICE_S, SLICE_S)
     total = np.zeros(len(edges))
     for log in logs:
@@ -94,8 +103,7 @@ def _rates(logs: list[Path], zero_ns: int, span: tuple[float, float]) -> Iterato
         if points:
             times, values = zip(*points, strict=True)
             total += np.interp(edges, [(t_ns - zero_ns) / 1e9 for t_ns in times], values)
-    for left, grown in zip(edges[:-1], np.diff(total), strict=True):
-        yield float(left) + SLICE_S / 2, float(grown) / SLICE_S
+    return edges[:-1] + SLICE_S / 2, np.diff(total) / SLICE_S
 
 
 def moved(log: Path) -> Iterator[tuple[int, float]]:
