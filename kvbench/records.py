@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 SCHEMA_VERSION = 2
@@ -170,7 +170,7 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as plain JSON values."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in ROW_FIELDS}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Row:

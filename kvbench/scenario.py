@@ -32,6 +32,8 @@ from kvbench.scenario_models import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kvbench.result.plan_record import Arrival
+
 Found = tuple[tuple[str | int, ...], str]
 _BLOCK_TOKENS = 16  # of the emulator
 _OF_A_NAME = "a name has letters, digits, dots, dashes and underscores only, and begins with a letter or a digit"
@@ -85,7 +87,7 @@ class Scenario(Strict):
         """Return the requests per second at which a treatment's are due, None in a closed loop."""
         return self.treatments[treatment].request_rate or self.load.request_rate
 
-    def arrival_of(self, treatment: str) -> str:
+    def arrival_of(self, treatment: str) -> Arrival:
         """Return how a treatment's requests follow one another in an open loop."""
         return self.treatments[treatment].arrival or self.load.arrival
 

@@ -118,7 +118,7 @@ def test_turns_of_a_conversation_follow_each_other_and_grow() -> None:
         assert [turn.turn for turn in turns] == [0, 1, 2]
         first = turns[0].isl_target
         assert [turn.isl_target for turn in turns] == [first, first + 58, first + 116]
-    assert plan.expand(scenario).asked["lengths"] == [100, 158, 200, 216, 258, 316]
+    assert plan.expand(scenario).design.lengths == (100, 158, 200, 216, 258, 316)
 
 
 def test_an_open_loop_is_due_on_a_schedule_of_its_round() -> None:

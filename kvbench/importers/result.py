@@ -19,6 +19,9 @@ from kvbench.importers.source import EXPORTS, Source, parse, shared
 from kvbench.metrics import sum_of_all
 from kvbench.records import Row
 from kvbench.redact import without_named_secrets
+from kvbench.result.plan_record import Design, PlannedRun, PlanRecord
+from kvbench.result.record_files import write_plan
+from kvbench.result.run_record import CacheRecord, DriverRecord, Ledger, RunRecord, ServerRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,20 +83,19 @@ def _write(source: Source, name: str, results: Path) -> Path:
     runs = _runs(source)
     hidden = sum(_copy(file, folder.path / "source" / file.name) for file in source.files)
     folder.write_json("facts.json", {"imported": _about(source, hidden), "software": {"kvbench": __version__}})
-    folder.write_json("plan.json", _plan(source, name, fingerprint.hexdigest(), runs))
+    write_plan(folder.path, _plan(source, name, fingerprint.hexdigest(), runs))
     for run, part in runs:
         _seal(folder, source, run, part)
     return folder.path
 
 
-def _runs(source: Source) -> list[tuple[dict[str, Any], Part]]:
+def _runs(source: Source) -> list[tuple[PlannedRun, Part]]:
     """Number the parts: what bears the same name is another round of the same treatment."""
     rounds: dict[str, int] = {}
     runs = []
     for part in source.parts:
         rounds[part.treatment] = repeat = rounds.get(part.treatment, 0) + 1
-        run = {"run_id": f"r{repeat:02d}-{part.treatment}", "treatment": part.treatment, "repeat": repeat}
-        runs.append((run, part))
+        runs.append((PlannedRun(f"r{repeat:02d}-{part.treatment}", part.treatment, repeat), part))
     return runs
 
 
@@ -122,51 +124,38 @@ def _absent(answered: list[Seen]) -> list[str]:
     return sentences
 
 
-def _plan(source: Source, name: str, fingerprint: str, runs: list[tuple[dict[str, Any], Part]]) -> dict[str, Any]:
+def _plan(source: Source, name: str, fingerprint: str, runs: list[tuple[PlannedRun, Part]]) -> PlanRecord:
     """Write down what is there in the form of a plan; what nobody planned is null or empty."""
-    return {
-        "scenario": name,
-        "fingerprint": fingerprint,
-        "salt": "",
-        "canary_tokens": 0,
-        "pool": [],
-        "runs": [{**run, "draws": []} for run, _ in runs],
-        "asked": {
-            "imported": source.tool,
-            "question": f"What did {source.tool} measure, as far as its export tells?",
-            "server": "external",
-            "scale": None,
-            "lengths": [],
-            "output_tokens": None,
-            "concurrency": shared([part.concurrency for part in source.parts]),
-            "treatments": list(dict.fromkeys(part.treatment for part in source.parts)),
-            "baseline": None,
-            "repeats": max(run["repeat"] for run, _ in runs),
-            "max_fail": 0,
-            "check_answers": False,
-            "slo": {},
-            "published": None,
-        },
-    }
+    design = Design(
+        question=f"What did {source.tool} measure, as far as its export tells?",
+        server="external",
+        treatments=tuple(dict.fromkeys(part.treatment for part in source.parts)),
+        repeats=max(run.repeat for run, _ in runs),
+        concurrency=shared([part.concurrency for part in source.parts]),
+        imported=source.tool,
+    )
+    return PlanRecord(name, fingerprint, "", 0, tuple(run for run, _ in runs), design)
 
 
-def _seal(folder: store.ResultFolder, source: Source, run: dict[str, Any], part: Part) -> None:
-    opened = folder.open_run(run["run_id"])
+def _seal(folder: store.ResultFolder, source: Source, run: PlannedRun, part: Part) -> None:
+    opened = folder.open_run(run.run_id)
     journal = opened.open_journal()
     rows = [_row(source.tool, run, place, seen) for place, seen in enumerate(part.seen)]
     for row in rows:
         journal.append(row)
     journal.close()
-    opened.seal(_record(source, run, part, rows), {})
+    opened.seal(_record(source, run, part, rows))
 
 
-def _row(tool: str, run: dict[str, Any], place: int, seen: Seen) -> Row:
+def _row(tool: str, run: PlannedRun, place: int, seen: Seen) -> Row:
     own_id = seen.request_id or "request"
     return Row(
-        **run,
+        run_id=run.run_id,
+        treatment=run.treatment,
+        repeat=run.repeat,
         attempt=1,
         phase=seen.phase,
-        request_id=f"{run['run_id']}/{place:03d}-{own_id}",
+        request_id=f"{run.run_id}/{place:03d}-{own_id}",
         prompt_id=seen.conversation_id or f"{place:03d}",
         conversation_id=seen.conversation_id,
         turn=seen.turn,
@@ -207,36 +196,37 @@ def _tpot_s(seen: Seen) -> float | None:
     return (seen.latency_s - seen.ttft_s) / (seen.osl - 1)
 
 
-def _record(source: Source, run: dict[str, Any], part: Part, rows: list[Row]) -> dict[str, Any]:
+def _record(source: Source, run: PlannedRun, part: Part, rows: list[Row]) -> RunRecord:
     """Write the `run.json` of an imported run: what its requests tell, and null for the rest."""
     good = [row for row in rows if row.phase == "measure" and row.status == "ok"]
     sent = [row.sent_ns for row in rows if row.phase == "measure" and row.sent_ns is not None]
     lengths, cached = [row.isl for row in good], [row.cached_tokens for row in good]
-    return {
-        "run": run,
-        "imported": source.tool,
-        "started": datetime.fromtimestamp(min(sent) / 1e9, UTC).isoformat() if sent else None,
-        "load_s": part.load_s,
-        "cache": {"state": UNKNOWN_STATE, "steps": []},
-        "ledger": {
-            "requests": len(good),
-            "prompt_tokens": sum_of_all(lengths),
-            "cached_tokens": sum_of_all(cached),
-            "expected_cached_tokens": None,
-            "counter_hits": None,
-            "counter_computed": None,
-            "read_bytes": {},
-            "process_read_bytes": None,
-            "expected_read_bytes": None,
-            "hit_efficiency": None,
-            "closes": False,
-            "gap": _NO_BOOKS,
-        },
-        "blocks": None,
-        "driver": {"name": source.tool, "stamps": "the tool's own clock", "version": source.version},
-        "server": {"url": without_named_secrets(source.url), "model": source.model, "info": {}},
-        "load_1min": None,
-    }
+    return RunRecord(
+        run_id=run.run_id,
+        treatment=run.treatment,
+        repeat=run.repeat,
+        started=datetime.fromtimestamp(min(sent) / 1e9, UTC).isoformat() if sent else None,
+        load_s=part.load_s,
+        cache=CacheRecord(UNKNOWN_STATE),
+        ledger=Ledger(
+            requests=len(good),
+            prompt_tokens=sum_of_all(lengths),
+            cached_tokens=sum_of_all(cached),
+            expected_cached_tokens=None,
+            counter_hits=None,
+            counter_computed=None,
+            read_bytes={},
+            process_read_bytes=None,
+            expected_read_bytes=None,
+            hit_efficiency=None,
+            closes=False,
+            gap=_NO_BOOKS,
+        ),
+        blocks=None,
+        driver=DriverRecord(source.tool, stamps="the tool's own clock", version=source.version),
+        server=ServerRecord(without_named_secrets(source.url), source.model),
+        imported=source.tool,
+    )
 
 
 def _copy(file: Path, target: Path) -> int:

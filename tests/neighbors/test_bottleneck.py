@@ -34,7 +34,7 @@ def test_where_there_is_no_disk_it_says_so() -> None:
     with capped(Path("/proc"), LIMIT) as cap:
         cap.add(os.getpid())
         assert not cap.made
-        assert cap.to_json()["reason"] == "there is no disk of this machine under /proc"
+        assert cap.record().reason == "there is no disk of this machine under /proc"
 
 
 def test_where_nothing_is_permitted_it_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

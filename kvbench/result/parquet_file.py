@@ -1,0 +1,100 @@
+"""Writes a Parquet file in constant memory: columns go in a few thousand rows at a time, the whole file appears at once.
+
+Only `pyarrow` and `pyarrow.parquet` are used, and only when a file is written: a run starts without them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+ROWS_AT_ONCE = 5_000
+ROWS_OF_A_GROUP = 50_000
+
+Kind = type[int] | type[float] | type[bool] | type[str]
+
+
+class ParquetFile:
+    """A file that is being written; each call of `add` takes some more rows as columns."""
+
+    def __init__(self, writer: Any, schema: Any) -> None:
+        """Collect small batches for one row group after another."""
+        self._writer = writer
+        self._schema = schema
+        self._batches: list[Any] = []
+        self._waiting = 0
+
+    def add(self, columns: Sequence[Sequence[object]]) -> None:
+        """Add rows: one list of values for each column, in the schema's order."""
+        import pyarrow as pa  # noqa: PLC0415
+
+        arrays = [pa.array(values, type=one.type) for values, one in zip(columns, self._schema, strict=True)]
+        self._batches.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        self._waiting += len(columns[0])
+        if self._waiting >= ROWS_OF_A_GROUP:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits as a row group."""
+        import pyarrow as pa  # noqa: PLC0415
+
+        if self._batches:
+            self._writer.write_table(pa.Table.from_batches(self._batches), row_group_size=self._waiting)
+        self._batches, self._waiting = [], 0
+
+
+@contextlib.contextmanager
+def writing(path: Path, kinds: Mapping[str, Kind]) -> Iterator[ParquetFile]:
+    """Give a file to write; it takes its place, and is on the disk, when the context ends without an error."""
+    import pyarrow as pa  # noqa: PLC0415 - half a second that nothing before the first file needs
+
+    types = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
+    schema = pa.schema([(name, types[kind]) for name, kind in kinds.items()])
+    with _whole(path, schema) as writer:
+        file = ParquetFile(writer, schema)
+        yield file
+        file.flush()
+
+
+@contextlib.contextmanager
+def _whole(path: Path, schema: Any) -> Iterator[Any]:
+    """Give a writer to a file beside `path`, which takes its place when all is on the disk."""
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as raw:
+        with pq.ParquetWriter(raw, schema) as writer:
+            yield writer
+        raw.flush()
+        os.fsync(raw.fileno())
+    temporary.replace(path)
+
+
+def parts(path: Path, columns: Sequence[str]) -> Iterator[Iterator[tuple[Any, ...]]]:
+    """Give the rows of a file as tuples, a few thousand at a time; a column that an older file lacks is None."""
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    with pq.ParquetFile(path) as file:
+        there = [name for name in columns if name in file.schema_arrow.names]
+        for batch in file.iter_batches(ROWS_AT_ONCE, columns=there):
+            read = {name: batch.column(name).to_pylist() for name in there}
+            missing = [None] * batch.num_rows
+            yield zip(*(read.get(name, missing) for name in columns), strict=True)
+
+
+def replace_column(path: Path, column: str, read: Sequence[str], value_of: Callable[..., object]) -> None:
+    """Compute one column anew from others, which `value_of` gets row by row; all else stays as it is."""
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    with pq.ParquetFile(path) as file, _whole(path, file.schema_arrow) as writer:
+        place = file.schema_arrow.get_field_index(column)
+        for batch in file.iter_batches(ROWS_OF_A_GROUP):
+            rows = zip(*(batch.column(name).to_pylist() for name in read), strict=True)
+            values = pa.array([value_of(*row) for row in rows], type=file.schema_arrow.field(column).type)
+            writer.write_table(pa.Table.from_batches([batch]).set_column(place, column, values))
