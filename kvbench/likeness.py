@@ -1,7 +1,7 @@
-"""How alike two results are: the question that was put, and the facts of the world that answered it.
+"""Names what differs between two results: the question that was put, and the facts of the world that answered it.
 
-Pure: it takes the records of a plan and a run, and what stands in `facts.json`, and names what differs. Another question
-(lengths, treatments, concurrency) means that figures cannot be compared. Other facts (kernel, mount, driver) are what a
+Pure: it takes the records of a plan and a run, and what stands in `facts.json`. Another question (lengths, treatments,
+concurrency) means that figures cannot be compared. Other facts (kernel, mount, driver) are what a
 comparison is often about, so they are told before any figure.
 """
 

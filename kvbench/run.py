@@ -1,8 +1,8 @@
-"""Runs every run of a plan, in this order:
+"""Runs every run of a plan.
 
-server up -> warmup -> cache into its state, proven -> neighbours until they are steady -> measure -> neighbours stop ->
-close the ledger -> seal. Every request is in the journal before the next step. What the requests mean is not decided
-here but read from the files later.
+In this order: server up -> warmup -> cache into its state, proven -> neighbours until they are steady -> measure ->
+neighbours stop -> close the ledger -> seal. Every request is in the journal before the next step. What the requests
+mean is not decided here but read from the files later.
 """
 
 from __future__ import annotations

@@ -125,10 +125,7 @@ def _read_run(result: Path, spec: dict[str, Any], asked: dict[str, Any]) -> Seal
     if asked.get("imported"):
         return SealedRun(record, rows, measured, checks.judge_imported(asked["imported"], rows))
     told = calibrated(result, asked, record, spec["treatment"])
-    error_s = (
-        calibration.worst_error_s(from_json(CalibrationExcerpt, told, "the calibration"))[0]
-        if told is not None
-        else None
-    )
+    known = from_json(CalibrationExcerpt, told, "the calibration") if told is not None else None
+    error_s = calibration.worst_error_s(known)[0] if known is not None else None
     wanted = checks.Asked.of_plan(asked, spec["treatment"], len(spec["draws"]), error_s)
     return SealedRun(record, rows, measured, checks.judge_run(record, rows, wanted))

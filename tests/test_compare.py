@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -243,18 +244,18 @@ def test_what_only_one_plan_asks_for_is_another_question(
     one: dict[str, Any], other: dict[str, Any], names: set[str]
 ) -> None:
     treatments = {"recompute": {"cache": "off"}, "empty": {"cache": "cold"}}
-    plans = [plan.expand(make_scenario(treatments=treatments, **changes)).to_json() for changes in (one, other)]
+    plans = [plan.expand(make_scenario(treatments=treatments, **changes)).record() for changes in (one, other)]
     for pair in (plans, plans[::-1]):
         found = likeness.differing_questions(*(likeness.question_of(made, {}) for made in pair))
         assert {name for name, _, _ in found} == names
 
 
 def test_what_an_older_plan_or_an_import_lacks_is_no_difference() -> None:
-    new = plan.expand(make_scenario(load=OPEN)).to_json()
-    older = copy.deepcopy(new)
-    del older["asked"]["turns"], older["asked"]["setting"]["load"]["request_rate"]
-    bare = copy.deepcopy(older)
-    del bare["asked"]["setting"]
+    new = plan.expand(make_scenario(load=OPEN)).record()
+    setting: Any = copy.deepcopy(new.design.setting)
+    del setting["load"]["request_rate"]
+    older = replace(new, design=replace(new.design, setting=setting, concurrencies={}))
+    bare = replace(older, design=replace(older.design, setting={}))
     for plan_ in (older, bare):
         assert not likeness.differing_questions(likeness.question_of(plan_, {}), likeness.question_of(new, {}))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from pathlib import Path
@@ -16,6 +17,7 @@ from kvbench.errors import ResultError
 from kvbench.importers import aiperf, guidellm, result, vllm
 from kvbench.importers.source import Seen, Source, number, status_of, whole
 from kvbench.report import document, material
+from kvbench.result.plan_record import PlannedRun
 
 DATA = Path(__file__).parent / "data"
 AIPERF, GUIDELLM, VLLM = DATA / "aiperf", DATA / "guidellm", DATA / "vllm_bench"
@@ -160,7 +162,7 @@ def test_guidellm_benchmarks_are_treatments_with_figures_by_hand() -> None:
     assert first.send_lag_s == pytest.approx(0.0029323, abs=1e-6)
     assert first.sent_ns == pytest.approx(1795304993981312500, abs=1000)
     assert (first.isl, first.osl, first.cached_tokens) == (100, 16, 0)
-    row = result._row("guidellm", {"run_id": "r", "treatment": "t", "repeat": 1}, 0, first)
+    row = result._row("guidellm", PlannedRun("r", "t", 1), 0, first)
     assert row.tpot_s == pytest.approx(0.009993664, abs=1e-7)  # GuideLLM's inter_token_latency_ms
 
 
@@ -205,7 +207,7 @@ def test_vllm_lists_become_requests_with_figures_by_hand() -> None:
     assert first.ttft_s == 0.10265552000055322
     assert first.latency_s == 0.17285926700060372
     assert first.send_lag_s is None  # in a closed loop a request waits for its turn
-    row = result._row("vllm", {"run_id": "r", "treatment": "t", "repeat": 1}, 0, first)
+    row = result._row("vllm", PlannedRun("r", "t", 1), 0, first)
     assert row.tpot_s == pytest.approx((0.17285926700060372 - 0.10265552000055322) / 7)
 
 
@@ -326,9 +328,12 @@ def test_any_broken_field_is_null_or_an_error_with_its_file(data: st.DataObject,
         return
     for run, part in result._runs(source):
         rows = [result._row(tool, run, place, seen) for place, seen in enumerate(part.seen)]
-        store._write_parquet(tmp_path / "requests.parquet", rows)
-        assert [row.status for row in rows] == [seen.status for seen in part.seen]
-        assert json.dumps(result._record(source, run, part, rows), ensure_ascii=False).encode()
+        folder = store.RunFolder(tmp_path, 1)
+        with contextlib.closing(folder.open_journal()) as journal:
+            for row in rows:
+                journal.append(row)
+        folder.seal(result._record(source, run, part, rows))
+        assert [row.status for row in store.read_rows(tmp_path)] == [seen.status for seen in part.seen]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

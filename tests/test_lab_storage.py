@@ -149,10 +149,10 @@ def test_neighbours_load_the_volume(shared: Path, tmp_path: Path, prefix: str) -
         time.sleep(2)
         crew.stop()
         kept = crew.report(window)
-    assert kept["delivered_over_asked"] == pytest.approx(1.0, abs=0.1)
-    for host in kept["hosts"].values():
-        assert (host["device"], host["facts"]["direct"]) == ("interface", "enforced")
-        assert host["facts"]["file_system"] == "fuse.glusterfs"
+    assert kept.delivered_over_asked == pytest.approx(1.0, abs=0.1)
+    for host in kept.hosts.values():
+        assert (host.device, host.facts["direct"]) == ("interface", "enforced")
+        assert host.facts["file_system"] == "fuse.glusterfs"
     assert [line for line in processes(prefix) if line.startswith("fio")] == []
     assert not list(view(shared, "gpu").glob("targets/*/.kvbench"))
 

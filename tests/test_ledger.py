@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,8 +11,10 @@ from kvbench.ledger import RunSums, answer_tier_tokens, close_ledger, judge_by_l
 from kvbench.plan import Draw
 from kvbench.proof import Blocks, Manifest
 from kvbench.records import Response, Tier
-from kvbench.result.run_record import Ledger
 from kvbench.servers.endpoint import Counters
+
+if TYPE_CHECKING:
+    from kvbench.result.run_record import Ledger
 
 BLOCKS = Blocks(tokens=16, kv_bytes_per_token=144.0, path_tier="g4")
 ISL, CACHED = 10_000, 9_984  # 9,999 // 16 * 16

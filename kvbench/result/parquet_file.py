@@ -1,4 +1,4 @@
-"""Writes a Parquet file in constant memory: columns go in a few thousand rows at a time, the whole file appears at once.
+"""Writes a Parquet file in constant memory: rows go in a few thousand at a time, the whole file appears at once.
 
 Only `pyarrow` and `pyarrow.parquet` are used, and only when a file is written: a run starts without them.
 """

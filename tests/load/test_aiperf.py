@@ -21,12 +21,12 @@ from kvbench.load import aiperf
 from kvbench.load.aiperf import AiperfDriver, one_token_body
 from kvbench.load.native import NativeDriver
 from kvbench.load.target import Target
-from kvbench.records import Request
+from kvbench.records import Request, Response
 from tests.load.fault_server import FaultServer, request
 from tests.load.faults import FAULTS, asking, fault_requests, misbehave
 
 if TYPE_CHECKING:
-    from kvbench.records import Conversation, Response
+    from kvbench.records import Conversation
 
 KEY = "sk-do-not-tell"
 

@@ -111,7 +111,7 @@ def test_a_reader_gets_what_paced_neighbours_leave(tmp_path: Path) -> None:
         kept = crew.report(window)
     if quiet < 0.95 * LIMIT:
         pytest.skip(f"this disk gave {quiet / 1e6:.0f} MB/s of the cap's {LIMIT / 1e6:.0f}: not storage-bound")
-    expected = (LIMIT - kept["delivered_bytes_per_s"]) / LIMIT
+    expected = (LIMIT - kept.delivered_bytes_per_s) / LIMIT
     print(f"quiet {quiet / LIMIT:.3f} noisy {noisy / LIMIT:.3f} neighbours {1 - expected:.3f} of the cap")  # noqa: T201
     assert noisy / quiet == pytest.approx(expected, rel=0.1)
 

@@ -17,6 +17,7 @@ from kvbench.neighbor_spec import NeighborSpec, Target
 from kvbench.neighbors.crew import Crew, crew_for
 from kvbench.neighbors.roster import commands, roster
 from kvbench.neighbors.sweep import sweep_hosts
+from kvbench.result.verdict import Verdict
 from tests.neighbors.fakes import FakeSite
 
 FIO = {"fio": {"size": "1MB", "numjobs": 2}, "ramp": 1, "settle_limit": 1, "calibration": 1}
@@ -55,8 +56,8 @@ def test_steps_come_in_order(site: FakeSite, tmp_path: Path) -> None:
     assert go_1["at_ns"] - go_2["at_ns"] == pytest.approx(3_600e9, abs=50e6), "one instant, on each one's own clock"
     assert "--rate=15000000" in go_1["command"]  # 60 MB/s over 2 hosts and 2 jobs
     assert trial.steady
-    assert kept["verdict"] == {"word": "valid", "reasons": []}
-    assert kept["delivered_over_asked"] == pytest.approx(1.0, abs=0.05)
+    assert kept.verdict == Verdict("valid")
+    assert kept.delivered_over_asked == pytest.approx(1.0, abs=0.05)
     lines = [json.loads(line) for line in (tmp_path / "neighbors" / "c2.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines if line["event"] != "sample"] == [
         "hello",
@@ -153,8 +154,8 @@ def test_a_lost_host_is_noticed_and_the_others_stop(
         time.sleep(0.2)
         assert "c1: stop" in site.log, "the others were stopped, without being asked"
         kept = crew.report((window_ns, time.time_ns()))
-        assert kept["verdict"]["word"] == "invalid"
-        assert [reason["rule"] for reason in kept["verdict"]["reasons"]] == ["neighbour lost"]
+        assert kept.verdict.word == "invalid"
+        assert [reason.rule for reason in kept.verdict.reasons] == ["neighbour lost"]
         with pytest.raises(HostError, match="c2 was lost"):
             crew.start(Target(aggregate=40e6))
         crew.restore()
@@ -162,7 +163,7 @@ def test_a_lost_host_is_noticed_and_the_others_stop(
         window = (time.time_ns(), time.time_ns() + 300_000_000)
         time.sleep(0.3)
         crew.stop()
-        assert crew.report(window)["verdict"]["word"] == "valid"
+        assert crew.report(window).verdict.word == "valid"
     assert crew.lost == [], "it is back"
     prepares = [order["run"] for order in site["c2"].orders if order["order"] == "prepare"]
     assert len(set(prepares)) == 2, "the first folder may still be under removal"
@@ -199,8 +200,8 @@ def test_with_continue_the_others_go_on(site: FakeSite, tmp_path: Path) -> None:
         window = (window_ns, time.time_ns())
         crew.stop()
         kept = crew.report(window)
-    assert kept["verdict"]["word"] == "suspect"
-    assert kept["delivered_bytes_per_s"] < 30e6
+    assert kept.verdict.word == "suspect"
+    assert kept.delivered_bytes_per_s < 30e6
 
 
 def test_a_generator_that_ends_in_the_window_is_invalid(site: FakeSite, tmp_path: Path) -> None:
@@ -215,8 +216,8 @@ def test_a_generator_that_ends_in_the_window_is_invalid(site: FakeSite, tmp_path
         window = (window_ns, time.time_ns())
         crew.stop()
         kept = crew.report(window)
-    assert kept["verdict"]["word"] == "invalid"
-    assert "c1: fio ended by itself with exit code 1: boom" in [r["text"] for r in kept["verdict"]["reasons"]]
+    assert kept.verdict.word == "invalid"
+    assert "c1: fio ended by itself with exit code 1: boom" in [r.text for r in kept.verdict.reasons]
 
 
 def test_a_quiet_window_belongs_to_no_trial(site: FakeSite, tmp_path: Path) -> None:
@@ -229,7 +230,7 @@ def test_a_quiet_window_belongs_to_no_trial(site: FakeSite, tmp_path: Path) -> N
         window = (time.time_ns(), time.time_ns() + 300_000_000)
         time.sleep(0.5)
         kept = crew.report(window, reference_bytes_per_s=40e6)
-    assert (kept["label"], kept["verdict"]["word"]) == ("quiet", "valid")
+    assert (kept.label, kept.verdict.word) == ("quiet", "valid")
     assert (tmp_path / "quiet" / "neighbors" / "c1.jsonl").exists()
 
 
@@ -288,9 +289,9 @@ def test_real_fio_on_this_host(tmp_path: Path) -> None:
         crew.stop()
         kept = crew.report(window)
         pids = [json.loads(line)["pid"] for line in _lines(tmp_path, "started")]
-    assert kept["delivered_bytes_per_s"] > 0
+    assert kept.delivered_bytes_per_s > 0
     assert set(trial.finals) == {"c1", "c2"}
-    assert all(host["outcome"]["error"] is None for host in kept["hosts"].values())
+    assert all((host.outcome or {})["error"] is None for host in kept.hosts.values())
     listed = subprocess.run(["ps", "-eo", "pid="], capture_output=True, text=True, check=True).stdout.split()
     assert not {str(pid) for pid in pids} & set(listed)
     assert list(target.iterdir()) == []
