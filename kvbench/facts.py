@@ -294,11 +294,11 @@ def pressure(first: dict[str, float | None], last: dict[str, float | None]) -> P
     return Pressure(
         window_s=spent_s,
         clock_step_s=wall_s - spent_s,
-        cpu_some_share=_share(grown["cpu_some_s"], spent_s),
-        memory_some_share=_share(grown["memory_some_s"], spent_s),
-        memory_full_share=_share(grown["memory_full_s"], spent_s),
-        io_some_share=_share(grown["io_some_s"], spent_s),
-        io_full_share=_share(grown["io_full_s"], spent_s),
+        cpu_some_share=_share(grown.get("cpu_some_s"), spent_s),
+        memory_some_share=_share(grown.get("memory_some_s"), spent_s),
+        memory_full_share=_share(grown.get("memory_full_s"), spent_s),
+        io_some_share=_share(grown.get("io_some_s"), spent_s),
+        io_full_share=_share(grown.get("io_full_s"), spent_s),
         steal_share=_share(grown["stolen_ticks"], grown["processor_ticks"]),
         swapped_bytes=grown["swapped_bytes"],
     )

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
-from kvbench import compare, gates, likeness, plan, store, summary
+from kvbench import compare, gates, likeness, plan, summary
 from kvbench.errors import ResultError
 from kvbench.importers import result as imports
 from kvbench.report import comparison
+from kvbench.result.record_files import read_plan, write_plan
 from tests.report.synthetic import FACTS, Case, build
 from tests.test_cli import SCENARIO, kvbench, one_sentence_with_remedy
 from tests.worlds import make_scenario
@@ -263,9 +264,10 @@ def test_what_an_older_plan_or_an_import_lacks_is_no_difference() -> None:
 def test_a_closed_loop_against_an_open_one_is_refused_in_words(tmp_path: Path) -> None:
     base = build(BASE, tmp_path)
     other = build(later(), tmp_path)
-    made = store.read_json(other / "plan.json")
-    made["asked"]["setting"]["load"]["request_rate"] = 3.0
-    store.write_json(other / "plan.json", made)
+    made = read_plan(other)
+    load: Any = made.design.setting["load"]
+    load["request_rate"] = 3.0
+    write_plan(other, made)
     with pytest.raises(ResultError, match=r"load: request_rate none against 3\.0"):
         compare.compare(base, other)
 
@@ -362,7 +364,7 @@ def test_a_slower_profile_is_found_from_end_to_end(tmp_path: Path) -> None:
     one = figure(found, "ttft_p50", "recompute", 12_000)
     assert one["ratio"] > 1.2  # the model says 2
     assert (one["word"], done.returncode) == ("slower", 4)
-    assert store.read_json(folders[0] / "plan.json")["asked"]["definitions"]["g4"]["cache"] == {"warm": "g4"}
+    assert read_plan(folders[0]).design.definitions["g4"]["cache"] == {"warm": "g4"}
 
 
 def test_a_profile_that_is_no_profile_is_refused(tmp_path: Path) -> None:
