@@ -15,6 +15,7 @@ from kvbench.proof import (
     told_by_kernel,
 )
 from kvbench.result.run_record import Ledger
+from kvbench.run_time import window_of_stamps_ns
 from kvbench.units import format_size
 
 if TYPE_CHECKING:
@@ -71,14 +72,8 @@ class RunSums:
 
     @property
     def window_ns(self) -> tuple[int, int] | None:
-        """The load window: the first send and the last token (ns); what a driver needs to start and to end is outside.
-
-        Where no token came at all it ends with the last send; None where nothing was sent.
-        """
-        if self.first_send_ns is None or self.last_send_ns is None:
-            return None
-        end_ns = self.last_send_ns if self.last_token_ns is None else self.last_token_ns
-        return self.first_send_ns, max(self.first_send_ns, end_ns)
+        """The load window, of which `kvbench.run_time` has the definition; None where nothing was sent."""
+        return window_of_stamps_ns(((self.first_send_ns, self.last_token_ns), (self.last_send_ns, None)))
 
 
 def _known(*times_ns: int | None) -> list[int]:

@@ -10,7 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import TypeVar
+
+    _Number = TypeVar("_Number", int, float)
 
 SCHEMA_VERSION = 2
 READ_VERSIONS = (1, 2)
@@ -180,6 +186,13 @@ class Row:
 
 
 ROW_FIELDS = tuple(f.name for f in fields(Row))
+
+
+def sum_of_all(values: Iterable[_Number | None]) -> _Number | None:
+    """Return the sum, or None where one value is missing or there is none: a sum of some would pass for that of all."""
+    known = list(values)
+    told = [value for value in known if value is not None]
+    return sum(told[1:], told[0]) if told and len(told) == len(known) else None
 
 
 def repeats(measured: Sequence[Row]) -> set[str]:

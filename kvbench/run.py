@@ -30,6 +30,7 @@ from kvbench.result.run_record import (
     RunRecord,
     ServerRecord,
 )
+from kvbench.run_time import length_s
 from kvbench.typed_json import from_json, to_json
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def make_run(
         treatment=lane.spec.treatment,
         repeat=lane.spec.repeat,
         started=started.isoformat(),
-        load_s=(window_ns[1] - window_ns[0]) / 1e9 if window_ns is not None else None,
+        load_s=length_s(window_ns),
         cache=CacheRecord(proof.state, proof.steps),
         ledger=ledger,
         blocks=BlockRecord(blocks.tokens, blocks.kv_bytes_per_token, blocks.path_tier),

@@ -23,7 +23,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from operator import attrgetter
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from kvbench.errors import ResultError, StorageError
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 ROWS, TIERS = "requests.parquet", "tiers.jsonl"
 Judge = Callable[[Row, dict[str, int]], tuple[Tier, str] | None]
 """Says which tier served a measured request, and by what evidence, from its row and its answer's own word on tiers."""
-
-_VALUES = attrgetter(*ROW_FIELDS)
 
 _FREE_SPACE_REMEDY = "Free some space there, then run the same command again: it resumes and loses nothing."
 
@@ -224,7 +221,7 @@ class RunFolder:
         with storage_faults(target), parquet_file.writing(target, _kinds()) as file:
             rows = (_judged(row, tier_tokens, tier_of) for row, tier_tokens in journal_lines(journal))
             while some := list(itertools.islice(rows, parquet_file.ROWS_AT_ONCE)):
-                file.add(list(zip(*map(_VALUES, some), strict=True)))
+                file.add([row.to_json() for row in some])
                 count += len(some)
         write_json(self.path / "run.json", to_json(replace(record, attempt=self.attempt, requests=count)))
         journal.unlink(missing_ok=True)

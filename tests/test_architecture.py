@@ -20,6 +20,7 @@ PARTS: list[tuple[str, ...]] = [
         "prompts",
         "plan",
         "records",
+        "run_time",
         "redact",
         "neighbor_spec",
         "yaml_tree",

@@ -327,7 +327,7 @@ def test_the_command_and_its_exit_codes(tmp_path: Path) -> None:
     assert "slower" in done.stdout
     as_json = run_compare(tmp_path, base, other, "--json", "--margin", "0.2")
     found = json.loads(as_json.stdout)
-    assert found["schema_version"] == 1
+    assert found["schema_version"] == 2
     assert {one["word"] for one in found["figures"] if one["metric"] == "ttft_p50"} == {"equivalent within 20 %"}
     gated = run_compare(tmp_path, base, other, "--fail-if", "ttft_p50 > 1.05", "--fail-if", "ttft_p50 > 2")
     assert gated.returncode == 4

@@ -16,8 +16,7 @@ from kvbench import __version__, store
 from kvbench.errors import OptionError, ResultError
 from kvbench.importers import aiperf, guidellm, vllm
 from kvbench.importers.source import EXPORTS, Source, parse, shared
-from kvbench.metrics import sum_of_all
-from kvbench.records import Row
+from kvbench.records import Row, sum_of_all
 from kvbench.redact import without_named_secrets
 from kvbench.result.plan_record import Design, PlannedRun, PlanRecord
 from kvbench.result.record_files import write_plan

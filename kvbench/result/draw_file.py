@@ -38,7 +38,7 @@ def write_draws(result: Path, rows: Iterable[DrawRow]) -> None:
     left = iter(rows)
     with storage_faults(result / DRAWS), parquet_file.writing(result / DRAWS, _COLUMNS) as file:
         while some := list(itertools.islice(left, parquet_file.ROWS_AT_ONCE)):
-            file.add(list(zip(*some, strict=True)))
+            file.add([dict(zip(_COLUMNS, row, strict=True)) for row in some])
 
 
 def read_draws(result: Path) -> Iterator[DrawRow]:

@@ -1,11 +1,12 @@
 """Writes a Parquet file in constant memory: rows go in a few thousand at a time, the whole file appears at once.
 
-Only `pyarrow` and `pyarrow.parquet` are used, and only when a file is written: a run starts without them.
+Only `pyarrow`, its Parquet and its JSON are used, and only when a file is written: a run starts without them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -20,22 +21,20 @@ Kind = type[int] | type[float] | type[bool] | type[str]
 
 
 class ParquetFile:
-    """A file that is being written; each call of `add` takes some more rows as columns."""
+    """A file that is being written; each call of `add` takes some more rows."""
 
     def __init__(self, writer: Any, schema: Any) -> None:
-        """Collect small batches for one row group after another."""
+        """Collect small tables for one row group after another."""
         self._writer = writer
         self._schema = schema
-        self._batches: list[Any] = []
+        self._tables: list[Any] = []
         self._waiting = 0
 
-    def add(self, columns: Sequence[Sequence[object]]) -> None:
-        """Add rows: one list of values for each column, in the schema's order."""
-        import pyarrow as pa  # noqa: PLC0415
-
-        arrays = [pa.array(values, type=one.type) for values, one in zip(columns, self._schema, strict=True)]
-        self._batches.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
-        self._waiting += len(columns[0])
+    def add(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Add rows, each as values by column; what is left out is null."""
+        if rows:
+            self._tables.append(_table_of(rows, self._schema))
+            self._waiting += len(rows)
         if self._waiting >= ROWS_OF_A_GROUP:
             self.flush()
 
@@ -43,9 +42,20 @@ class ParquetFile:
         """Write what waits as a row group."""
         import pyarrow as pa  # noqa: PLC0415
 
-        if self._batches:
-            self._writer.write_table(pa.Table.from_batches(self._batches), row_group_size=self._waiting)
-        self._batches, self._waiting = [], 0
+        if self._tables:
+            self._writer.write_table(pa.concat_tables(self._tables), row_group_size=self._waiting)
+        self._tables, self._waiting = [], 0
+
+
+def _table_of(rows: Sequence[Mapping[str, object]], schema: Any) -> Any:
+    """Return rows as a table, by way of JSON: from Python values pyarrow loads pandas, a second between two runs."""
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.json as pj  # noqa: PLC0415
+
+    lines = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode()
+    read = pj.ReadOptions(use_threads=False, block_size=len(lines))
+    parse = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
+    return pj.read_json(pa.BufferReader(lines), read, parse)
 
 
 @contextlib.contextmanager
@@ -94,7 +104,8 @@ def replace_column(path: Path, column: str, read: Sequence[str], value_of: Calla
 
     with pq.ParquetFile(path) as file, _whole(path, file.schema_arrow) as writer:
         place = file.schema_arrow.get_field_index(column)
+        only = pa.schema([file.schema_arrow.field(place)])
         for batch in file.iter_batches(ROWS_OF_A_GROUP):
             rows = zip(*(batch.column(name).to_pylist() for name in read), strict=True)
-            values = pa.array([value_of(*row) for row in rows], type=file.schema_arrow.field(column).type)
+            values = _table_of([{column: value_of(*row)} for row in rows], only).column(0)
             writer.write_table(pa.Table.from_batches([batch]).set_column(place, column, values))
