@@ -26,6 +26,7 @@ from kvbench.lane import make_row
 from kvbench.ledger import RunSums, close_ledger, judge_by_ledger
 from kvbench.proof import Blocks
 from kvbench.records import Response
+from kvbench.result import answers
 from kvbench.result.draw_file import write_draws
 from kvbench.result.record_files import write_plan
 from kvbench.result.run_record import CacheRecord, DriverRecord, RunRecord, ServerRecord
@@ -166,7 +167,7 @@ def seal(folder: Path, _requests: int) -> None:
 
 def compare_answers(folder: Path, _requests: int) -> None:
     """Compare the answers of the run with the first to each prompt."""
-    store.settle_answers(folder / "runs", [RUN])
+    answers.settle_answers(folder / "runs", [RUN])
 
 
 PARTS: dict[str, Callable[[Path, int], None]] = {

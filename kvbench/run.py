@@ -22,6 +22,7 @@ from kvbench.ledger import RunSums, close_ledger, judge_by_ledger
 from kvbench.load.round_trip import network_floor_s
 from kvbench.plan import WARMUP, Draw, Plan
 from kvbench.proof import Blocks, Manifest, file_bytes, judge
+from kvbench.result import answers
 from kvbench.result.run_record import (
     Attempt,
     BlockRecord,
@@ -75,7 +76,7 @@ def execute(scenario: Scenario, plan: Plan, testbed: Testbed, result: ResultFold
         watch.run_ends(spec)
     if scenario.check_answers:
         off = [spec.run_id for spec in plan.runs if scenario.treatments[spec.treatment].cache == "off"]
-        store.settle_answers(result.path / "runs", off)
+        answers.settle_answers(result.path / "runs", off)
 
 
 @dataclass(frozen=True)

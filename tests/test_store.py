@@ -14,7 +14,7 @@ from kvbench import plan, store
 from kvbench.errors import ResultError, StorageError
 from kvbench.lane import make_row
 from kvbench.records import Response, Row
-from kvbench.result import parquet_file
+from kvbench.result import answers, parquet_file
 from kvbench.result.record_files import read_run, write_plan
 from kvbench.result.run_record import CacheRecord, DriverRecord, Ledger, RunRecord, ServerRecord
 from tests.worlds import make_scenario
@@ -113,7 +113,7 @@ def test_answers_are_compared_with_the_first_that_recomputing_gave(tmp_path: Pat
         journal.close()
         run.seal(record(run_id))
     for _ in range(2):  # again changes nothing
-        store.settle_answers(result.path / "runs", ["off"])
+        answers.settle_answers(result.path / "runs", ["off"])
         matches = [one.answers_match for one in store.read_rows(result.path / "runs" / "on")]
         assert matches == [True, False, None]
 

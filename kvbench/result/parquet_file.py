@@ -33,8 +33,12 @@ class ParquetFile:
     def add(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Add rows, each as values by column; what is left out is null."""
         if rows:
-            self._tables.append(_table_of(rows, self._schema))
-            self._waiting += len(rows)
+            self.add_table(_table_of(rows, self._schema))
+
+    def add_table(self, table: Any) -> None:
+        """Add rows that are a table already."""
+        self._tables.append(table)
+        self._waiting += table.num_rows
         if self._waiting >= ROWS_OF_A_GROUP:
             self.flush()
 
@@ -103,9 +107,11 @@ def replace_column(path: Path, column: str, read: Sequence[str], value_of: Calla
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     with pq.ParquetFile(path) as file, _whole(path, file.schema_arrow) as writer:
+        copy = ParquetFile(writer, file.schema_arrow)
         place = file.schema_arrow.get_field_index(column)
         only = pa.schema([file.schema_arrow.field(place)])
-        for batch in file.iter_batches(ROWS_OF_A_GROUP):
+        for batch in file.iter_batches(ROWS_AT_ONCE):
             rows = zip(*(batch.column(name).to_pylist() for name in read), strict=True)
             values = _table_of([{column: value_of(*row)} for row in rows], only).column(0)
-            writer.write_table(pa.Table.from_batches([batch]).set_column(place, column, values))
+            copy.add_table(pa.Table.from_batches([batch]).set_column(place, column, values))
+        copy.flush()
