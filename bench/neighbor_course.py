@@ -26,6 +26,7 @@ from kvbench.errors import HostError
 from kvbench.hosts import HostsFile
 from kvbench.neighbor_spec import NeighborSpec, Target
 from kvbench.neighbors.crew import Crew, crew_for
+from kvbench.typed_json import to_json
 
 TRIALS = 20
 WINDOW_S = 0.3
@@ -108,8 +109,10 @@ def trial(crew: Crew, target: Target) -> dict[str, Any]:
     time.sleep(WINDOW_S)
     crew.stop()
     kept = crew.report(window)
-    words = ("label", "asked_bytes_per_s", "delivered_bytes_per_s", "verdict")
-    return {**{word: kept[word] for word in words}, **kept["trial"]}
+    words = ("label", "asked_bytes_per_s", "delivered_bytes_per_s", "verdict", "trial")
+    told = {word: value for word, value in to_json(kept).items() if word in words}
+    course: Any = told.pop("trial")
+    return {**told, **course}
 
 
 def figures_of(name: str, made: list[dict[str, Any]]) -> list[dict[str, Any]]:

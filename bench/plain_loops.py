@@ -15,6 +15,7 @@ import aiohttp
 import httpx
 
 from kvbench.records import Response
+from kvbench.result.run_record import DriverRecord
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -109,9 +110,9 @@ class PlainLoop:
         """Send the requests, at most `concurrency` at a time."""
         return self._runner.run(_closed_loop(requests, concurrency, self.send, on_response))
 
-    def health(self) -> dict[str, Any]:
+    def health(self) -> DriverRecord:
         """Say how much processor time this process has used."""
-        return {"stamps": "user", "client_cpu_s": time.process_time() - self._started_cpu_s}
+        return DriverRecord(type(self).__name__, stamps="user", client_cpu_s=time.process_time() - self._started_cpu_s)
 
 
 async def _closed_loop(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kvbench.proof import Served
+from kvbench.result.run_record import Step
 from kvbench.servers import tier_directory
 
 if TYPE_CHECKING:
@@ -17,10 +18,9 @@ if TYPE_CHECKING:
     from kvbench.plan import Draw
     from kvbench.proof import Blocks
     from kvbench.records import Phase, Response
+    from kvbench.result.run_record import Outcome
     from kvbench.scenario_models import CacheTier
     from kvbench.servers.endpoint import Counters
-
-Outcome = Literal["proven", "failed", "not established", "done"]
 
 _QUIET_BOUND_S = 60.0
 _QUIET_BOUND_AGAIN_S = 2.0
@@ -53,15 +53,6 @@ class Send(Protocol):
 
     def __call__(self, draw: Draw, phase: Phase) -> Response:
         """Send and wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One thing that was done or shown on the way to a cache state."""
-
-    name: str
-    outcome: Outcome
-    evidence: str
 
 
 @dataclass(frozen=True, slots=True)

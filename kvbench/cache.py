@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from kvbench.bench import Bench, Outcome, Step
+    from kvbench.bench import Bench
     from kvbench.proof import Served
     from kvbench.records import Tier
+    from kvbench.result.run_record import Outcome, Step
     from kvbench.scenario_models import CacheTier, Treatment
 
 _RESET_TRIES = 25

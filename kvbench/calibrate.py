@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from kvbench.records import Response
+    from kvbench.result.run_record import DriverRecord
 
 MOST_CONNECTIONS = 900  # the emulator watches at most 1,024 descriptors
 _TIMEOUT_S = 120.0
@@ -46,7 +47,7 @@ class Client(Protocol):
     ) -> Sequence[Response]:
         """Send the requests in order, at most `concurrency` at a time, and return the responses."""
 
-    def health(self) -> dict[str, Any]:
+    def health(self) -> DriverRecord:
         """Say how much processor time it has used, as `client_cpu_s`."""
 
 
@@ -260,13 +261,13 @@ class Runner:
     def _drive(self, key: CellKey, driver: Client) -> tuple[Sequence[Response], Effort]:
         """Make one call, and see what it cost both sides."""
         requests = self._requests(key, self.settings.requests_of(key))
-        cpu_before, server_before = driver.health()["client_cpu_s"], cpu_s(self.server.pid)
+        cpu_before, server_before = driver.health().client_cpu_s or 0.0, cpu_s(self.server.pid)
         called_ns = time.time_ns()
         responses = driver.drive(requests, key.connections, _ignore)
         server_after = cpu_s(self.server.pid)
         sent = [response.sent_ns for response in responses if response.sent_ns is not None]
         return responses, Effort(
-            client_cpu_s=driver.health()["client_cpu_s"] - cpu_before,
+            client_cpu_s=(driver.health().client_cpu_s or 0.0) - cpu_before,
             server_cpu_s=None if server_before is None or server_after is None else server_after - server_before,
             start_s=(min(sent) - called_ns) / 1e9 if sent else None,
         )

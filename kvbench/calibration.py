@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 from kvbench import store
 from kvbench.errors import ResultError
 from kvbench.percentile import needed_n, percentile_of
+from kvbench.result.calibration_record import CalibrationCell, CalibrationExcerpt, CalibrationRecord
 from kvbench.run_time import length_s, window_of_stamps_ns
+from kvbench.typed_json import from_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -194,17 +196,21 @@ def newest(results: Path, host_identity: str, driver: str) -> Path | None:
         if (path.parent / "plan.json").exists():
             continue  # a result of a scenario of that name, with a calibration attached
         try:
-            made = store.read_json(path)
+            made = _read(path)
         except ResultError:
             continue
-        if made["host_identity"] == host_identity and any(cell["driver"] == driver for cell in made["cells"]):
+        if made.host_identity == host_identity and any(cell.driver == driver for cell in made.cells):
             return path.parent
     return None
 
 
+def _read(path: Path) -> CalibrationRecord:
+    return from_json(CalibrationRecord, store.read_json(path), str(path))
+
+
 def excerpt(
     result: Path, driver: str, concurrencies: Iterable[int], lengths: Sequence[int], started: str
-) -> dict[str, Any] | None:
+) -> CalibrationExcerpt | None:
     """Return what a result's summary says of its calibration; None where none is attached.
 
     `cells` are those of the driver that come nearest: for each concurrency by the ratio of connections, then for each
@@ -212,23 +218,22 @@ def excerpt(
     """
     if not (result / FILE).exists():
         return None
-    made = store.read_json(result / FILE)
-    own = [cell for cell in made["cells"] if cell["driver"] == driver and cell["machine"] == "idle"]
-    own = [cell for cell in own if cell["n"]]
+    made = _read(result / FILE)
+    own = [cell for cell in made.cells if cell.driver == driver and cell.machine == "idle" and cell.n]
     if not own:
         return None
     near = [cell for wanted in sorted(set(concurrencies)) for cell in _nearest_cells(own, wanted, lengths)]
-    cells = list({(cell["connections"], cell["prompt_tokens"]): cell for cell in near}.values())
-    age = datetime.fromisoformat(started) - datetime.fromisoformat(made["made"])
-    return {"made": made["made"], "driver": driver, "cells": cells, "age_s": age.total_seconds()}
+    cells = tuple({(cell.connections, cell.prompt_tokens): cell for cell in near}.values())
+    age = datetime.fromisoformat(started) - datetime.fromisoformat(made.made)
+    return CalibrationExcerpt(made.made, driver, cells, age.total_seconds())
 
 
-def _nearest_cells(cells: list[dict[str, Any]], concurrency: int, lengths: Sequence[int]) -> list[dict[str, Any]]:
+def _nearest_cells(cells: list[CalibrationCell], concurrency: int, lengths: Sequence[int]) -> list[CalibrationCell]:
     """Return the cells at the nearest number of connections and at the prompt lengths nearest to these, by length."""
-    connections = min((cell["connections"] for cell in cells), key=lambda have: _distance(have, concurrency))
-    at = [cell for cell in cells if cell["connections"] == connections]
-    tokens = {min((cell["prompt_tokens"] for cell in at), key=lambda have: _distance(have, isl)) for isl in lengths}
-    return sorted((cell for cell in at if cell["prompt_tokens"] in tokens), key=lambda cell: cell["prompt_tokens"])
+    connections = min((cell.connections for cell in cells), key=lambda have: _distance(have, concurrency))
+    at = [cell for cell in cells if cell.connections == connections]
+    tokens = {min((cell.prompt_tokens for cell in at), key=lambda have: _distance(have, isl)) for isl in lengths}
+    return sorted((cell for cell in at if cell.prompt_tokens in tokens), key=lambda cell: cell.prompt_tokens)
 
 
 def _distance(have: int, wanted: int) -> tuple[float, int]:
@@ -236,8 +241,10 @@ def _distance(have: int, wanted: int) -> tuple[float, int]:
     return abs(math.log(have / wanted)), -have
 
 
-def worst_error_s(told: dict[str, Any]) -> tuple[float, str]:
+def worst_error_s(told: CalibrationExcerpt) -> tuple[float, str]:
     """Return the largest p99 of an excerpt's cells and what it is; the largest maximum where a p99 is refused."""
-    errors = [cell["error_s"] for cell in told["cells"]]
-    name = "p99" if all(error["p99"] is not None for error in errors) else "max"
-    return max(abs(error[name]) for error in errors), name
+    p99s = [cell.error_s.p99 for cell in told.cells]
+    known = [p99 for p99 in p99s if p99 is not None]
+    if len(known) == len(p99s):
+        return max(map(abs, known)), "p99"
+    return max(abs(cell.error_s.max or 0.0) for cell in told.cells), "max"

@@ -159,6 +159,7 @@ def _load(file: Path, changes: list[str] | None, endpoint: str | None, driver: D
 def _lay_out(asked: Scenario, bed: Testbed, result: ResultFolder, file: Path, changes: list[str]) -> Plan:
     """Write down what will be done and on what, before anything is done; a resumed result has it already."""
     from kvbench import calibration, facts, likeness, plan, store  # noqa: PLC0415
+    from kvbench.result import draw_file, record_files  # noqa: PLC0415
 
     attached = bed.attached
     salt = f"{result.path.name}/" if attached is not None else ""
@@ -177,8 +178,9 @@ def _lay_out(asked: Scenario, bed: Testbed, result: ResultFolder, file: Path, ch
     else:
         result.write_json("facts.json", {**gathered, "scenario": given})
         store.write_atomic(result.path / "scenario.yaml", file.read_bytes())
+        draw_file.write_draws(result.path, laid_out.draw_rows())
         calibration.attach(result.path.parent.parent, result.path, facts.host_identity(gathered), asked.load.driver)
-        result.write_json("plan.json", laid_out.to_json())  # the last: a folder without it is no result to go on with
+        record_files.write_plan(result.path, laid_out.record())  # the last: a folder without it is no result
     return laid_out
 
 

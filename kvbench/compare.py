@@ -12,7 +12,10 @@ from kvbench import calibration, gates, likeness, metrics, sealed, speed_ups, su
 from kvbench.analysis.stats.ratios import FEWEST_ROUNDS, compare_ratio, mean_over_rounds, ratio_of_samples
 from kvbench.errors import ResultError
 from kvbench.metrics import METRICS
+from kvbench.result.calibration_record import CalibrationExcerpt
+from kvbench.result.record_files import read_plan, read_run
 from kvbench.speed_ups import Place
+from kvbench.typed_json import from_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,13 +110,14 @@ def _about(result: SealedResult, summed: dict[str, Any]) -> dict[str, Any]:
 
 def _question(result: SealedResult) -> dict[str, Any]:
     states = {name: result.cache_state(name) for name in result.asked["treatments"]}
-    return likeness.question_of(result.plan, states)
+    return likeness.question_of(read_plan(result.folder), states)
 
 
 def _facts(result: SealedResult) -> dict[str, Any]:
     """Gather the facts of a result; the client's calibrated error is one of them."""
-    facts = likeness.facts_of(result.facts, result.plan, result.runs[0].record)
-    told = result.calibration
+    first = read_run(result.folder / "runs" / result.runs[0].run_id)
+    facts = likeness.facts_of(result.facts, read_plan(result.folder), first)
+    told = from_json(CalibrationExcerpt, result.calibration, "the calibration") if result.calibration else None
     error = f"{calibration.worst_error_s(told)[0] * 1e6:.0f} us" if told is not None else None
     return {**facts, "calibration": {"worst error": error}}
 

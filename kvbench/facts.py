@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvbench import __version__
+from kvbench.result.run_record import HostRecord, Pressure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -209,15 +210,11 @@ class HostObservation:
         """Read the meters: what is measured is over."""
         self._last = meters()
 
-    def to_json(self) -> dict[str, Any]:
-        """Return {"before", "after": settings, "changed": which of them, "pressure": what the meters counted}."""
+    def record(self) -> HostRecord:
+        """Return the settings before and after, which of them changed, and what the meters counted."""
         after = settings(self._paths)
-        return {
-            "before": self._before,
-            "after": after,
-            "changed": list(_changes(self._before, after)),
-            "pressure": pressure(self._first, self._last),
-        }
+        changed = tuple(_changes(self._before, after))
+        return HostRecord(self._before, after, changed, pressure(self._first, self._last))
 
 
 def settings(paths: dict[str, Path]) -> dict[str, Any]:
@@ -287,21 +284,24 @@ def _stall_s(what: str, who: str) -> float | None:
     return None
 
 
-def pressure(first: dict[str, float | None], last: dict[str, float | None]) -> dict[str, float | None]:
+def pressure(first: dict[str, float | None], last: dict[str, float | None]) -> Pressure:
     """Return what the meters counted between two readings, as shares of the time; None where there is no meter."""
     grown = {
         name: None if value is None or (before := first.get(name)) is None else value - before
         for name, value in last.items()
     }
     spent_s, wall_s = grown["monotonic_s"] or 0.0, grown["wall_s"] or 0.0
-    stalls = [name for name in last if name.endswith(("_some_s", "_full_s"))]
-    return {
-        "window_s": spent_s,
-        "clock_step_s": wall_s - spent_s,
-        **{f"{name.removesuffix('_s')}_share": _share(grown[name], spent_s) for name in stalls},
-        "steal_share": _share(grown["stolen_ticks"], grown["processor_ticks"]),
-        "swapped_bytes": grown["swapped_bytes"],
-    }
+    return Pressure(
+        window_s=spent_s,
+        clock_step_s=wall_s - spent_s,
+        cpu_some_share=_share(grown.get("cpu_some_s"), spent_s),
+        memory_some_share=_share(grown.get("memory_some_s"), spent_s),
+        memory_full_share=_share(grown.get("memory_full_s"), spent_s),
+        io_some_share=_share(grown.get("io_some_s"), spent_s),
+        io_full_share=_share(grown.get("io_full_s"), spent_s),
+        steal_share=_share(grown["stolen_ticks"], grown["processor_ticks"]),
+        swapped_bytes=grown["swapped_bytes"],
+    )
 
 
 def _share(part: float | None, whole: float | None) -> float | None:

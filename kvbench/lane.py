@@ -1,4 +1,4 @@
-"""One run's way to its server: draws become requests, requests are sent, and a row of each is kept at once."""
+"""Builds and sends the requests of one run, and keeps a row of each at once."""
 
 from __future__ import annotations
 
@@ -7,21 +7,24 @@ import itertools
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kvbench import prompts
 from kvbench.bench import Primer
-from kvbench.plan import CANARY_COLD, CANARY_FIRST, CANARY_LAST, WARMUP, Draw, Plan, RunSpec, needs_own_texts
-from kvbench.records import Conversation, Phase, Request, Response, Row
+from kvbench.ledger import answer_tier_tokens
+from kvbench.plan import CANARY_COLD, CANARY_FIRST, CANARY_LAST, WARMUP, Draw, Draws, Plan, RunSpec, needs_own_texts
+from kvbench.records import Conversation, Phase, Request, Response, Row, alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    from kvbench.result.run_record import DriverRecord
     from kvbench.scenario import Scenario
     from kvbench.servers.endpoint import Endpoint
     from kvbench.store import Journal
 
+_NEVER_SENT = "never sent: the turn before it failed"
 _ID_RANGE = (1_000, 30_000)  # ordinary tokens in every vocabulary of 32k or more
 
 
@@ -41,10 +44,10 @@ class Driver(Protocol):
 
     def converse(
         self, conversations: Iterable[Conversation], concurrency: int, on_response: Callable[[Response], None]
-    ) -> Sequence[Response]:
-        """Hold the conversations, turn by turn; like `drive` in all else."""
+    ) -> None:
+        """Hold the conversations, turn by turn; hand each response over as it ends, and keep none."""
 
-    def health(self) -> dict[str, Any]:
+    def health(self) -> DriverRecord:
         """Say how the client itself was doing."""
 
 
@@ -72,8 +75,8 @@ class Lane:
     """One run's way to its server: makes requests of draws, sends them, and keeps a row of each.
 
     `measuring` sends what is measured, `driver` all else; most often they are the same. `another` opens a second
-    server, with a driver to it, where that one primes the tier. `live_answers` are what the server said, by
-    request, where later turns repeat it.
+    server, with a driver to it, where that one primes the tier. `fitted` are the texts of exact length that were found
+    by asking. Nothing here grows with the number of requests.
     """
 
     scenario: Scenario
@@ -85,16 +88,16 @@ class Lane:
     measuring: Driver
     journal: Journal
     watch: Watch
-    fitted: dict[str, str] = field(default_factory=dict)
+    fitted: dict[str, prompts.Fitting] = field(default_factory=dict)
     another: Callable[[], AbstractContextManager[tuple[Endpoint, Driver]]] | None = None
     sent: int = 0
-    live_answers: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Choose how texts are made for this server."""
         tokenizer = self.scenario.prompts.tokenizer
         self._count_here = prompts.local_counter(tokenizer) if tokenizer is not None else None
         self._phases: dict[str, tuple[Draw, Phase]] = {}
+        self._unasked: dict[str, Sequence[Draw]] = {}
 
     def send(self, draw: Draw, phase: Phase) -> Response:
         """Send one prompt and wait for its end."""
@@ -117,29 +120,20 @@ class Lane:
         with self.another() as (endpoint, driver):
             yield Primer(endpoint, partial(self._send_by, driver))
 
-    def measure(self) -> dict[str, Response]:
-        """Send what is measured; each is in the journal as soon as the driver hands it over.
+    def measure(self, seen: Callable[[Draw, Response], None]) -> None:
+        """Send what is measured; each is in the journal, and then goes to `seen`, as soon as the driver hands it over.
 
         What the driver sent on its own account has rows too, as warm-up, and so have turns that were never asked for
         because the one before them failed.
         """
-        keep = self._keep_of(self.measuring.name)
+        keep = self._keep_of(self.measuring.name, seen)
         if self.scenario.prompts.turns is None:
-            requests = (self.request(draw, "measure") for draw in self.draws)
-            responses = self.measuring.drive(requests, self.concurrency, keep)
+            conversations: Iterable[Conversation] = (alone(self.request(draw, "measure")) for draw in self.draws)
         else:
             groups = itertools.groupby(self.draws, key=lambda draw: draw.conversation_id)
             conversations = (self.conversation(list(draws)) for _, draws in groups)
-            responses = self.measuring.converse(conversations, self.concurrency, keep)
-        seen = {one.request_id: one for one in responses}
-        for draw in self.draws:
-            if draw.request_id not in seen:
-                self._phases[draw.request_id] = (draw, "measure")
-                error = "never sent: the turn before it failed"
-                seen[draw.request_id] = Response(draw.request_id, "cancelled", time.time_ns(), error=error)
-                keep(seen[draw.request_id])
+        self.measuring.converse(conversations, self.concurrency, keep)
         self._keep_own_requests(keep)
-        return seen
 
     def _keep_own_requests(self, keep: Callable[[Response], None]) -> None:
         for own in self.measuring.own_requests:
@@ -150,13 +144,15 @@ class Lane:
     def conversation(self, draws: Sequence[Draw]) -> Conversation:
         """Give the requests of one conversation, each with all that was said before it."""
         said = list[str]()
-        for draw in draws:
+        for place, draw in enumerate(draws):
             said.append(self._question(draw))
+            self._unasked[draw.request_id] = draws[place + 1 :]
             response = yield self.request(draw, "measure", tuple(said))
             if self._is_live and response is not None:
-                self.live_answers.append((draw.request_id, response.text.strip()))
+                self.journal.keep_answer(draw.request_id, response.text.strip())
                 said.append(response.text.strip())
             else:
+                self._unasked.pop(draw.request_id, None)  # the next turn is asked for already
                 said.append(self._recorded_answer(draw))
 
     @property
@@ -259,12 +255,12 @@ class Lane:
 
     def _fit(self, key: str, tokens: int, before: tuple[str, ...] = ()) -> str:
         """Return the text that makes a prompt of exactly so many tokens, after what was said before."""
+        seed = self.scenario.prompts.seed
         if key not in self.fitted:
-            seed = self.scenario.prompts.seed
             self.fitted[key] = prompts.fit(
                 seed, key, tokens, lambda text: self._count((*before, text) if before else text)
             )
-        return self.fitted[key]
+        return self.fitted[key].text(seed, key)
 
     def _count(self, prompt: str | tuple[str, ...]) -> int:
         if self._count_here is not None:
@@ -272,46 +268,54 @@ class Lane:
         return self.endpoint.count_tokens(prompt, self.scenario.load.api)
 
     @property
-    def draws(self) -> tuple[Draw, ...]:
+    def draws(self) -> Draws:
         """The run's draws; an attempt after the first sends new texts where the texts must be unknown to the server."""
         if self.attempt == 1 or not needs_own_texts(self.scenario, self.spec.treatment):
             return self.spec.draws
-        return tuple(replace(draw, salt=f"{draw.salt}/attempt-{self.attempt}") for draw in self.spec.draws)
+        return replace(self.spec.draws, salt=f"{self.spec.draws.salt}/attempt-{self.attempt}")
 
     def make_texts(self) -> None:
         """Make the texts that are about to be measured: finding an exact length asks the server, and takes time.
 
         The emulator hashes them now: its tokenizer shares the processors with all else, and no engine's GPU waits so.
         """
-        if not self._words_are_tokens:
-            for draw in self.draws:
-                if draw.turn:
-                    self._question(draw)
-                else:
-                    self.text(draw)
-            return
-        for text in {draw.text_key: self.text(draw) for draw in self.draws if not draw.turn}.values():
-            if isinstance(text, str):
+        known = set[str]()
+        for draw in self.draws:
+            key = turn_key(draw)
+            if key in known or (draw.turn and self._words_are_tokens):
+                continue
+            known.add(key)
+            text = self._question(draw) if draw.turn else self.text(draw)
+            if self._words_are_tokens and isinstance(text, str):
                 self.endpoint.learn(text)
 
-    def new_texts(self) -> list[tuple[str, str | list[int]]]:
-        """Give the texts of this attempt that the plan does not know."""
-        if self.draws == self.spec.draws:
-            return []
-        return list(self._texts_of(self.draws))
+    @property
+    def has_new_texts(self) -> bool:
+        """Whether this attempt sends texts that the plan does not know."""
+        return self.draws != self.spec.draws
+
+    def new_texts(self) -> Iterator[tuple[str, str | list[int]]]:
+        """Give the texts of this attempt."""
+        return self._texts_of(self.draws)
 
     def all_texts(self) -> Iterator[tuple[str, str | list[int]]]:
         """Give each text of the plan once, by its key: prompts, and what later turns and recorded answers add."""
         plan = self.plan
         canaries = [plan.canary(name) for name in (WARMUP, CANARY_COLD, CANARY_FIRST, CANARY_LAST)]
-        return self._texts_of([*canaries, *plan.pool, *(draw for spec in plan.runs for draw in spec.draws)])
+        return self._texts_of(itertools.chain(canaries, plan.pool, *(spec.draws for spec in plan.runs)))
 
-    def _keep_of(self, driver: str) -> Callable[[Response], None]:
+    def _keep_of(self, driver: str, seen: Callable[[Draw, Response], None] | None = None) -> Callable[[Response], None]:
         def keep(response: Response) -> None:
             draw, phase = self._phases.pop(response.request_id)
             row = make_row(self.spec, self.attempt, draw, phase, response, driver)
-            self.journal.append(row)
+            self.journal.append(row, answer_tier_tokens(response))
             self.watch.request_done(row)
+            if phase == "measure" and seen is not None:
+                seen(draw, response)
+            unasked = self._unasked.pop(response.request_id, ())
+            for turn in unasked if response.status != "ok" else ():
+                self._phases[turn.request_id] = (turn, "measure")
+                keep(Response(turn.request_id, "cancelled", time.time_ns(), error=_NEVER_SENT))
 
         return keep
 

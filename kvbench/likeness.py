@@ -1,13 +1,20 @@
-"""How alike two results are: the question that was put, and the facts of the world that answered it.
+"""Names what differs between two results: the question that was put, and the facts of the world that answered it.
 
-Pure: it takes what stands in `plan.json`, `facts.json` and `run.json` and names what differs. Another question
-(lengths, treatments, concurrency) means that figures cannot be compared. Other facts (kernel, mount, driver) are what a
+Pure: it takes the records of a plan and a run, and what stands in `facts.json`. Another question (lengths, treatments,
+concurrency) means that figures cannot be compared. Other facts (kernel, mount, driver) are what a
 comparison is often about, so they are told before any figure.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
+
+from kvbench.typed_json import to_json
+
+if TYPE_CHECKING:
+    from kvbench.result.plan_record import PlanRecord
+    from kvbench.result.run_record import RunRecord
 
 VOLATILE = {
     *("load_1min", "free_bytes", "scenario", "schema_version", "changed_on_resume"),
@@ -40,20 +47,23 @@ def differing(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -
     return found
 
 
-def question_of(plan: dict[str, Any], states: dict[str, str | None]) -> dict[str, Any]:
+def question_of(plan: PlanRecord, states: dict[str, str | None]) -> dict[str, Any]:
     """Return what was asked, flat; `states` are the cache states that the treatments' runs had.
 
     What a result does not tell is left out: an import knows neither its lengths nor its server, an older plan lacks
     some names. What a plan with its setting holds as None is told: no request rate is a closed loop, no draw is each
     prompt once.
     """
-    asked, setting = plan["asked"], plan["asked"].get("setting", {})
-    told = {name.replace("_", " "): asked[name] for name in _ASKED if name in asked}
-    if asked.get("imported"):
+    asked = _as_read(plan.design)
+    setting = asked["setting"]
+    told = {name.replace("_", " "): asked[name] for name in _ASKED}
+    if not plan.design.concurrencies:
+        del told["concurrencies"]
+    if plan.design.imported:
         told["server"] = None
     for part, facts in (("prompts", _FACTS_OF_PROMPTS), ("load", _FACTS_OF_LOAD)):
         told |= {f"{part}: {name}": value for name, value in setting.get(part, {}).items() if name not in facts}
-    for name, definition in asked.get("definitions", {}).items():
+    for name, definition in asked["definitions"].items():
         told[f"definition of {name}"] = {key: value for key, value in definition.items() if value is not None}
     question = {name: value for name, value in told.items() if setting or value not in _NOT_TOLD}
     if question.get("scale") is None:
@@ -61,6 +71,12 @@ def question_of(plan: dict[str, Any], states: dict[str, str | None]) -> dict[str
     question["treatments"] = sorted(asked["treatments"])
     states_told = {f"cache state of {name}": state for name, state in states.items() if state is not None}
     return question | states_told
+
+
+def _as_read(record: object) -> dict[str, Any]:
+    """Return a record as it reads back from its file: lists, and names for keys."""
+    value: dict[str, Any] = json.loads(json.dumps(to_json(record)))
+    return value
 
 
 def differing_questions(one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
@@ -71,21 +87,21 @@ def differing_questions(one: dict[str, Any], other: dict[str, Any]) -> list[Diff
     return [*found, ("scale", *scales)] if None in scales and scales != (None, None) else found
 
 
-def facts_of(facts: dict[str, Any], plan: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+def facts_of(facts: dict[str, Any], plan: PlanRecord, record: RunRecord) -> dict[str, Any]:
     """Gather what stood around a result: its host, software and paths, its server, its driver and its settings.
 
-    `record` is the `run.json` of its first run.
+    `record` is that of its first run.
     """
-    asked, driver = plan["asked"], record["driver"]
-    setting = {name: value for name, value in asked.get("setting", {}).items() if name not in ("prompts", "load")}
+    asked = _as_read(plan.design)
+    setting = {name: value for name, value in asked["setting"].items() if name not in ("prompts", "load")}
     for part, names in (("prompts", _FACTS_OF_PROMPTS), ("load", _FACTS_OF_LOAD)):
-        setting[part] = {name: asked.get("setting", {}).get(part, {}).get(name) for name in names}
+        setting[part] = {name: asked["setting"].get(part, {}).get(name) for name in names}
     return {
         **{name: value for name, value in facts.items() if name not in VOLATILE},
-        "server": {"model": record["server"]["model"], "info": record["server"].get("info", {})},
-        "driver": {name: driver.get(name) for name in ("name", "stamps", "version")},
+        "server": {"model": record.server.model, "info": _as_read(record.server)["info"]},
+        "driver": {"name": record.driver.name, "stamps": record.driver.stamps, "version": record.driver.version},
         "setting": setting,
-        "repeats": asked["repeats"],
+        "repeats": plan.design.repeats,
         "slo": asked["slo"],
     }
 

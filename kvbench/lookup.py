@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kvbench import store
 from kvbench.calibration import FILE
 from kvbench.errors import ResultError
+from kvbench.result.record_files import PLAN, RUN, read_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from kvbench.result.plan_record import PlanRecord
 
 
 def find_result(what: str, results: Path, tell: Callable[[str], object] | None = None) -> Path:
@@ -27,12 +29,12 @@ def find_result(what: str, results: Path, tell: Callable[[str], object] | None =
 
     """
     for named in (Path(what), results / what):
-        if (named / "plan.json").exists():
+        if (named / PLAN).exists():
             return named
-    if stamped := sorted(path.parent for path in results.glob(f"*/{what.strip('/')}/plan.json")):
+    if stamped := sorted(path.parent for path in results.glob(f"*/{what.strip('/')}/{PLAN}")):
         return stamped[-1]
     for named in (results / what, Path(what)):
-        found = sorted(path.parent for path in named.glob("*/plan.json"))
+        found = sorted(path.parent for path in named.glob(f"*/{PLAN}"))
         if len({_scenario_of(folder) for folder in found}) == 1:
             return _newest(found, tell)
     if deeper := _deeper(what, results):
@@ -45,11 +47,11 @@ def find_result(what: str, results: Path, tell: Callable[[str], object] | None =
 
 def _deeper(what: str, results: Path) -> list[Path]:
     """Return the results of a scenario in a folder of results below this one, or in one that holds nothing but them."""
-    own = sorted(path.parent for path in results.glob("*/plan.json") if _scenario_of(path.parent) == what)
+    own = sorted(path.parent for path in results.glob(f"*/{PLAN}") if _scenario_of(path.parent) == what)
     if own or not (name := what.strip("/")):
         return own
     for named in sorted(results.glob(f"*/{name}")):
-        found = sorted(path.parent for path in named.glob("*/plan.json"))
+        found = sorted(path.parent for path in named.glob(f"*/{PLAN}"))
         if len({_scenario_of(folder) for folder in found}) == 1:
             return found
     return []
@@ -70,19 +72,21 @@ def _newest(found: list[Path], tell: Callable[[str], object] | None) -> Path:
 
 def _runs(folder: Path) -> tuple[int, int]:
     """Return how many runs of a result are sealed, and how many were planned."""
-    planned = _plan(folder).get("runs", [])
-    return sum((folder / "runs" / spec["run_id"] / "run.json").exists() for spec in planned), len(planned)
+    plan = _plan(folder)
+    planned = plan.runs if plan is not None else ()
+    return sum((folder / "runs" / spec.run_id / RUN).exists() for spec in planned), len(planned)
 
 
 def _scenario_of(folder: Path) -> str:
-    return str(_plan(folder).get("scenario", folder.parent.name))
+    plan = _plan(folder)
+    return plan.scenario if plan is not None else folder.parent.name
 
 
-def _plan(folder: Path) -> dict[str, Any]:
+def _plan(folder: Path) -> PlanRecord | None:
     try:
-        return store.read_json(folder / "plan.json")
+        return read_plan(folder)
     except ResultError:  # cut off, or of another version: it must not hide the others
-        return {}
+        return None
 
 
 # -- what is there instead --------------------------------------------------------------------------------------------
@@ -98,7 +102,7 @@ def _missing(what: str, results: Path) -> ResultError:
         return ResultError(f"{path} is a file, and a result is a folder", remedy)
     if (path / FILE).exists():
         return _calibration(f"{path} is a calibration, and no result")
-    if calibrations := sum(not (one.parent / "plan.json").exists() for one in path.glob(f"*/{FILE}")):
+    if calibrations := sum(not (one.parent / PLAN).exists() for one in path.glob(f"*/{FILE}")):
         plural = "s" if calibrations > 1 else ""
         return _calibration(f"{path} holds {calibrations} calibration{plural}, and no result")
     if names := list(_scenarios(path)):
@@ -133,4 +137,4 @@ def _scenarios(folder: Path) -> Iterator[tuple[str, int]]:
 
 
 def _all_in(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in [*folder.glob("*/plan.json"), *folder.glob("*/*/plan.json")])
+    return sorted(path.parent for path in [*folder.glob(f"*/{PLAN}"), *folder.glob(f"*/*/{PLAN}")])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as plain JSON values."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in ROW_FIELDS}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Row:

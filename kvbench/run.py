@@ -1,6 +1,6 @@
-"""The act: the one place that knows the order of steps.
+"""Runs every run of a plan.
 
-For every run: server up -> warmup -> cache into its state, proven -> neighbours until they are steady -> measure ->
+In this order: server up -> warmup -> cache into its state, proven -> neighbours until they are steady -> measure ->
 neighbours stop -> close the ledger -> seal. Every request is in the journal before the next step. What the requests
 mean is not decided here but read from the files later.
 """
@@ -9,21 +9,31 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvbench import cache, facts, store
 from kvbench.bench import Bench
 from kvbench.errors import EndpointError, HostError
 from kvbench.lane import Lane
-from kvbench.ledger import Ledger, close_ledger, judge_by_ledger
+from kvbench.ledger import RunSums, close_ledger, judge_by_ledger
 from kvbench.load.round_trip import network_floor_s
 from kvbench.plan import WARMUP, Draw, Plan
-from kvbench.proof import Blocks, Manifest, Served, file_bytes, judge
-from kvbench.run_time import length_s, load_window_ns
-from kvbench.servers.endpoint import Counters
+from kvbench.proof import Blocks, Manifest, file_bytes, judge
+from kvbench.result import answers
+from kvbench.result.record_files import read_plan
+from kvbench.result.run_record import (
+    Attempt,
+    BlockRecord,
+    CacheRecord,
+    DriverRecord,
+    RunRecord,
+    ServerRecord,
+)
+from kvbench.run_time import length_s
+from kvbench.typed_json import from_json, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,17 +42,18 @@ if TYPE_CHECKING:
     from kvbench.lane import Watch
     from kvbench.neighbors.loads import Loads
     from kvbench.plan import RunSpec
-    from kvbench.records import Response, Tier
+    from kvbench.prompts import Fitting
+    from kvbench.records import Response, Row, Tier
+    from kvbench.result.run_record import Ledger
     from kvbench.scenario import Scenario
     from kvbench.scenario_models import Treatment
-    from kvbench.servers.endpoint import Endpoint
-    from kvbench.store import ResultFolder, RunFolder
+    from kvbench.servers.endpoint import Counters, Endpoint
+    from kvbench.store import Judge, ResultFolder, RunFolder
     from kvbench.testbed import Testbed
 
 _WARMUP_REQUESTS = 2
 _DEFAULT_BLOCK_TOKENS = 16  # vLLM's, where the server does not tell
-_NO_COUNTERS = Counters()
-_NO_WINDOW = (0, 0)  # where nothing was sent: neighbours are told all the same, so that a lost one is
+_NO_WINDOW_NS = (0, 0)  # where nothing was sent: neighbours are told all the same, so that a lost one is
 
 
 def execute(scenario: Scenario, plan: Plan, testbed: Testbed, result: ResultFolder, watch: Watch) -> None:
@@ -70,9 +81,9 @@ def execute(scenario: Scenario, plan: Plan, testbed: Testbed, result: ResultFold
 def compare_answers(scenario: Scenario, result: ResultFolder) -> None:
     """Compare the answers of all runs, if the scenario asks for it; doing it again changes nothing."""
     if scenario.check_answers:
-        runs = result.read_json("plan.json")["runs"]
-        off = [spec["run_id"] for spec in runs if scenario.treatments[spec["treatment"]].cache == "off"]
-        store.settle_answers(result.path / "runs", off)
+        runs = read_plan(result.path).runs
+        off = [planned.run_id for planned in runs if scenario.treatments[planned.treatment].cache == "off"]
+        answers.settle_answers(result.path / "runs", off)
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,7 @@ class _Stage:
     testbed: Testbed
     result: ResultFolder
     watch: Watch
-    fitted: dict[str, str] = field(default_factory=dict)
+    fitted: dict[str, Fitting] = field(default_factory=dict)
 
 
 def _try_run(stage: _Stage, spec: RunSpec) -> bool:
@@ -94,11 +105,14 @@ def _try_run(stage: _Stage, spec: RunSpec) -> bool:
     """
     folder, loads = stage.result.open_run(spec.run_id), stage.testbed.loads
     treatment = stage.scenario.treatments[spec.treatment]
-    earlier = [store.read_json(path)["why"] for path in sorted(folder.path.glob("attempt-*/broken.json"))]
+    earlier = [
+        from_json(Attempt, store.read_json(path), str(path))
+        for path in sorted(folder.path.glob("attempt-*/broken.json"))
+    ]
     is_last = loads is None or len(earlier) + 1 >= loads.tries
     if loads is not None and loads.lost:
         loads.restore()
-    broken: dict[str, Any]
+    made = None
     try:
         with (
             stage.testbed.serving(treatment, folder.path) as (endpoint, driver, measuring),
@@ -107,35 +121,34 @@ def _try_run(stage: _Stage, spec: RunSpec) -> bool:
             how = (endpoint, driver, measuring, journal, stage.watch, stage.fitted)
             another = partial(stage.testbed.another, treatment, folder.path) if treatment.primed_by_another else None
             lane = Lane(stage.scenario, stage.plan, spec, folder.attempt, *how, another=another)
-            record = make_run(lane, treatment, folder, stage.result, loads)
+            made = make_run(lane, treatment, folder, stage.result, loads)
     except HostError as fault:
         if loads is None or loads.breaks_off is None or is_last:
             raise
-        broken = {"why": fault.message}
+        why = fault.message
     else:
         lost = loads.breaks_off if loads is not None else None
         if lost is None or is_last:
-            neighbors = record.facts["neighbors"]
-            with_tries = {**neighbors, "attempts": [{"why": why} for why in earlier]} if neighbors else None
-            kept = {**record.facts, "neighbors": with_tries, "bottleneck": stage.testbed.bottleneck}
-            folder.seal(kept, record.tiers)
+            neighbors = made.record.neighbors
+            with_tries = replace(neighbors, attempts=tuple(earlier)) if neighbors is not None else None
+            folder.seal(replace(made.record, neighbors=with_tries, bottleneck=stage.testbed.bottleneck), made.judge)
             return True
-        broken = {"why": f"{lost.name} was lost: {lost.why}", **record.facts}
-    store.write_json(folder.path / "broken.json", broken)
+        why = f"{lost.name} was lost: {lost.why}"
+    store.write_json(folder.path / "broken.json", {"why": why, **(to_json(made.record) if made is not None else {})})
     return False
 
 
 @dataclass(frozen=True)
-class RunRecord:
-    """What a run leaves: the content of `run.json`, and for each measured request its tier with the evidence."""
+class MeasuredRun:
+    """What a run leaves: what `run.json` keeps of it, and who judges its rows, None if the journal has the tiers."""
 
-    facts: dict[str, Any]
-    tiers: dict[str, tuple[Tier, str]]
+    record: RunRecord
+    judge: Judge | None
 
 
 def make_run(
     lane: Lane, treatment: Treatment, folder: RunFolder, result: ResultFolder, loads: Loads | None = None
-) -> RunRecord:
+) -> MeasuredRun:
     """Make one run on a server that is up.
 
     Raises:
@@ -151,46 +164,44 @@ def make_run(
     warm_up(lane)
     if not (result.path / "prompts.jsonl.zst").exists():
         result.write_prompts(lane.all_texts())
-    elif new := lane.new_texts():
-        result.add_prompts(new)
+    elif lane.has_new_texts:
+        result.add_prompts(lane.new_texts())
     lane.make_texts()
     lane.watch.step(f"cache {'off' if treatment.cache == 'off' else 'into its state'}")
     proof = cache.prepare(bench, treatment, lane.plan, read_manifest(result))
     if proof.manifest is not None:
         result.write_json("manifest.json", {"manifest": asdict(proof.manifest)})
     floor_s = network_floor_s(lane.endpoint.url)
+    sums = RunSums(blocks, proof.manifest, warm=treatment.warm_tier is not None)
     with disturbed(lane, treatment, folder, loads):
         lane.watch.step("measure")
         host.begin()
         health_before, before = lane.measuring.health(), lane.endpoint.scrape()
-        served = measure(lane, bench)
+        measure(lane, bench, sums)
         after, health = lane.endpoint.scrape(), lane.measuring.health()
         host.end()
-    window_ns = load_window_ns(one.response for _, one in served)
     delta = without(after.since(before), lane.measuring.own_requests)
     folder.keep_text("metrics/before.prom", before.text)
     folder.keep_text("metrics/after.prom", after.text)
-    folder.keep_answers(lane.live_answers)
-    pairs = [(draw, one.response) for draw, one in served]
-    ledger = close_ledger(blocks, pairs, delta, proof.manifest, warm=treatment.warm_tier is not None)
-    return RunRecord(
-        facts={
-            "run": {"run_id": lane.spec.run_id, "treatment": lane.spec.treatment, "repeat": lane.spec.repeat},
-            "started": started.isoformat(),
-            "sent_one_by_one": lane.sends_one_by_one,
-            "load_s": length_s(window_ns),
-            "cache": {"state": proof.state, "steps": [asdict(step) for step in proof.steps]},
-            "ledger": asdict(ledger),
-            "blocks": asdict(blocks),
-            "driver": {"name": lane.measuring.name, **measured_health(health_before, health)},
-            "server": {"url": lane.endpoint.url, "model": lane.endpoint.model, "info": lane.endpoint.info},
-            "network_floor_s": floor_s,
-            "world": host.to_json(),
-            "load_1min": round(os.getloadavg()[0], 2),
-            "neighbors": loads.told(window_ns or _NO_WINDOW) if loads is not None else None,
-        },
-        tiers=tier_verdicts(blocks, lane, served, Books(ledger, delta, proof.manifest)),
+    ledger, window_ns = close_ledger(sums, delta), sums.window_ns
+    record = RunRecord(
+        run_id=lane.spec.run_id,
+        treatment=lane.spec.treatment,
+        repeat=lane.spec.repeat,
+        started=started.isoformat(),
+        load_s=length_s(window_ns),
+        cache=CacheRecord(proof.state, proof.steps),
+        ledger=ledger,
+        blocks=BlockRecord(blocks.tokens, blocks.kv_bytes_per_token, blocks.path_tier),
+        driver=measured_health(health_before, health),
+        server=ServerRecord(lane.endpoint.url, lane.endpoint.model, lane.endpoint.info),
+        sent_one_by_one=lane.sends_one_by_one,
+        network_floor_s=floor_s,
+        host=host.record(),
+        load_1min=round(os.getloadavg()[0], 2),
+        neighbors=loads.told(window_ns or _NO_WINDOW_NS) if loads is not None else None,
     )
+    return MeasuredRun(record, None if lane.sends_one_by_one else judge_of(blocks, ledger, delta))
 
 
 def paths_of(lane: Lane, folder: RunFolder) -> dict[str, Path]:
@@ -203,14 +214,14 @@ def paths_of(lane: Lane, folder: RunFolder) -> dict[str, Path]:
     return seen
 
 
-def measured_health(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+def measured_health(before: DriverRecord, after: DriverRecord) -> DriverRecord:
     """Return the client's health during the measured phase alone: numbers are differences, words the newer ones."""
-    return {
-        name: value - before[name]
-        if isinstance(value, int | float) and isinstance(before.get(name), int | float)
-        else value
-        for name, value in after.items()
-    }
+    grown = {}
+    for one in fields(DriverRecord):
+        was, value = getattr(before, one.name), getattr(after, one.name)
+        if isinstance(value, int | float) and isinstance(was, int | float):
+            grown[one.name] = value - was
+    return from_json(DriverRecord, {**to_json(after), **grown}, "the driver")
 
 
 def without(delta: Counters, own_requests: Sequence[Response]) -> Counters:
@@ -281,27 +292,22 @@ def _first_remedy(response: Response) -> str:
     return "Look at the server's log."
 
 
-def measure(lane: Lane, bench: Bench) -> list[tuple[Draw, Served]]:
-    """Send the run's draws; each alone between two scrapes, or all in one closed loop."""
-    if lane.sends_one_by_one:
-        return [(draw, bench.serve(draw, "measure")) for draw in lane.draws]
-    responses = lane.measure()
-    return [(draw, Served(responses[draw.request_id], _NO_COUNTERS)) for draw in lane.draws]
+def measure(lane: Lane, bench: Bench, sums: RunSums) -> None:
+    """Send the run's draws; each alone between two scrapes, with its tier judged at once, or all in one load."""
+    if not lane.sends_one_by_one:
+        lane.measure(sums.add)
+        return
+    for draw in lane.draws:
+        served = bench.serve(draw, "measure")
+        sums.add(draw, served.response)
+        tier, evidence = judge(bench.blocks, served, file_bytes(sums.manifest, draw))
+        lane.journal.keep_tier(draw.request_id, tier, evidence)
 
 
-@dataclass(frozen=True)
-class Books:
-    """What the tier of one of many requests is judged by: the run's ledger, its counters, and the tier's manifest."""
+def judge_of(blocks: Blocks, ledger: Ledger, delta: Counters) -> Judge:
+    """Return who says of each of many requests which tier served it, by the run's ledger and its counters."""
 
-    ledger: Ledger
-    delta: Counters
-    manifest: Manifest | None
+    def tier_of(row: Row, tier_tokens: dict[str, int]) -> tuple[Tier, str]:
+        return judge_by_ledger(blocks, row, tier_tokens, ledger, delta)
 
-
-def tier_verdicts(
-    blocks: Blocks, lane: Lane, served: list[tuple[Draw, Served]], books: Books
-) -> dict[str, tuple[Tier, str]]:
-    """Say for each measured request which tier served it."""
-    if lane.sends_one_by_one:
-        return {draw.request_id: judge(blocks, one, file_bytes(books.manifest, draw)) for draw, one in served}
-    return {draw.request_id: judge_by_ledger(blocks, one.response, books.ledger, books.delta) for draw, one in served}
+    return tier_of

@@ -30,6 +30,7 @@ from kvbench.strict_yaml import Contradiction, Strict, nearest
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from kvbench.result.plan_record import Arrival
     from kvbench.server_spec import ServerKeys
 
 M = TypeVar("M", bound=Strict)
@@ -76,7 +77,7 @@ class Scenario(Strict):
         """Return the requests per second at which a treatment's are due, None in a closed loop."""
         return self.treatments[treatment].request_rate or self.load.request_rate
 
-    def arrival_of(self, treatment: str) -> str:
+    def arrival_of(self, treatment: str) -> Arrival:
         """Return how a treatment's requests follow one another in an open loop."""
         return self.treatments[treatment].arrival or self.load.arrival
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from kvbench import calibration, checks, store
 from kvbench.checks.verdict import concurrency_of
 from kvbench.errors import ResultError
+from kvbench.result.calibration_record import CalibrationExcerpt
+from kvbench.typed_json import from_json, to_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,7 +112,8 @@ def calibrated(
         return None
     counts = [concurrency_of(asked, name) for name in asked["treatments"] if treatment in (None, name)]
     known = [count for count in counts if count is not None]
-    return calibration.excerpt(folder, record["driver"]["name"], known, asked["lengths"], record["started"])
+    told = calibration.excerpt(folder, record["driver"]["name"], known, asked["lengths"], record["started"])
+    return to_json(told) if told is not None else None
 
 
 def _read_run(result: Path, spec: dict[str, Any], asked: dict[str, Any]) -> SealedRun | None:
@@ -122,6 +125,7 @@ def _read_run(result: Path, spec: dict[str, Any], asked: dict[str, Any]) -> Seal
     if asked.get("imported"):
         return SealedRun(record, rows, measured, checks.judge_imported(asked["imported"], rows))
     told = calibrated(result, asked, record, spec["treatment"])
-    error_s = calibration.worst_error_s(told)[0] if told is not None else None
+    known = from_json(CalibrationExcerpt, told, "the calibration") if told is not None else None
+    error_s = calibration.worst_error_s(known)[0] if known is not None else None
     wanted = checks.Asked.of_plan(asked, spec["treatment"], len(spec["draws"]), error_s)
     return SealedRun(record, rows, measured, checks.judge_run(record, rows, wanted))

@@ -4,25 +4,31 @@
         scenario.yaml  plan.json  facts.json  prompts.jsonl.zst  manifest.json  summary.json
         runs/<run id>/  run.json  requests.jsonl (while it runs)  requests.parquet (sealed)  metrics/  logs/  attempt-N/
                          answers.jsonl.zst (conversations with live history: what later turns sent again)
+                         tiers.jsonl (while it runs, where each request's tier is proven as it ends)
 
 Every completed request is one `write()` to the journal before the next step is taken; fsync happens only on sealing,
 because the journal may share the disk under test. The unit of resume is the run: the cache state of a broken run died
-with it, so its files move to `attempt-N`, are never summarised, and the run is done again.
+with it, so its files move to `attempt-N`, are never summarised, and the run is done again. A run may have a million
+requests: they go through here line by line, and never stand in memory together.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from kvbench.errors import ResultError, StorageError
-from kvbench.records import READ_VERSIONS, SCHEMA_VERSION, Row
+from kvbench.records import READ_VERSIONS, ROW_FIELDS, SCHEMA_VERSION, Row, Tier
+from kvbench.result import parquet_file
+from kvbench.typed_json import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,7 +37,11 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from kvbench.records import Tier
+    from kvbench.result.run_record import RunRecord
+
+ROWS, TIERS = "requests.parquet", "tiers.jsonl"
+Judge = Callable[[Row, dict[str, int]], tuple[Tier, str] | None]
+"""Says which tier served a measured request, and by what evidence, from its row and its answer's own word on tiers."""
 
 _FREE_SPACE_REMEDY = "Free some space there, then run the same command again: it resumes and loses nothing."
 
@@ -104,38 +114,100 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class Journal:
-    """Appends one line of JSON for each completed request, each by a single `write()`."""
+    """Keeps a running run, line by line: a row for each completed request, and what belongs to it.
+
+    Each line is a single `write()`; when a method returns the line is with the kernel, so a killed process loses
+    nothing. Answers that later turns repeat are compressed on the way, and whole only after `close`.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Open for appending; the file is created."""
+        """Open `requests.jsonl` for appending; the file is created."""
         self._path = path
-        with storage_faults(path):
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._files: dict[Path, int] = {}
+        self._answers: tuple[Any, Any] | None = None
+        self._open(path)
 
-    def append(self, row: Row) -> None:
-        """Keep a row; when this returns the line is with the kernel, so a killed process loses nothing."""
-        line = json.dumps(row.to_json(), separators=(",", ":")).encode() + b"\n"
-        with storage_faults(self._path):
-            while line:  # a full disk may take half of it
-                line = line[os.write(self._fd, line) :]
+    def append(self, row: Row, tier_tokens: dict[str, int] | None = None) -> None:
+        """Keep a row; `tier_tokens` is what the answer says of where its cached tokens came from."""
+        told = {"tier_tokens": tier_tokens} if tier_tokens else {}
+        self._write(self._path, {**row.to_json(), **told})
+
+    def keep_tier(self, request_id: str, tier: Tier, evidence: str) -> None:
+        """Keep the tier that was proven for a request as it ended."""
+        self._write(self._path.with_name(TIERS), {"request_id": request_id, "tier": tier, "evidence": evidence})
+
+    def keep_answer(self, request_id: str, text: str) -> None:
+        """Keep an answer that a later turn sends again, in `answers.jsonl.zst`."""
+        import zstandard  # noqa: PLC0415 - only conversations with live history need it
+
+        path = self._path.with_name("answers.jsonl.zst")
+        with storage_faults(path):
+            if self._answers is None:
+                raw = path.open("wb")
+                self._answers = raw, zstandard.ZstdCompressor(3).stream_writer(raw, closefd=False)
+            self._answers[1].write(_json_line({"request_id": request_id, "answer": text}))
 
     def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._fd)
+        """Let go of the files."""
+        for handle in self._files.values():
+            os.close(handle)
+        self._files = {}
+        if self._answers is not None:
+            raw, compressed = self._answers
+            self._answers = None
+            with storage_faults(self._path), raw:
+                compressed.close()
+
+    def _open(self, path: Path) -> int:
+        if path not in self._files:
+            with storage_faults(path):
+                self._files[path] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        return self._files[path]
+
+    def _write(self, path: Path, value: dict[str, Any]) -> None:
+        handle, line = self._open(path), _json_line(value)
+        with storage_faults(path):
+            while line:  # a full disk may take half of it
+                line = line[os.write(handle, line) :]
 
 
-def read_journal(path: Path) -> list[Row]:
-    """Read the whole lines of a journal; a last line that a crash cut in half is left out."""
-    if not path.exists():
-        return []
-    rows = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+def _json_line(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+
+
+def journal_lines(path: Path) -> Iterator[tuple[Row, dict[str, int]]]:
+    """Give the rows of a journal one by one, each with what its answer says of its tiers.
+
+    A last line that a crash cut in half is left out.
+
+    Raises:
+        ResultError: another line is damaged.
+
+    """
+    for number, value in enumerate(_lines(path), 1):
         try:
-            rows.append(Row.from_json(json.loads(line)))
-        except (ValueError, TypeError):
-            remedy = "Move the run's folder away and run the scenario again: it makes this run anew."
-            raise ResultError(f"{path}:{number} is not a whole row", remedy) from None
-    return rows
+            yield Row.from_json(value), value.get("tier_tokens") or {}
+        except TypeError:
+            raise _damaged(path, number) from None
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                value: dict[str, Any] = json.loads(line)
+            except ValueError:
+                raise _damaged(path, number) from None
+            yield value
+
+
+def _damaged(path: Path, number: int) -> ResultError:
+    remedy = "Move the run's folder away and run the scenario again: it makes this run anew."
+    return ResultError(f"{path}:{number} is not a whole row", remedy)
 
 
 @dataclass(frozen=True)
@@ -153,65 +225,48 @@ class RunFolder:
         """Keep a text as it was, such as a scrape of the server's metrics."""
         write_atomic(self.path / name, text.encode())
 
-    def keep_answers(self, answers: Iterable[tuple[str, str]]) -> None:
-        """Write `answers.jsonl.zst`, the answers that later turns sent again, by request; no file if there are none."""
-        import zstandard  # noqa: PLC0415
-
-        lines = [json.dumps({"request_id": name, "answer": text}, separators=(",", ":")) for name, text in answers]
-        if lines:
-            content = "".join(f"{line}\n" for line in lines).encode()
-            write_atomic(self.path / "answers.jsonl.zst", zstandard.ZstdCompressor(3).compress(content))
-
-    def seal(self, record: dict[str, Any], tiers: dict[str, tuple[Tier, str]]) -> None:
+    def seal(self, record: RunRecord, judge: Judge | None = None) -> None:
         """Turn the journal into `requests.parquet`, then write `run.json`, which marks the run as done.
 
-        `tiers` gives the tier and the evidence for each measured request by its identifier.
+        `judge` says which tier served a measured request, and by what evidence; None where the journal has that already
+        or nothing tells it. The rows pass in a stream.
         """
-        rows = [
-            replace(row, tier=tiers[row.request_id][0], tier_evidence=tiers[row.request_id][1])
-            if row.request_id in tiers
-            else row
-            for row in read_journal(self.path / "requests.jsonl")
-        ]
-        _write_parquet(self.path / "requests.parquet", rows)
-        write_json(self.path / "run.json", {**record, "attempt": self.attempt, "requests": len(rows)})
-        (self.path / "requests.jsonl").unlink(missing_ok=True)
+        journal, target = self.path / "requests.jsonl", self.path / ROWS
+        tier_of, count = judge or _kept_tiers(self.path / TIERS), 0
+        with storage_faults(target), parquet_file.writing(target, _kinds()) as file:
+            rows = (_judged(row, tier_tokens, tier_of) for row, tier_tokens in journal_lines(journal))
+            while some := list(itertools.islice(rows, parquet_file.ROWS_AT_ONCE)):
+                file.add([row.to_json() for row in some])
+                count += len(some)
+        write_json(self.path / "run.json", to_json(replace(record, attempt=self.attempt, requests=count)))
+        journal.unlink(missing_ok=True)
+        (self.path / TIERS).unlink(missing_ok=True)
 
-    def seal_batches(self, record: dict[str, Any], batches: Iterable[pa.RecordBatch]) -> None:
+    def seal_batches(self, record: RunRecord, batches: Iterable[pa.RecordBatch]) -> None:
         """Write rows that come in batches, with the columns of `row_schema`, then `run.json`, as `seal` does."""
-        count = _write_batches(self.path / "requests.parquet", batches)
-        write_json(self.path / "run.json", {**record, "attempt": self.attempt, "requests": count})
+        count = _write_batches(self.path / ROWS, batches)
+        write_json(self.path / "run.json", to_json(replace(record, attempt=self.attempt, requests=count)))
 
 
-def settle_answers(runs: Path, reference_runs: list[str]) -> None:
-    """Compare every answer with the one that recomputing gave for the same prompt.
-
-    Writes `answers_match` into the rows of every sealed run. The reference is the first answer of the runs named in
-    `reference_runs`, whose prompts, and turns of them, must be the same texts. A prompt without a reference stays null.
-    """
-    measured = {path.parent: read_rows(path.parent) for path in sorted(runs.glob("*/run.json"))}
-    reference = reference_answers(row for run_id in reference_runs for row in measured.get(runs / run_id, []))
-    for folder, rows in measured.items():
-        settled = [replace(row, answers_match=answer_matches(row, reference)) for row in rows]
-        if settled != rows:
-            _write_parquet(folder / "requests.parquet", settled)
+def _judged(row: Row, tier_tokens: dict[str, int], tier_of: Judge) -> Row:
+    found = tier_of(row, tier_tokens) if row.phase == "measure" else None
+    return row if found is None else replace(row, tier=found[0], tier_evidence=found[1])
 
 
-def reference_answers(rows: Iterable[Row]) -> dict[tuple[str, int], str]:
-    """Return the hash of the first measured answer to each prompt, and turn of it."""
-    reference: dict[tuple[str, int], str] = {}
-    for row in rows:
-        if row.phase == "measure" and row.answer_hash is not None:
-            reference.setdefault((row.prompt_id, row.turn), row.answer_hash)
-    return reference
+def _kept_tiers(path: Path) -> Judge:
+    """Return a judge that repeats what was proven while the run went on; its lines are in the order of the rows."""
+    lines = _lines(path)
+    following = next(lines, None)
 
+    def judge(row: Row, _tier_tokens: dict[str, int]) -> tuple[Tier, str] | None:
+        nonlocal following
+        if following is None or following["request_id"] != row.request_id:
+            return None
+        found = following
+        following = next(lines, None)
+        return found["tier"], found["evidence"]
 
-def answer_matches(row: Row, reference: dict[tuple[str, int], str]) -> bool | None:
-    """Tell whether a measured answer equals that of the reference; None where one of the two is missing."""
-    wanted = reference.get((row.prompt_id, row.turn))
-    if row.phase != "measure" or row.answer_hash is None or wanted is None:
-        return None
-    return row.answer_hash == wanted
+    return judge
 
 
 @dataclass(frozen=True)
@@ -270,27 +325,17 @@ class ResultFolder:
 
     def write_prompts(self, texts: Iterable[tuple[str, str | list[int]]]) -> None:
         """Write `prompts.jsonl.zst`: one line for each text, compressed as it comes, never all in memory."""
-        import zstandard  # noqa: PLC0415 - only a new result needs it
-
         target = self.path / "prompts.jsonl.zst"
         temporary = target.with_name(f".{target.name}.tmp")
-        with (
-            storage_faults(target),
-            temporary.open("wb") as raw,
-            zstandard.ZstdCompressor(1).stream_writer(raw) as file,
-        ):
-            for key, text in texts:
-                file.write(_prompt_line(key, text))
+        with storage_faults(target), temporary.open("wb") as raw:
+            _compress(raw, texts)
         temporary.replace(target)
 
     def add_prompts(self, texts: Iterable[tuple[str, str | list[int]]]) -> None:
         """Append texts of a repeated attempt to `prompts.jsonl.zst`, as a frame of their own."""
-        import zstandard  # noqa: PLC0415
-
-        frame = zstandard.ZstdCompressor(1).compress(b"".join(_prompt_line(key, text) for key, text in texts))
         target = self.path / "prompts.jsonl.zst"
-        with storage_faults(target), target.open("ab") as file:
-            file.write(frame)
+        with storage_faults(target), target.open("ab") as raw:
+            _compress(raw, texts)
 
 
 @contextlib.contextmanager
@@ -347,38 +392,19 @@ def open_result(results: Path, scenario: str, fingerprint: str, *, fresh: bool =
 
 
 def read_rows(run: Path) -> list[Row]:
-    """Read the rows of a run, sealed or still running."""
-    if (run / "requests.parquet").exists():
-        import pyarrow.parquet as pq  # noqa: PLC0415 - half a second that a run does not need before its first request
-
-        return [Row.from_json(value) for value in pq.read_table(run / "requests.parquet").to_pylist()]
-    return read_journal(run / "requests.jsonl")
-
-
-def _prompt_line(key: str, text: str | list[int]) -> bytes:
-    return json.dumps({"key": key, "prompt": text}, separators=(",", ":")).encode() + b"\n"
+    """Read all rows of a run, sealed or still running."""
+    if (run / ROWS).exists():
+        kept = parquet_file.parts(run / ROWS, ROW_FIELDS)
+        return [Row(*values) for part in kept for values in part]
+    return [row for row, _ in journal_lines(run / "requests.jsonl")]
 
 
-def _write_parquet(path: Path, rows: list[Row]) -> None:
-    """Write rows as Parquet, by way of JSON: from Python values pyarrow loads pandas, a second between two runs."""
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.json as pj  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
+def _compress(raw: IO[bytes], texts: Iterable[tuple[str, str | list[int]]]) -> None:
+    import zstandard  # noqa: PLC0415 - only a new result needs it
 
-    schema = row_schema()
-    lines = b"".join(json.dumps(row.to_json(), separators=(",", ":")).encode() + b"\n" for row in rows)
-    table = (
-        schema.empty_table()
-        if not rows
-        else pj.read_json(
-            pa.BufferReader(lines),
-            pj.ReadOptions(use_threads=False, block_size=len(lines)),
-            pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
-        )
-    )
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer)
-    write_atomic(path, buffer.getvalue().to_pybytes())
+    with zstandard.ZstdCompressor(1).stream_writer(raw, closefd=False) as file:
+        for key, text in texts:
+            file.write(_json_line({"key": key, "prompt": text}))
 
 
 def _write_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
@@ -400,3 +426,9 @@ def row_schema() -> pa.Schema:
     kinds = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
     names = Row.__annotations__
     return pa.schema([(name, kinds.get(kind.split(" ")[0], pa.string())) for name, kind in names.items()])
+
+
+def _kinds() -> dict[str, parquet_file.Kind]:
+    """Return column types from the annotations of `Row`, so that a column without values keeps its type."""
+    known: dict[str, parquet_file.Kind] = {"int": int, "float": float, "bool": bool}
+    return {name: known.get(kind.split(" ")[0], str) for name, kind in Row.__annotations__.items()}

@@ -11,13 +11,14 @@ import os
 import signal
 import tempfile
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvbench import facts, lab, plan, store
 from kvbench.errors import StorageError
 from kvbench.load.native import NativeDriver
 from kvbench.load.target import Target
 from kvbench.neighbor_spec import LocalClients
+from kvbench.result.run_record import BottleneckRecord
 from kvbench.scenario_models import Tiers
 from kvbench.servers import tier_directory
 from kvbench.servers.endpoint import plain_url
@@ -58,7 +59,7 @@ class Testbed:
     held: list[Path] = field(default_factory=list)
     cap: Cap | None = None
     loads: Loads | None = None
-    bottleneck: dict[str, Any] | None = None
+    bottleneck: BottleneckRecord | None = None
 
     @property
     def kind(self) -> ServerKind:
@@ -210,10 +211,10 @@ def _with_neighbors(bed: Testbed, lab_hosts: Path | None) -> Testbed:
     paths, cap, told = [tier.path for tier in bed.scenario.directories.values()], None, None
     if bottleneck is not None and bottleneck.disk is not None:
         cap = bed.stack.enter_context(capped(facts.nearest_existing(_tier_under_test(bed.scenario)), bottleneck.disk))
-        told = {"kind": "disk", **cap.to_json()}
+        told = cap.record()
     elif bottleneck is not None:
         reason = f"a token-bucket link between network namespaces of {format_rate(bottleneck.link or 0.0)}"
-        told = {"kind": "link", "bytes_per_s": bottleneck.link, "how": "tbf", "reason": reason}
+        told = BottleneckRecord("link", bottleneck.link, "tbf", reason)
     if asked is None:
         return replace(bed, cap=cap, bottleneck=told)
     link = bottleneck.link if bottleneck is not None else None

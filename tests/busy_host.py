@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvbench.result.verdict import Reason, Verdict
 
 # Rules on what neighbours did: a busy machine delays what they say, and slows them down. What they moved, who was lost
 # and who ended is not among them, nor is anything that makes a run invalid.
 NEIGHBOUR_RULES = frozenset({"neighbour clock", "neighbour counters", "neighbour ramp", "neighbour short"})
 
 
-def but_for_load(verdict: dict[str, Any]) -> list[dict[str, Any]]:
+def but_for_load(verdict: Verdict) -> list[Reason]:
     """Return the reasons of a verdict on neighbours that a busy machine does not explain."""
-    return [
-        reason for reason in verdict["reasons"] if reason["level"] == "invalid" or reason["rule"] not in NEIGHBOUR_RULES
-    ]
+    return [reason for reason in verdict.reasons if reason.level == "invalid" or reason.rule not in NEIGHBOUR_RULES]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvbench import plan, run, store, summary, testbed
+from kvbench.result.record_files import write_plan
 from kvbench.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def run_through(scenario: Scenario, folder: Path) -> dict[str, Any]:
     laid_out = plan.expand(scenario)
     with testbed.stand_up(scenario) as bed:
         result = store.open_result(folder / "results", scenario.name, scenario.fingerprint)
-        result.write_json("plan.json", laid_out.to_json())
+        write_plan(result.path, laid_out.record())
         result.write_json("facts.json", {})
         run.execute(scenario, laid_out, bed, result, Silent())
     return summary.summarise(result.path)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench import plan, store, summary
 from kvbench.proof import Blocks
+from kvbench.result.record_files import write_plan
+from tests.old_records import run_record
 from tests.report import synthetic
 from tests.report.synthetic import STARTED_NS, Case, make_row
 
@@ -109,12 +111,12 @@ def build(dose: Dose, results: Path) -> Path:
     folder = store.ResultFolder(results / case.name / case.folder, resumed=False)
     folder.path.mkdir(parents=True)
     (folder.path / "scenario.yaml").write_text(f"name: {case.name}\nquestion: {case.question}\n")
-    content = planned.to_json()
-    for name, definition in content["asked"]["definitions"].items():
+    record = planned.record()
+    for name, definition in record.design.definitions.items():
         load, target = dose.levels.get(name, (None, None))
-        definition["neighbors"] = {load: target} if load is not None else None
-    content["asked"]["setting"]["neighbors"] = {"loads": dose.loads}
-    folder.write_json("plan.json", content)
+        definition["neighbors"] = {load: {**target}} if load is not None and target is not None else None
+    record.design.setting["neighbors"] = {"loads": dose.loads}
+    write_plan(folder.path, record)
     folder.write_json("facts.json", case.facts)
     for number, spec in enumerate(planned.runs):
         _seal(dose, case, folder, number, spec)
@@ -137,7 +139,7 @@ def _seal(dose: Dose, case: Case, result: store.ResultFolder, number: int, spec:
     denied = {"how": None, "reason": "no read limit could be made (cgroup v1 blkio: permission denied)"}
     record["bottleneck"] = {**limit, **({} if dose.made else denied)} if dose.asked else None
     tier: Tier = "g4" if warm else "recompute"
-    folder.seal(record, {row.request_id: (tier, "counters and bytes agree") for row in rows})
+    folder.seal(run_record(record), lambda _row, _tokens: (tier, "counters and bytes agree"))
     _write_samples(dose, spec, window, folder.path / "neighbors")
 
 

@@ -18,6 +18,7 @@ from kvbench.errors import DriverError, OptionError
 from kvbench.percentile import needed_n
 from kvbench.records import Request, Response
 from kvbench.report import client_error
+from kvbench.result.run_record import DriverRecord
 from tests.test_checks import RUN
 from tests.test_store import row
 
@@ -172,8 +173,8 @@ class MadeUp:
             on_response(response)
         return responses
 
-    def health(self) -> dict[str, Any]:
-        return {"client_cpu_s": float(len(self.log))}
+    def health(self) -> DriverRecord:
+        return DriverRecord("made up", client_cpu_s=float(len(self.log)))
 
 
 def test_kept_drivers_stay_open_and_others_are_opened_for_each_call(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from kvbench import calibration, facts, lookup, sealed, store
 from kvbench.errors import ResultError
 from kvbench.report import client_error
+from kvbench.typed_json import to_json
 from tests.test_calibrate import GAP_S, KEY
 
 
@@ -70,10 +71,10 @@ def test_a_result_is_told_the_nearest_cells(
     folder = calibrated(tmp_path, "20260101T000000Z")
     told = calibration.excerpt(folder, "native", [concurrency], lengths, "2026-01-02T04:04:05+00:00")
     assert told is not None
-    assert [(cell["connections"], cell["prompt_tokens"]) for cell in told["cells"]] == [
+    assert [(cell.connections, cell.prompt_tokens) for cell in told.cells] == [
         (connections, length) for length in tokens
     ]
-    assert (told["driver"], told["age_s"]) == ("native", 3600.0)
+    assert (told.driver, told.age_s) == ("native", 3600.0)
     assert calibration.excerpt(folder, "aiperf", [1], [1], "2026-01-02T04:04:05+00:00") is None
 
 
@@ -81,9 +82,9 @@ def test_a_result_at_several_concurrencies_is_told_the_cells_nearest_to_each(tmp
     folder = calibrated(tmp_path, "20260101T000000Z")
     told = calibration.excerpt(folder, "native", [64, 2, 1], [500], "2026-01-02T04:04:05+00:00")
     assert told is not None
-    assert [cell["connections"] for cell in told["cells"]] == [1, 100]  # 100 is 1.6 times 64, 64 2.3 times 28
+    assert [cell.connections for cell in told.cells] == [1, 100]  # 100 is 1.6 times 64, 64 2.3 times 28
     told = calibration.excerpt(folder, "native", [1, 90], [500], "2026-01-02T04:04:05+00:00")
-    sentence = client_error.sentence({"calibration": told, "concurrencies": {"a": 1, "b": 90}})
+    sentence = client_error.sentence({"calibration": to_json(told), "concurrencies": {"a": 1, "b": 90}})
     assert "1 and 100 connections, the nearest to 1 and 90)" in sentence
 
 
@@ -102,13 +103,13 @@ def test_each_run_is_judged_by_the_error_at_its_own_concurrency(tmp_path: Path) 
 def test_the_sentence_of_a_result(tmp_path: Path) -> None:
     folder = calibrated(tmp_path, "20260101T000000Z")
     told = calibration.excerpt(folder, "native", [16], [500, 130_000], "2026-01-02T04:04:05+00:00")
-    assert client_error.sentence({"calibration": told, "concurrencies": {"off": 16, "g4": 16}}) == (
+    assert client_error.sentence({"calibration": to_json(told), "concurrencies": {"off": 16, "g4": 16}}) == (
         "client error (calibrated 2026-01-02, native, 28 connections, the nearest to 16): max 0.04 ms; n = 9 and 9"
     )
-    assert told is not None
-    for cell in told["cells"]:
+    known: Any = to_json(told)
+    for cell in known["cells"]:
         cell["error_s"]["p99"] = cell["error_s"]["p50"] * 5
-    assert client_error.sentence({"calibration": told, "concurrencies": {"off": 28}}) == (
+    assert client_error.sentence({"calibration": known, "concurrencies": {"off": 28}}) == (
         "client error (calibrated 2026-01-02, native, 28 connections): p99 0.02 ms; n = 9 and 9"
     )
     assert client_error.sentence({}).endswith(

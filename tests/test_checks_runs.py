@@ -9,6 +9,7 @@ import pytest
 
 from kvbench import checks, plan
 from kvbench.checks.repeated_prompts import not_first_touches
+from kvbench.typed_json import to_json
 from tests.made_up_runs import Shape, honest_run
 from tests.test_checks import FOUR_SLOTS, OFF, stream_s
 from tests.test_store import row
@@ -167,7 +168,7 @@ def test_what_was_asked_is_read_from_the_plan() -> None:
 def test_a_tiers_bandwidth_goes_from_the_scenario_into_the_plan() -> None:
     tiers = {"g4": {"path": "kvcache", "capacity": "1GB", "bandwidth": "16Gbit/s"}}
     laid_out = plan.expand(make_scenario(tiers=tiers, load={"concurrency": 3}))
-    found = checks.Asked.of_plan(laid_out.asked, "g4", 2)
+    found = checks.Asked.of_plan(to_json(laid_out.design), "g4", 2)
     assert (found.ceilings["g4"].bytes_per_s, found.concurrency, found.time_scale) == (2e9, 3, 8)
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import copy
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
 
-from kvbench import compare, gates, likeness, plan, store, summary
+from kvbench import compare, gates, likeness, plan, summary
 from kvbench.errors import ResultError
 from kvbench.importers import result as imports
 from kvbench.report import comparison
+from kvbench.result.record_files import read_plan, write_plan
 from tests.report.synthetic import FACTS, Case, build
 from tests.test_cli import SCENARIO, kvbench, one_sentence_with_remedy
 from tests.worlds import make_scenario
@@ -243,18 +245,18 @@ def test_what_only_one_plan_asks_for_is_another_question(
     one: dict[str, Any], other: dict[str, Any], names: set[str]
 ) -> None:
     treatments = {"recompute": {"cache": "off"}, "empty": {"cache": "cold"}}
-    plans = [plan.expand(make_scenario(treatments=treatments, **changes)).to_json() for changes in (one, other)]
+    plans = [plan.expand(make_scenario(treatments=treatments, **changes)).record() for changes in (one, other)]
     for pair in (plans, plans[::-1]):
         found = likeness.differing_questions(*(likeness.question_of(made, {}) for made in pair))
         assert {name for name, _, _ in found} == names
 
 
 def test_what_an_older_plan_or_an_import_lacks_is_no_difference() -> None:
-    new = plan.expand(make_scenario(load=OPEN)).to_json()
-    older = copy.deepcopy(new)
-    del older["asked"]["turns"], older["asked"]["setting"]["load"]["request_rate"]
-    bare = copy.deepcopy(older)
-    del bare["asked"]["setting"]
+    new = plan.expand(make_scenario(load=OPEN)).record()
+    setting: Any = copy.deepcopy(new.design.setting)
+    del setting["load"]["request_rate"]
+    older = replace(new, design=replace(new.design, setting=setting, concurrencies={}))
+    bare = replace(older, design=replace(older.design, setting={}))
     for plan_ in (older, bare):
         assert not likeness.differing_questions(likeness.question_of(plan_, {}), likeness.question_of(new, {}))
 
@@ -262,9 +264,10 @@ def test_what_an_older_plan_or_an_import_lacks_is_no_difference() -> None:
 def test_a_closed_loop_against_an_open_one_is_refused_in_words(tmp_path: Path) -> None:
     base = build(BASE, tmp_path)
     other = build(later(), tmp_path)
-    made = store.read_json(other / "plan.json")
-    made["asked"]["setting"]["load"]["request_rate"] = 3.0
-    store.write_json(other / "plan.json", made)
+    made = read_plan(other)
+    load: Any = made.design.setting["load"]
+    load["request_rate"] = 3.0
+    write_plan(other, made)
     with pytest.raises(ResultError, match=r"load: request_rate none against 3\.0"):
         compare.compare(base, other)
 
@@ -324,7 +327,7 @@ def test_the_command_and_its_exit_codes(tmp_path: Path) -> None:
     assert "slower" in done.stdout
     as_json = run_compare(tmp_path, base, other, "--json", "--margin", "0.2")
     found = json.loads(as_json.stdout)
-    assert found["schema_version"] == 1
+    assert found["schema_version"] == 2
     assert {one["word"] for one in found["figures"] if one["metric"] == "ttft_p50"} == {"equivalent within 20 %"}
     gated = run_compare(tmp_path, base, other, "--fail-if", "ttft_p50 > 1.05", "--fail-if", "ttft_p50 > 2")
     assert gated.returncode == 4
@@ -361,7 +364,7 @@ def test_a_slower_profile_is_found_from_end_to_end(tmp_path: Path) -> None:
     one = figure(found, "ttft_p50", "recompute", 12_000)
     assert one["ratio"] > 1.2  # the model says 2
     assert (one["word"], done.returncode) == ("slower", 4)
-    assert store.read_json(folders[0] / "plan.json")["asked"]["definitions"]["g4"]["cache"] == {"warm": "g4"}
+    assert read_plan(folders[0]).design.definitions["g4"]["cache"] == {"warm": "g4"}
 
 
 def test_a_profile_that_is_no_profile_is_refused(tmp_path: Path) -> None:

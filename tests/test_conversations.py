@@ -13,8 +13,10 @@ import zstandard
 
 from kvbench import store
 from kvbench.checks.state import check_state
+from kvbench.result import answers
 from tests.load.test_aiperf import needs_aiperf
 from tests.made_up_runs import honest_run
+from tests.old_records import run_record
 from tests.test_cli import kvbench
 
 if TYPE_CHECKING:
@@ -146,7 +148,7 @@ def test_an_answer_is_compared_with_that_to_the_same_turn(tmp_path: Path) -> Non
             said = "other" if (run_id, turn) == ("r02-off", 2) else f"answer {turn}"
             journal.append(replace(first, request_id=f"{run_id}.{turn}", turn=turn, answer_hash=said))
         journal.close()
-        folder.seal({}, {})
-    store.settle_answers(tmp_path, ["r01-off"])
+        folder.seal(run_record(honest_run().record))
+    answers.settle_answers(tmp_path, ["r01-off"])
     found = [[row.answers_match for row in store.read_rows(tmp_path / run_id)] for run_id in ("r01-off", "r02-off")]
     assert found == [[True, True, True], [True, True, False]]

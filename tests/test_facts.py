@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kvbench import facts
+from kvbench.typed_json import to_json
 
 
 def test_facts_have_the_same_keys_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,22 +68,17 @@ def test_pressure_is_what_the_meters_counted_over_the_time_between() -> None:
         stolen_ticks=25.0,
         swapped_bytes=12288.0,
     )
-    assert facts.pressure(meters(), later) == pytest.approx(
-        {
-            "window_s": 4.0,
-            "clock_step_s": 0.5,
-            "cpu_some_share": 0.25,
-            "io_full_share": 0.05,
-            "steal_share": 0.05,
-            "swapped_bytes": 8192.0,
-        }
-    )
+    found = facts.pressure(meters(), later)
+    assert (found.window_s, found.clock_step_s) == pytest.approx((4.0, 0.5))
+    shares = (found.cpu_some_share, found.io_full_share, found.steal_share)
+    assert shares == pytest.approx((0.25, 0.05, 0.05))
+    assert found.swapped_bytes == 8192.0
 
 
 def test_a_meter_that_is_not_there_counts_nothing_and_not_zero() -> None:
     found = facts.pressure(meters(cpu_some_s=None, stolen_ticks=None), meters(monotonic_s=11.0, swapped_bytes=None))
-    assert (found["cpu_some_share"], found["steal_share"], found["swapped_bytes"]) == (None, None, None)
-    assert found["io_full_share"] == 0
+    assert (found.cpu_some_share, found.steal_share, found.swapped_bytes) == (None, None, None)
+    assert found.io_full_share == 0
 
 
 def test_a_setting_that_changes_in_mid_run_is_named_with_both_values(
@@ -91,12 +87,13 @@ def test_a_setting_that_changes_in_mid_run_is_named_with_both_values(
     watched = facts.HostObservation({"g4": tmp_path})
     watched.begin()
     watched.end()
-    found = watched.to_json()
-    assert found["changed"] == []
-    assert found["before"] == found["after"]
-    assert found["before"]["paths"]["g4"]["file_system"]
-    assert found["pressure"]["window_s"] >= 0
-    assert json.dumps(found)
+    found = watched.record()
+    assert found.changed == ()
+    assert found.before == found.after
+    paths: Any = found.before["paths"]
+    assert paths["g4"]["file_system"]
+    assert (found.pressure.window_s or 0) >= 0
+    assert json.dumps(to_json(found))
     real = facts.path_facts
 
     def remounted(path: Path) -> dict[str, Any]:
@@ -104,11 +101,11 @@ def test_a_setting_that_changes_in_mid_run_is_named_with_both_values(
         return {**seen, "mount_options": "ro", "queue": {**seen["queue"], "scheduler": "bfq"}, "free_bytes": 0}
 
     monkeypatch.setattr(facts, "path_facts", remounted)
-    before = found["before"]["paths"]["g4"]
-    assert watched.to_json()["changed"] == [
+    before = paths["g4"]
+    assert watched.record().changed == (
         f"paths.g4.mount_options: {before['mount_options']} before, ro after",
         f"paths.g4.queue.scheduler: {before['queue']['scheduler']} before, bfq after",
-    ]
+    )
 
 
 def test_the_meters_of_this_host_only_grow() -> None:

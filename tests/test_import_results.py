@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from kvbench import redact, store, summary
 from kvbench.errors import OptionError, ResultError
 from kvbench.importers import aiperf, result
 from kvbench.report import document, material
+from kvbench.result.record_files import read_plan, write_plan
 from tests.patience import PATIENCE_S
 from tests.report.synthetic import Case, build
 from tests.test_importers import AIPERF, DATA, GUIDELLM, VLLM
@@ -28,7 +30,7 @@ def test_the_result_folder_keeps_its_contract(tmp_path: Path) -> None:
     for name in (aiperf.RAW, aiperf.RECORDS, aiperf.AGGREGATES):
         assert (folder / "source" / name).read_bytes() == (AIPERF / "two_phases" / name).read_bytes()
     for path in (*folder.glob("*.json"), *folder.glob("runs/*/run.json")):
-        assert json.loads(path.read_text())["schema_version"] == 1
+        assert json.loads(path.read_text())["schema_version"] == 2
     rows = store.read_rows(folder / "runs" / "r01-cold")
     assert [row.phase for row in rows] == ["warmup", "warmup", *["measure"] * 4]
     first = rows[2]
@@ -36,8 +38,8 @@ def test_the_result_folder_keeps_its_contract(tmp_path: Path) -> None:
     assert first.sent_ns is not None
     assert first.first_token_ns == first.sent_ns + 101_517_006
     assert first.tpot_s == pytest.approx((0.171452930 - 0.101517006) / 7)
-    asked = store.read_json(folder / "plan.json")["asked"]
-    assert (asked["lengths"], asked["baseline"], asked["scale"]) == ([], None, None)
+    design = read_plan(folder).design
+    assert (design.lengths, design.baseline, design.scale) == ((), None, None)
 
 
 def test_figures_are_shown_and_the_verdict_is_suspect(tmp_path: Path) -> None:
@@ -68,10 +70,10 @@ def test_an_import_has_no_course_because_nobody_told_which_prompts_were_the_same
     case = Case(repeats=1, lengths=["10k"], per_length=20, load=load, published=None)
     folder = build(case, tmp_path)
     assert len(summary.summarise(folder)["treatments"]["g4"]["courses"]) == 1
-    plan = store.read_json(folder / "plan.json")
+    plan = read_plan(folder)
     other = result.import_result("aiperf", AIPERF / "two_phases", tmp_path, "other")
-    plan["asked"]["imported"] = store.read_json(other / "plan.json")["asked"]["imported"]
-    store.write_json(folder / "plan.json", plan)
+    imported = read_plan(other).design.imported
+    write_plan(folder, replace(plan, design=replace(plan.design, imported=imported)))
     assert summary.summarise(folder)["treatments"]["g4"]["courses"] == []
 
 

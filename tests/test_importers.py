@@ -17,6 +17,8 @@ from kvbench.importers import aiperf, guidellm, result, rows, vllm
 from kvbench.importers.source import Part, Seen, Source, status_of
 from kvbench.lenient_json import number, whole
 from kvbench.report import document, material
+from kvbench.result.plan_record import PlannedRun
+from kvbench.typed_json import to_json
 
 DATA = Path(__file__).parent / "data"
 AIPERF, GUIDELLM, VLLM = DATA / "aiperf", DATA / "guidellm", DATA / "vllm_bench"
@@ -27,7 +29,7 @@ def seen_of(part: Part) -> list[Seen]:
 
 
 def row_of(tool: str, part: Part, place: int = 0) -> dict[str, Any]:
-    (batch,) = rows.rows_of(tool, {"run_id": "r", "treatment": "t", "repeat": 1}, part.requests)
+    (batch,) = rows.rows_of(tool, PlannedRun("r", "t", 1), part.requests)
     row: dict[str, Any] = batch.to_pylist()[place]
     return row
 
@@ -354,7 +356,7 @@ def test_any_broken_field_is_null_or_an_error_with_its_file(data: st.DataObject,
         store._write_batches(tmp_path / "requests.parquet", rows.rows_of(tool, run, part.requests))
         written = store.read_rows(tmp_path)
         assert [row.status for row in written] == [seen.status for seen in seen_of(part)]
-        assert json.dumps(result._record(source, run, part), ensure_ascii=False).encode()
+        assert json.dumps(to_json(result._record(source, run, part)), ensure_ascii=False).encode()
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

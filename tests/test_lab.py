@@ -27,6 +27,8 @@ from tests.patience import PATIENCE_S, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kvbench.result.run_record import NeighborRecord
+
 LINK = 25e6  # bytes per second: far below what two busy cores can move
 FLOW = {"iperf3": {}, "ramp": 2, "settle_limit": 2, "calibration": 2}
 FILES = {"fio": {"size": "2MB", "numjobs": 1, "iodepth": 2, "direct": False}, "ramp": 1, "settle_limit": 1}
@@ -198,7 +200,7 @@ def test_a_folder_of_another_lab_is_left_alone(tmp_path: Path, prefix: str) -> N
     assert namespaces(prefix) == []
 
 
-def trial(crew: Crew, target: Target, seconds: float = 2.0) -> dict[str, Any]:
+def trial(crew: Crew, target: Target, seconds: float = 2.0) -> NeighborRecord:
     crew.start(target)
     window = (time.time_ns(), time.time_ns() + int(seconds * 1e9))
     time.sleep(seconds)
@@ -225,12 +227,12 @@ def test_paced_neighbours_never_pass_a_capped_link(tmp_path: Path, prefix: str, 
             half = trial(crew, Target(aggregate=0.5 * LINK))
             over = trial(crew, Target(aggregate=3 * LINK))
         assert [line for line in processes(prefix) if "iperf3" in line or "agent" in line] == []
-    assert 0 < half["delivered_over_asked"] <= 1.1
-    assert but_for_load(half["verdict"]) == [] or half["delivered_over_asked"] < LEAST_RATE, half["verdict"]
-    assert over["delivered_bytes_per_s"] <= 1.1 * LINK
-    assert over["verdict"]["word"] != "valid"
-    assert "neighbour short" in [reason["rule"] for reason in over["verdict"]["reasons"]]
-    assert over["asked_bytes_per_s"] == 3 * LINK
+    assert 0 < half.delivered_over_asked <= 1.1
+    assert but_for_load(half.verdict) == [] or half.delivered_over_asked < LEAST_RATE, half.verdict
+    assert over.delivered_bytes_per_s <= 1.1 * LINK
+    assert over.verdict.word != "valid"
+    assert "neighbour short" in [reason.rule for reason in over.verdict.reasons]
+    assert over.asked_bytes_per_s == 3 * LINK
     assert namespaces(prefix) == []
 
 
@@ -267,15 +269,15 @@ def test_a_host_lost_in_mid_run(tmp_path: Path, prefix: str, fault: str, monkeyp
         noticed_s = (lost.noticed_ns - broken_ns) / 1e9
         print(f"{fault}: noticed after {noticed_s:.2f} s, the others had ended {stopped_s:.2f} s later")  # noqa: T201
         kept = crew.report((start_ns, time.time_ns()))
-        assert kept["verdict"]["word"] == "invalid"
+        assert kept.verdict.word == "invalid"
         if fault == "sshd":
             lab.start_one_sshd(folder, "c2", prefix=prefix)
         else:
             lab.set_link("c2", "up", prefix=prefix)
         crew.restore()
         again = trial(crew, Target(aggregate=4e6), 1.0)
-        assert again["lost"] == []
-        assert set(again["hosts"]) == set(lab.CLIENTS)
+        assert again.lost == ()
+        assert set(again.hosts) == set(lab.CLIENTS)
         crew.__exit__()
         assert [list((folder / "targets" / name).iterdir()) for name in lab.CLIENTS] == [[], [], [], []]
         assert [line for line in processes(prefix) if "sshd" not in line] == []

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kvbench.ledger import Ledger, close_ledger, judge_by_ledger
+from kvbench.ledger import RunSums, answer_tier_tokens, close_ledger, judge_by_ledger
 from kvbench.plan import Draw
 from kvbench.proof import Blocks, Manifest
-from kvbench.records import Response
+from kvbench.records import Response, Tier
 from kvbench.servers.endpoint import Counters
+
+if TYPE_CHECKING:
+    from kvbench.result.run_record import Ledger
 
 BLOCKS = Blocks(tokens=16, kv_bytes_per_token=144.0, path_tier="g4")
 ISL, CACHED = 10_000, 9_984  # 9,999 // 16 * 16
@@ -29,7 +32,18 @@ def ledger_of(responses: list[Response], *, warm: bool = True, **delta: Any) -> 
         "read_bytes": {"g4": 2.0 * FILES},
     }
     delta_counters = Counters(**{**counters, **delta})
-    return close_ledger(BLOCKS, zip(DRAWS, responses, strict=True), delta_counters, MANIFEST, warm=warm)
+    return close_ledger(sums_of(responses, MANIFEST, warm=warm), delta_counters)
+
+
+def sums_of(responses: list[Response], manifest: Manifest | None, *, warm: bool) -> RunSums:
+    sums = RunSums(BLOCKS, manifest, warm)
+    for draw, response in zip(DRAWS, responses, strict=False):
+        sums.add(draw, response)
+    return sums
+
+
+def judged(response: Response, books: Ledger, delta: Counters) -> tuple[Tier, str]:
+    return judge_by_ledger(BLOCKS, response, answer_tier_tokens(response), books, delta)
 
 
 HIT = Response("r", "ok", 0, isl=ISL, cached_tokens=CACHED)
@@ -77,26 +91,26 @@ def test_failed_requests_are_not_in_the_books() -> None:
 def test_concurrent_requests_get_a_tier_only_if_one_tier_moved_and_the_books_close() -> None:
     delta = Counters(local_hits=0.0, external_hits=2.0 * CACHED, read_bytes={"g4": 2.0 * FILES})
     good = ledger_of([HIT, HIT])
-    assert judge_by_ledger(BLOCKS, HIT, good, delta)[0] == "g4"
-    assert judge_by_ledger(BLOCKS, MISS, good, delta)[0] == "recompute"
+    assert judged(HIT, good, delta)[0] == "g4"
+    assert judged(MISS, good, delta)[0] == "recompute"
     two = replace(delta, read_bytes={"g3": 1.0, "g4": 2.0 * FILES})
-    assert judge_by_ledger(BLOCKS, HIT, good, two)[0] == "unproven"
+    assert judged(HIT, good, two)[0] == "unproven"
     gap = ledger_of([HIT, HIT], external_hits=0.0)
-    tier, evidence = judge_by_ledger(BLOCKS, HIT, gap, delta)
+    tier, evidence = judged(HIT, gap, delta)
     assert tier == "unproven"
     assert "answers claim" in evidence
     g1 = Counters(local_hits=2.0 * CACHED, external_hits=0.0, read_bytes={"g4": 0.0})
     closed = ledger_of([HIT, HIT], local_hits=2.0 * CACHED, external_hits=0.0, read_bytes={})
-    assert judge_by_ledger(BLOCKS, HIT, closed, g1)[0] == "g1"
+    assert judged(HIT, closed, g1)[0] == "g1"
 
 
 def test_a_whole_run_from_host_memory_is_named_by_its_second_witness() -> None:
     silent: dict[str, Any] = {"external_hits": 2.0 * CACHED, "read_bytes": {}, "process_read_bytes": 0}
     books = ledger_of([HIT, HIT], **silent)
     delta = Counters(local_hits=0.0, **silent)
-    assert judge_by_ledger(BLOCKS, HIT, books, delta)[0] == "unproven"  # or from files in the page cache
+    assert judged(HIT, books, delta)[0] == "unproven"  # or from files in the page cache
     witnessed = replace(delta, host_tokens=2.0 * CACHED)
-    tier, evidence = judge_by_ledger(BLOCKS, HIT, books, witnessed)
+    tier, evidence = judged(HIT, books, witnessed)
     assert (tier, f"{2 * CACHED} cached tokens = external hits = tokens from host memory" in evidence) == ("g2", True)
 
 
@@ -104,11 +118,11 @@ def test_an_engine_without_read_counters_is_judged_by_what_its_process_read() ->
     read = 2 * FILES
     whole: dict[str, Any] = {"external_hits": 2.0 * CACHED, "read_bytes": {}, "process_read_bytes": read}
     delta = Counters(local_hits=0.0, **whole)
-    assert judge_by_ledger(BLOCKS, HIT, ledger_of([HIT, HIT], **whole), delta)[0] == "g4"
+    assert judged(HIT, ledger_of([HIT, HIT], **whole), delta)[0] == "g4"
     half = {**whole, "process_read_bytes": read // 2}
     books = ledger_of([HIT, HIT], **half)
     assert not books.closes
-    assert judge_by_ledger(BLOCKS, HIT, books, replace(delta, process_read_bytes=read // 2))[0] == "unproven"
+    assert judged(HIT, books, replace(delta, process_read_bytes=read // 2))[0] == "unproven"
 
 
 def split_run(*splits: dict[str, int], **delta: Any) -> tuple[list[Response], Ledger, Counters]:
@@ -129,15 +143,22 @@ def split_run(*splits: dict[str, int], **delta: Any) -> tuple[list[Response], Le
         **delta,
     }
     found = Counters(**counters)
-    pairs = zip(DRAWS, responses, strict=False)
-    return responses, close_ledger(BLOCKS, pairs, found, None, warm=False), found
+    return responses, close_ledger(sums_of(responses, None, warm=False), found), found
+
+
+def test_the_window_is_from_the_first_send_to_the_last_token_of_all_requests() -> None:
+    failed = replace(HIT, status="cut", sent_ns=5, last_token_ns=900)
+    sums = sums_of([replace(HIT, sent_ns=0, last_token_ns=700), failed], MANIFEST, warm=True)
+    assert (sums.window_ns, sums.requests) == ((0, 900), 1)
+    assert sums_of([replace(failed, last_token_ns=None)], MANIFEST, warm=True).window_ns == (5, 5)
+    assert sums_of([HIT], MANIFEST, warm=True).window_ns is None
 
 
 def test_answers_own_words_count_if_they_add_up_to_the_counters_of_each_tier() -> None:
     (first, second), books, delta = split_run({"g1": 4000, "g2": 1600}, {"g4": 1600})
     assert books.closes
-    assert judge_by_ledger(BLOCKS, first, books, delta)[0] == "mixed"
-    tier, evidence = judge_by_ledger(BLOCKS, second, books, delta)
+    assert judged(first, books, delta)[0] == "mixed"
+    tier, evidence = judged(second, books, delta)
     assert (tier, "g1 4,000, g2 1,600, g4 1,600" in evidence) == ("g4", True)
 
 
@@ -146,7 +167,7 @@ def test_words_that_do_not_add_up_prove_nothing() -> None:
         {"g1": 4000, "g2": 1600}, {"g4": 1600}, tier_tokens={"g1": 4000.0, "g2": 1584.0, "g4": 1616.0}
     )
     assert books.closes
-    assert judge_by_ledger(BLOCKS, first, books, delta)[0] == "unproven"
+    assert judged(first, books, delta)[0] == "unproven"
 
 
 def test_what_was_read_to_move_files_down_is_taken_off() -> None:

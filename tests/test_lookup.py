@@ -8,6 +8,8 @@ import pytest
 
 from kvbench import cli, lookup, store
 from kvbench.errors import ResultError
+from kvbench.result.plan_record import Design, PlannedRun, PlanRecord
+from kvbench.result.record_files import write_plan
 from tests.report.synthetic import Case, build
 
 if TYPE_CHECKING:
@@ -16,10 +18,10 @@ if TYPE_CHECKING:
 
 def made(results: Path, name: str, stamp: str, sealed: int = 2, planned: int = 2) -> Path:
     folder = results / name / stamp
-    runs = [{"run_id": f"r{number}"} for number in range(planned)]
-    store.write_json(folder / "plan.json", {"scenario": name, "runs": runs})
+    runs = tuple(PlannedRun(f"r{number}", "off", number) for number in range(planned))
+    write_plan(folder, PlanRecord(name, "", "", 0, runs, Design("?", "emulator", ("off",), planned)))
     for run in runs[:sealed]:
-        store.write_json(folder / "runs" / run["run_id"] / "run.json", {})
+        store.write_json(folder / "runs" / run.run_id / "run.json", {})
     return folder
 
 

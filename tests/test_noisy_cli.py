@@ -18,6 +18,8 @@ import pytest
 from kvbench import lab
 from kvbench.neighbors.bottleneck import capped
 from kvbench.neighbors.verdict import LEAST_RATE
+from kvbench.result.verdict import Verdict
+from kvbench.typed_json import from_json
 from tests.busy_host import but_for_load
 from tests.patience import PATIENCE_S, wait_until
 from tests.test_cli import command, kvbench, one_sentence_with_remedy
@@ -75,7 +77,8 @@ def test_neighbours_take_their_share_of_a_read_limit(scenario: Path, tmp_path: P
     runs = runs_of(tmp_path / "results")
     told = runs["noisy"]["neighbors"]
     assert runs["noisy"]["bottleneck"]["how"].startswith("cgroup")
-    assert but_for_load(told["verdict"]) == [] or told["delivered_over_asked"] < LEAST_RATE, told["verdict"]
+    verdict = from_json(Verdict, told["verdict"], "run.json")
+    assert but_for_load(verdict) == [] or told["delivered_over_asked"] < LEAST_RATE, verdict
     assert set(told["hosts"]) == {"c1", "c2"}
     quiet = read_rate(runs["quiet"])
     assert runs["quiet"]["neighbors"]["delivered_bytes_per_s"] == 0

@@ -105,8 +105,8 @@ def test_a_rate_belongs_to_its_treatment() -> None:
     assert due["closed"] == [None] * 5
     assert due["slow"] == [0.0, 0.5, 1.0, 1.5, 2.0]
     assert due["fast"] == pytest.approx([2 * (at or 0.0) for at in due["twice"]])  # the same gaps, at half the rate
-    assert laid_out.asked["open_loops"]["fast"] == {"request_rate": 8, "arrival": "poisson"}
-    assert "closed" not in laid_out.asked["open_loops"]
+    assert laid_out.design.open_loops["fast"] == OpenLoop(8, "poisson")
+    assert "closed" not in laid_out.design.open_loops
 
 
 @pytest.mark.parametrize(

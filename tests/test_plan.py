@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kvbench import plan
+from kvbench import likeness, plan
+from kvbench.result import draw_file, record_files
 from tests.worlds import make_scenario
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_each_round_holds_each_treatment_once() -> None:
@@ -118,7 +125,7 @@ def test_turns_of_a_conversation_follow_each_other_and_grow() -> None:
         assert [turn.turn for turn in turns] == [0, 1, 2]
         first = turns[0].isl_target
         assert [turn.isl_target for turn in turns] == [first, first + 58, first + 116]
-    assert plan.expand(scenario).asked["lengths"] == [100, 158, 200, 216, 258, 316]
+    assert plan.expand(scenario).design.lengths == (100, 158, 200, 216, 258, 316)
 
 
 def test_an_open_loop_is_due_on_a_schedule_of_its_round() -> None:
@@ -134,3 +141,57 @@ def test_an_open_loop_is_due_on_a_schedule_of_its_round() -> None:
     last = poisson["r01-g4"][-1]
     assert last is not None
     assert 32 < last < 48  # 399 gaps of 0.1 s, standard deviation 2 s
+
+
+def test_the_draws_are_in_a_file_beside_the_plan_and_the_plan_has_their_counts(tmp_path: Path) -> None:
+    prompts = {"lengths": [100, 200], "output_tokens": 8, "turns": {"count": 3, "new_tokens": 50}}
+    treatments = {"off": {"cache": "off"}, "empty": {"cache": "cold"}}
+    changes: dict[str, Any]
+    for changes in ({"prompts": prompts}, {"load": {"draw": "zipf", "requests": 2, "request_rate": 3.0}}):
+        made = plan.expand(make_scenario(treatments=treatments, baseline="off", **changes), "salt/")
+        draw_file.write_draws(tmp_path, made.draw_rows())
+        assert list(draw_file.read_draws(tmp_path)) == list(made.draw_rows())
+        record_files.write_plan(tmp_path, made.record())
+        kept = record_files.read_plan(tmp_path)
+        assert kept == made.record()
+        for spec, run in zip(made.runs, kept.runs, strict=True):
+            assert run.requests == len(list(spec.draws))
+            assert run.requests_by_length == Counter(draw.isl_target for draw in spec.draws)
+    assert plan.expand(make_scenario(prompts=prompts, treatments=treatments, baseline="off")).design.turn_of_length == {
+        100: 0,
+        158: 1,
+        216: 2,
+        200: 0,
+        258: 1,
+        316: 2,
+    }
+
+
+def test_a_million_draws_are_made_one_by_one() -> None:
+    draws = drawn("with_replacement", 1_000_000)[0].draws
+    assert len(draws) == 1_000_000
+    first, last = next(iter(draws)), draws[-1]
+    assert (first.request_id[:8], last.request_id.split("/")[1][:7]) == ("r01-cold", "999999-")
+    assert sum(draws.by_length.values()) == 1_000_000
+
+
+def test_a_plan_of_version_1_puts_the_same_question(tmp_path: Path) -> None:
+    prompts = {"lengths": [100, 200], "output_tokens": 8, "turns": {"count": 3, "new_tokens": 50}}
+    treatments = {"off": {"cache": "off"}, "empty": {"cache": "cold"}}
+    changes: dict[str, Any]
+    for changes in ({}, {"prompts": prompts, "treatments": treatments, "baseline": "off"}):
+        made = plan.expand(make_scenario(**changes))
+        record_files.write_plan(tmp_path, made.record())
+        path = tmp_path / record_files.PLAN
+        value = json.loads(path.read_text())
+        value["asked"] = {name: item for name, item in value.pop("design").items() if name != "turn_of_length"}
+        value["schema_version"], value["pool"] = 1, [asdict(draw) for draw in made.pool]
+        for run, spec in zip(value["runs"], made.runs, strict=True):
+            run["draws"] = [asdict(draw) for draw in spec.draws]
+            del run["requests"], run["requests_by_length"]
+        path.write_text(json.dumps(value))
+        old = record_files.read_plan(tmp_path)
+        assert old == made.record()
+        questions = [likeness.question_of(one, {}) for one in (old, made.record())]
+        assert not likeness.differing_questions(*questions)
+        assert questions[0] == questions[1]

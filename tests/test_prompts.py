@@ -44,14 +44,14 @@ def test_fit_finds_the_exact_length_for_uneven_tokenizers(tokens: int, overhead:
     def count(text: str) -> int:
         return overhead + sum(math.ceil(len(word) / longest) for word in text.split(" ") if word)
 
-    text = prompts.fit(1, "key", tokens, count)
+    text = prompts.fit(1, "key", tokens, count).text(1, "key")
     assert count(text) == tokens
 
 
 @given(st.integers(1, 3000), st.integers(0, 3))
 @settings(deadline=None)
 def test_fit_finds_the_exact_length_where_every_byte_is_a_token(tokens: int, overhead: int) -> None:
-    text = prompts.fit(1, "key", tokens + overhead, lambda text: overhead + len(text))
+    text = prompts.fit(1, "key", tokens + overhead, lambda text: overhead + len(text)).text(1, "key")
     assert len(text) == tokens
 
 
@@ -71,7 +71,7 @@ def test_a_tokenizer_on_this_host(tmp_path: Path) -> None:
     made.save(str(tmp_path / "tokenizer.json"))
     count = prompts.local_counter(tmp_path)
     assert count("abc") == 4
-    assert count(prompts.fit(1, "key", 500, count)) == 500
+    assert count(prompts.fit(1, "key", 500, count).text(1, "key")) == 500
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:

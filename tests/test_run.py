@@ -11,6 +11,7 @@ import pytest
 from kvbench import plan, run, store, summary
 from kvbench.errors import EndpointError
 from kvbench.records import Response
+from kvbench.result.record_files import read_run, write_plan
 from tests.worlds import FakeDriver, FakeServer, make_scenario, quiet_host
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from kvbench.neighbors.loads import Loads
     from kvbench.plan import RunSpec
     from kvbench.records import Row
+    from kvbench.result.run_record import BottleneckRecord
     from kvbench.scenario import Scenario
     from kvbench.scenario_models import Treatment
 
@@ -35,7 +37,7 @@ class FakeTestbed:
         self.measuring: FakeDriver | None = None
         self.interrupt_at: str | None = None
         self.loads: Loads | None = None
-        self.bottleneck: dict[str, Any] | None = None
+        self.bottleneck: BottleneckRecord | None = None
 
     @contextlib.contextmanager
     def serving(self, treatment: Treatment, _folder: Path) -> Iterator[tuple[FakeServer, FakeDriver, FakeDriver]]:
@@ -87,7 +89,7 @@ class Recorder:
 def execute(scenario: Scenario, bed: FakeTestbed, results: Path, watch: Recorder | None = None) -> store.ResultFolder:
     result = store.open_result(results, scenario.name, scenario.fingerprint)
     laid_out = plan.expand(scenario)
-    result.write_json("plan.json", laid_out.to_json())
+    write_plan(result.path, laid_out.record())
     result.write_json("facts.json", {})
     with quiet_host():
         run.execute(scenario, laid_out, bed, result, watch or Recorder())  # type: ignore[arg-type]
@@ -130,10 +132,11 @@ def test_every_request_of_every_phase_has_a_row_and_a_tier_if_measured(tmp_path:
 
 def test_a_run_keeps_the_host_and_the_networks_floor(tmp_path: Path) -> None:
     result = execute(make_scenario(repeats=1), FakeTestbed(tmp_path / "tier"), tmp_path)
-    record = store.read_json(result.path / "runs" / "r01-g4" / "run.json")
-    assert set(record["world"]) == {"before", "after", "changed", "pressure"}
-    assert set(record["world"]["before"]["paths"]) == {"results", "g4"}
-    assert record["network_floor_s"] is None  # nobody listens at the made-up server's port
+    record = read_run(result.path / "runs" / "r01-g4")
+    assert record.host is not None
+    assert record.host.pressure.window_s is not None
+    assert set(record.host.before["paths"]) == {"results", "g4"}  # type: ignore[arg-type]
+    assert record.network_floor_s is None  # nobody listens at the made-up server's port
 
 
 def test_the_second_round_does_not_prime_again(tmp_path: Path) -> None:
@@ -245,13 +248,12 @@ def test_a_wrong_answer_from_a_warm_tier_condemns_its_run(tmp_path: Path) -> Non
 class ListDriver(FakeDriver):
     """Takes the whole list at once and warms itself up with a request of its own, as AIPerf does."""
 
-    def drive(self, requests: Any, concurrency: int, on_response: Any) -> list[Response]:
+    def converse(self, conversations: Any, concurrency: int, on_response: Any) -> None:
         self.server.log.append("list begins")
         own = self.server.answer("tiny", 1)
         self.own_requests = (replace(own, request_id="warmup-000"),)
-        done = super().drive(list(requests), concurrency, on_response)
+        super().converse(list(conversations), concurrency, on_response)
         self.server.log.append("list ends")
-        return done
 
 
 def test_another_driver_measures_in_one_go_and_the_native_one_does_the_rest(tmp_path: Path) -> None:
@@ -269,6 +271,6 @@ def test_another_driver_measures_in_one_go_and_the_native_one_does_the_rest(tmp_
     measured = [row for row in rows if row.phase == "measure"]
     assert {row.tier for row in measured} == {"g4"}
     assert "in this run" in (measured[0].tier_evidence or "")  # by the ledger, since no request stood alone
-    record = store.read_json(result.path / "runs" / "r01-g4" / "run.json")
-    assert record["driver"]["name"] == "aiperf"
-    assert record["ledger"]["closes"]
+    record = read_run(result.path / "runs" / "r01-g4")
+    assert record.driver.name == "aiperf"
+    assert record.ledger.closes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -47,10 +47,11 @@ def test_neighbours_are_understood_and_stand_in_the_plan(tmp_path: Path) -> None
     assert asked.treatments["noisy"].disturbance == ("storage", Target(fraction=0.63))
     load, target = asked.treatments["worst"].disturbance or ("", Target(fraction=1))
     assert (load, target.unlimited) == ("fabric", True)
-    told = plan.expand(asked).asked
-    assert told["definitions"]["noisy"]["neighbors"] == {"storage": {"aggregate": None, "fraction": 0.63}}
-    assert told["setting"]["bottleneck"]["disk"] == 300e6
-    assert told["setting"]["neighbors"]["loads"]["storage"]["fio"]["size"] == 64_000_000
+    design = plan.expand(asked).design
+    setting: Any = design.setting
+    assert design.definitions["noisy"]["neighbors"] == {"storage": {"aggregate": None, "fraction": 0.63}}
+    assert setting["bottleneck"]["disk"] == 300e6
+    assert setting["neighbors"]["loads"]["storage"]["fio"]["size"] == 64_000_000
 
 
 def test_a_link_brings_its_own_side_clients(tmp_path: Path) -> None:

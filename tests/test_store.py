@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 
@@ -14,6 +15,9 @@ from kvbench import plan, store
 from kvbench.errors import ResultError, StorageError
 from kvbench.lane import make_row
 from kvbench.records import Response, Row
+from kvbench.result import answers, parquet_file
+from kvbench.result.record_files import read_run, write_plan
+from kvbench.result.run_record import CacheRecord, DriverRecord, Ledger, RunRecord, ServerRecord
 from tests.worlds import make_scenario
 
 if TYPE_CHECKING:
@@ -29,9 +33,16 @@ def row(number: int = 0, attempt: int = 1, **changes: Any) -> Row:
     return Row.from_json({**made.to_json(), "request_id": f"r/{number}", **changes})
 
 
+def record(run_id: str) -> RunRecord:
+    ledger = Ledger(1, 1000, None, 0, None, None, {}, None, None, None, closes=False, gap="no counters")
+    return RunRecord(
+        run_id, "g4", 1, None, 1.0, CacheRecord("off"), ledger, None, DriverRecord("native"), ServerRecord(None, None)
+    )
+
+
 def open_new(results: Path) -> store.ResultFolder:
     result = store.open_result(results, "made-up", PLAN.fingerprint)
-    result.write_json("plan.json", PLAN.to_json())
+    write_plan(result.path, PLAN.record())
     return result
 
 
@@ -43,12 +54,83 @@ def test_a_row_comes_back_as_it_went(tmp_path: Path) -> None:
         journal.append(one)
     assert store.read_rows(run.path) == rows  # readable while it runs
     journal.close()
-    run.seal({"run": {"run_id": "r1"}}, {"r/1": ("g4", "bytes")})
+    run.seal(record("r1"), lambda one, _: ("g4", "bytes") if one.request_id == "r/1" else None)
     sealed = store.read_rows(run.path)
     assert [one.tier for one in sealed] == [None, "g4", None]
     assert sealed[0] == rows[0]
     assert sealed[2].cached_tokens is None  # not reported is null, never 0
     assert not (run.path / "requests.jsonl").exists()
+    kept = read_run(run.path)
+    assert (kept.run_id, kept.attempt, kept.requests) == ("r1", 1, 3)
+
+
+def test_a_tier_that_was_proven_as_the_request_ended_is_in_its_row(tmp_path: Path) -> None:
+    run = open_new(tmp_path).open_run("r1")
+    journal = run.open_journal()
+    for number in range(4):
+        journal.append(row(number, phase="probe" if number == 0 else "measure"))
+        if number in {1, 3}:
+            journal.keep_tier(f"r/{number}", "g4", f"bytes of {number}")
+    journal.close()
+    run.seal(record("r1"))
+    told = [(one.tier, one.tier_evidence) for one in store.read_rows(run.path)]
+    assert told == [(None, None), ("g4", "bytes of 1"), (None, None), ("g4", "bytes of 3")]
+    assert sorted(path.name for path in run.path.iterdir()) == ["requests.parquet", "run.json"]
+
+
+def test_what_an_answer_says_of_its_tiers_reaches_who_judges_it(tmp_path: Path) -> None:
+    run = open_new(tmp_path).open_run("r1")
+    journal = run.open_journal()
+    journal.append(row(0), {"g1": 16, "g4": 32})
+    journal.append(row(1))
+    journal.close()
+    run.seal(record("r1"), lambda _, tokens: ("mixed" if tokens else "recompute", str(sum(tokens.values()))))
+    told = [(one.tier, one.tier_evidence) for one in store.read_rows(run.path)]
+    assert told == [("mixed", "48"), ("recompute", "0")]
+
+
+def test_many_rows_go_into_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_file, "ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(parquet_file, "ROWS_OF_A_GROUP", 5)
+    run = open_new(tmp_path).open_run("r1")
+    journal = run.open_journal()
+    for number in range(14):
+        journal.append(row(number))
+    journal.close()
+    run.seal(record("r1"))
+    file = pq.ParquetFile(run.path / "requests.parquet")
+    assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [6, 6, 2]
+    assert [one.request_id for one in store.read_rows(run.path)] == [f"r/{number}" for number in range(14)]
+
+
+def test_answers_are_compared_with_the_first_that_recomputing_gave(tmp_path: Path) -> None:
+    result = open_new(tmp_path)
+    for run_id, hashes in (("off", ["a", "b"]), ("on", ["a", "c"])):
+        run = result.open_run(run_id)
+        journal = run.open_journal()
+        for number, found in enumerate(hashes):
+            journal.append(row(number, answer_hash=found))
+        journal.append(row(2, answer_hash=None))
+        journal.close()
+        run.seal(record(run_id))
+    for _ in range(2):  # again changes nothing
+        answers.settle_answers(result.path / "runs", ["off"])
+        matches = [one.answers_match for one in store.read_rows(result.path / "runs" / "on")]
+        assert matches == [True, False, None]
+
+
+def test_answers_that_later_turns_repeat_are_kept(tmp_path: Path) -> None:
+    run = open_new(tmp_path).open_run("r1")
+    journal = run.open_journal()
+    journal.keep_answer("r/0", "said")
+    journal.keep_answer("r/1", "so")
+    journal.close()
+    with (run.path / "answers.jsonl.zst").open("rb") as file:
+        lines = zstandard.ZstdDecompressor().stream_reader(file).read().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"request_id": "r/0", "answer": "said"},
+        {"request_id": "r/1", "answer": "so"},
+    ]
 
 
 def test_every_row_is_in_the_file_before_append_returns(tmp_path: Path) -> None:
@@ -80,7 +162,7 @@ def test_a_broken_attempt_is_kept_apart_and_the_next_one_counts_up(tmp_path: Pat
         journal.append(row(0, attempt))
         journal.close()
         run.keep_text("metrics/before.prom", f"attempt {attempt}")
-    run.seal({"run": {"run_id": "r1"}}, {})
+    run.seal(record("r1"))
     assert result.is_sealed("r1")
     assert [one.attempt for one in store.read_rows(run.path)] == [3]
     for attempt in (1, 2):
@@ -99,7 +181,7 @@ def test_an_unfinished_result_goes_on_and_a_finished_one_does_not(tmp_path: Path
 
 def seal_all(result: store.ResultFolder) -> None:
     for spec in PLAN.runs:
-        result.open_run(spec.run_id).seal({"run": {"run_id": spec.run_id}}, {})
+        result.open_run(spec.run_id).seal(record(spec.run_id))
 
 
 def test_a_result_is_finished_by_a_summary_of_all_its_runs(tmp_path: Path) -> None:
@@ -127,7 +209,7 @@ def test_a_result_of_another_fingerprint_hides_none_and_is_never_gone_on_with(tm
     first = open_new(tmp_path)
     seal_all(first)
     other = store.open_result(tmp_path, "made-up", "another")
-    other.write_json("plan.json", {**PLAN.to_json(), "fingerprint": "another"})
+    write_plan(other.path, replace(PLAN.record(), fingerprint="another"))
     seal_all(other)
     other.write_json("summary.json", {"complete": True})
     assert store.open_result(tmp_path, "made-up", PLAN.fingerprint) == replace(first, resumed=True)

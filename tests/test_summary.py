@@ -15,6 +15,7 @@ from kvbench import published, store, summary
 from kvbench.errors import ResultError
 from kvbench.report import document, figures, material, matrix, metric_tables, setting, tables
 from kvbench.report.length_table import length_table
+from tests.old_records import by_request, run_record
 from tests.report.synthetic import Case, build
 from tests.test_run import FakeTestbed, execute
 from tests.worlds import make_scenario
@@ -33,7 +34,7 @@ def rewrite(result: store.ResultFolder, run_id: str, times: list[float]) -> None
         journal.append(replace(row, ttft_s=given[row.isl_target or 0]) if row.phase == "measure" else row)
     journal.close()
     tiers = {row.request_id: (row.tier or "unproven", "") for row in rows if row.phase == "measure"}
-    folder.seal({k: v for k, v in record.items() if k not in ("attempt", "requests")}, tiers)
+    folder.seal(run_record(record), by_request(tiers))
 
 
 @pytest.fixture
@@ -306,7 +307,7 @@ def test_the_overrun_shown_is_the_one_that_is_judged(tmp_path: Path) -> None:
         journal.append(replace(row, server_overrun_s=over))
     journal.close()
     tiers = {row.request_id: (row.tier or "unproven", "") for row in rows}
-    folder.seal({k: v for k, v in record.items() if k not in ("attempt", "requests")}, tiers)
+    folder.seal(run_record(record), by_request(tiers))
     summed = summary.summarise(made)
     assert summed["treatments"]["recompute"]["overrun_share"] == pytest.approx(0.05)
     (reason,) = [one for one in summed["runs"][0]["reasons"] + summed["runs"][1]["reasons"] if one["rule"] == "overrun"]
@@ -336,7 +337,7 @@ def test_a_request_whose_tier_was_not_proven_gives_no_figure(result: store.Resul
         for row in rows:
             journal.append(replace(row, tier="unproven") if row.phase == "measure" else row)
         journal.close()
-        folder.seal({k: v for k, v in record.items() if k not in ("attempt", "requests")}, {})
+        folder.seal(run_record(record))
     cell = cells(result)[0]["g4"]
     assert (cell["n"], cell["median_s"], cell["unproven"], cell["speed_up"]) == (0, None, 3, None)
     assert summary.summarise(result.path)["verdict"] == "suspect"

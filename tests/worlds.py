@@ -10,6 +10,7 @@ from unittest import mock
 
 from kvbench import facts
 from kvbench.records import Conversation, Request, Response
+from kvbench.result.run_record import DriverRecord
 from kvbench.scenario import Scenario
 from kvbench.servers import tier_directory
 from kvbench.servers.endpoint import Counters
@@ -232,7 +233,7 @@ class FakeDriver:
 
     def converse(
         self, conversations: Iterable[Conversation], concurrency: int, on_response: Callable[[Response], None]
-    ) -> list[Response]:
+    ) -> None:
         done: list[Response] = []
         slots = [max(self.server.free_ns)] * concurrency
         for conversation in conversations:
@@ -247,12 +248,11 @@ class FakeDriver:
                     request = None
             slots[slot] = max(self.server.free_ns)
         self.server.free_ns = [max(slots)]
-        return done
 
     def open_slots(self, concurrency: int) -> None:
         """Let so many requests be out at once from now on; none is, yet."""
         assert concurrency >= 1
         self.server.free_ns = [max(self.server.free_ns)] * concurrency
 
-    def health(self) -> dict[str, Any]:
-        return {"stamps": "kernel", "client_cpu_s": 0.1, "wall_s": 1.0, "clock_step_s": 0.0}
+    def health(self) -> DriverRecord:
+        return DriverRecord(self.name, stamps="kernel", client_cpu_s=0.1, wall_s=1.0, clock_step_s=0.0)

@@ -18,6 +18,9 @@ from kvbench.importers.rows import rows_of
 from kvbench.importers.source import Source, shared
 from kvbench.importers.source_copy import copy_without_secrets
 from kvbench.redact import without_named_secrets
+from kvbench.result.plan_record import Design, PlannedRun, PlanRecord
+from kvbench.result.record_files import write_plan
+from kvbench.result.run_record import CacheRecord, DriverRecord, Ledger, RunRecord, ServerRecord
 from kvbench.strict_yaml import nearest
 
 if TYPE_CHECKING:
@@ -80,7 +83,7 @@ def _write(source: Source, name: str, results: Path) -> Path:
     hidden = sum(copy.hidden for copy in copies)
     fingerprint = hashlib.sha256(b"".join(copy.sha256 for copy in copies)).hexdigest()
     folder.write_json("facts.json", {"imported": _about(source, hidden), "software": {"kvbench": __version__}})
-    folder.write_json("plan.json", _plan(source, name, fingerprint, runs))
+    write_plan(folder.path, _plan(source, name, fingerprint, runs))
     for run, part in runs:
         _seal(folder, source, run, part)
     return folder.path
@@ -100,14 +103,13 @@ def _answered(requests: pa.Table, columns: list[str]) -> pa.Table:
     return requests.select(columns).filter(is_answered)
 
 
-def _runs(source: Source) -> list[tuple[dict[str, Any], Part]]:
+def _runs(source: Source) -> list[tuple[PlannedRun, Part]]:
     """Number the parts: what bears the same name is another round of the same treatment."""
     rounds: dict[str, int] = {}
     runs = []
     for part in source.parts:
         rounds[part.treatment] = repeat = rounds.get(part.treatment, 0) + 1
-        run = {"run_id": f"r{repeat:02d}-{part.treatment}", "treatment": part.treatment, "repeat": repeat}
-        runs.append((run, part))
+        runs.append((PlannedRun(f"r{repeat:02d}-{part.treatment}", part.treatment, repeat), part))
     return runs
 
 
@@ -137,70 +139,56 @@ def _absent(source: Source) -> list[str]:
     return sentences
 
 
-def _plan(source: Source, name: str, fingerprint: str, runs: list[tuple[dict[str, Any], Part]]) -> dict[str, Any]:
+def _plan(source: Source, name: str, fingerprint: str, runs: list[tuple[PlannedRun, Part]]) -> PlanRecord:
     """Write down what is there in the form of a plan; what nobody planned is null or empty."""
-    return {
-        "scenario": name,
-        "fingerprint": fingerprint,
-        "salt": "",
-        "canary_tokens": 0,
-        "pool": [],
-        "runs": [{**run, "draws": []} for run, _ in runs],
-        "asked": {
-            "imported": source.tool,
-            "question": f"What did {source.tool} measure, as far as its export tells?",
-            "server": "external",
-            "scale": None,
-            "lengths": [],
-            "output_tokens": None,
-            "concurrency": shared([part.concurrency for part in source.parts]),
-            "treatments": list(dict.fromkeys(part.treatment for part in source.parts)),
-            "baseline": None,
-            "repeats": max(run["repeat"] for run, _ in runs),
-            "max_fail": 0,
-            "check_answers": False,
-            "slo": {},
-            "published": None,
-        },
-    }
+    design = Design(
+        question=f"What did {source.tool} measure, as far as its export tells?",
+        server="external",
+        treatments=tuple(dict.fromkeys(part.treatment for part in source.parts)),
+        repeats=max(run.repeat for run, _ in runs),
+        concurrency=shared([part.concurrency for part in source.parts]),
+        imported=source.tool,
+    )
+    return PlanRecord(name, fingerprint, "", 0, tuple(run for run, _ in runs), design)
 
 
-def _seal(folder: store.ResultFolder, source: Source, run: dict[str, Any], part: Part) -> None:
-    opened = folder.open_run(run["run_id"])
+def _seal(folder: store.ResultFolder, source: Source, run: PlannedRun, part: Part) -> None:
+    opened = folder.open_run(run.run_id)
     opened.seal_batches(_record(source, run, part), rows_of(source.tool, run, part.requests))
 
 
-def _record(source: Source, run: dict[str, Any], part: Part) -> dict[str, Any]:
+def _record(source: Source, run: PlannedRun, part: Part) -> RunRecord:
     """Write the `run.json` of an imported run: what its requests tell, and null for the rest."""
     import pyarrow.compute as pc  # noqa: PLC0415
 
     good = _answered(part.requests, ["isl", "cached_tokens"])
     first_ns = pc.min(part.requests["sent_ns"].filter(_is_measured(part.requests))).as_py()
-    return {
-        "run": run,
-        "imported": source.tool,
-        "started": datetime.fromtimestamp(first_ns / 1e9, UTC).isoformat() if first_ns is not None else None,
-        "load_s": part.load_s,
-        "cache": {"state": UNKNOWN_STATE, "steps": []},
-        "ledger": {
-            "requests": len(good),
-            "prompt_tokens": _sum_of_all(good["isl"]),
-            "cached_tokens": _sum_of_all(good["cached_tokens"]),
-            "expected_cached_tokens": None,
-            "counter_hits": None,
-            "counter_computed": None,
-            "read_bytes": {},
-            "process_read_bytes": None,
-            "expected_read_bytes": None,
-            "hit_efficiency": None,
-            "closes": False,
-            "gap": _NO_BOOKS,
-        },
-        "blocks": None,
-        "driver": {"name": source.tool, "stamps": "the tool's own clock", "version": source.version},
-        "server": {"url": without_named_secrets(source.url), "model": source.model, "info": {}},
-        "load_1min": None,
-    }
+    return RunRecord(
+        run_id=run.run_id,
+        treatment=run.treatment,
+        repeat=run.repeat,
+        started=datetime.fromtimestamp(first_ns / 1e9, UTC).isoformat() if first_ns is not None else None,
+        load_s=part.load_s,
+        cache=CacheRecord(UNKNOWN_STATE),
+        ledger=Ledger(
+            requests=len(good),
+            prompt_tokens=_sum_of_all(good["isl"]),
+            cached_tokens=_sum_of_all(good["cached_tokens"]),
+            expected_cached_tokens=None,
+            counter_hits=None,
+            counter_computed=None,
+            read_bytes={},
+            process_read_bytes=None,
+            expected_read_bytes=None,
+            hit_efficiency=None,
+            closes=False,
+            gap=_NO_BOOKS,
+        ),
+        blocks=None,
+        driver=DriverRecord(source.tool, stamps="the tool's own clock", version=source.version),
+        server=ServerRecord(without_named_secrets(source.url), source.model),
+        imported=source.tool,
+    )
 
 
 def _sum_of_all(column: pa.ChunkedArray) -> int | None:

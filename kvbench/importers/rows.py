@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvbench.importers.columns import changed
 from kvbench.redact import without_named_secrets
@@ -13,29 +13,38 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from kvbench.result.plan_record import PlannedRun
+
 _BATCH_ROWS = 65_536
 _NO_TIER = "imported: no source tells which tier served it"
 
 
-def rows_of(tool: str, run: dict[str, Any], requests: pa.Table) -> Iterator[pa.RecordBatch]:
+def rows_of(tool: str, run: PlannedRun, requests: pa.Table) -> Iterator[pa.RecordBatch]:
     """Give the rows of a run in batches."""
     schema = row_schema()
     for begin in range(0, len(requests), _BATCH_ROWS):
         yield from _rows(tool, run, requests.slice(begin, _BATCH_ROWS), begin, schema)
 
 
-def _rows(tool: str, run: dict[str, Any], seen: pa.Table, begin: int, schema: pa.Schema) -> list[pa.RecordBatch]:
+def _rows(tool: str, run: PlannedRun, seen: pa.Table, begin: int, schema: pa.Schema) -> list[pa.RecordBatch]:
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.compute as pc  # noqa: PLC0415
 
     count = len(seen)
     place = pa.array([f"{number:03d}" for number in range(begin, begin + count)])
     own_id = pc.fill_null(seen["request_id"], "request")
-    same = {**run, "attempt": 1, "driver": tool, "tier_evidence": _NO_TIER}
+    same = {
+        "run_id": run.run_id,
+        "treatment": run.treatment,
+        "repeat": run.repeat,
+        "attempt": 1,
+        "driver": tool,
+        "tier_evidence": _NO_TIER,
+    }
     columns = {
         **{name: pa.repeat(pa.scalar(value, schema.field(name).type), count) for name, value in same.items()},
         **{name: seen[name] for name in seen.column_names if name in schema.names},
-        "request_id": pc.binary_join_element_wise(f"{run['run_id']}/", place, "-", own_id, ""),
+        "request_id": pc.binary_join_element_wise(f"{run.run_id}/", place, "-", own_id, ""),
         "prompt_id": pc.coalesce(seen["conversation_id"], place),
         "first_token_ns": _after(seen["sent_ns"], seen["ttft_s"]),
         "last_token_ns": _after(seen["sent_ns"], seen["latency_s"]),

@@ -31,6 +31,7 @@ from kvbench.errors import DriverError
 from kvbench.load.aiperf_export import missing, read_raw, translate
 from kvbench.load.process_cpu import CpuWatch
 from kvbench.records import alone
+from kvbench.result.run_record import DriverRecord
 from kvbench.servers.process import last_line, running
 
 if TYPE_CHECKING:
@@ -132,16 +133,23 @@ class AiperfDriver:
             DriverError: AIPerf did not start, or sent something else than it was given.
 
         """
-        return self.converse(map(alone, requests), concurrency, on_response)
+        responses: list[Response] = []
+
+        def keep(response: Response) -> None:
+            responses.append(response)
+            on_response(response)
+
+        self.converse(map(alone, requests), concurrency, keep)
+        return responses
 
     def converse(
         self, conversations: Iterable[Conversation], concurrency: int, on_response: Callable[[Response], None]
-    ) -> list[Response]:
+    ) -> None:
         """Hold conversations whose turns are known beforehand: AIPerf gets each as one session of several requests."""
         sessions = [_all_turns(conversation) for conversation in conversations]
         asked = [request for session in sessions for request in session]
         if not asked:
-            return []
+            return
         started_ns = time.time_ns()
         sweep_scratch()
         with tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-") as scratch:
@@ -160,9 +168,8 @@ class AiperfDriver:
             message = f"AIPerf ended with code {code} and without a record of any request: {said}"
             raise DriverError(message, f"Look at {self._folder / 'console.log'}.")
         self._take_health(responses, watch, started_ns)
-        return responses
 
-    def health(self) -> dict[str, Any]:
+    def health(self) -> DriverRecord:
         """Return how well the client did, over all calls of `drive` so far.
 
         `client_cpu_s` is the processor time of all of AIPerf's processes between the first send and the last token, and
@@ -171,7 +178,18 @@ class AiperfDriver:
         the client was the bottleneck. `start_s` is how long AIPerf took to its first request, the warm-up included.
         `missing` counts the requests without a record.
         """
-        return {"stamps": "user", **self._health, **self._counts}
+        return DriverRecord(
+            name=self.name,
+            stamps="user",
+            client_cpu_s=self._health["client_cpu_s"],
+            worker_cpu_s=self._health["worker_cpu_s"],
+            wall_s=self._health["wall_s"],
+            start_s=self._health["start_s"],
+            first_tokens=self._counts["first_tokens"],
+            upper_bounds=self._counts["upper_bounds"],
+            out_of_order=self._counts["out_of_order"],
+            missing=self._counts["missing"],
+        )
 
     def _run(self, scratch: Path, watch: CpuWatch, bound_s: float) -> int | None:
         """Let AIPerf run to its end, at most `bound_s` seconds; return its code, which proves nothing."""

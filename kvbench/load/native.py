@@ -19,7 +19,7 @@ import itertools
 import os
 import socket
 import time
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from kvbench.errors import DriverError
 from kvbench.facts import both_clocks_ns
@@ -28,6 +28,7 @@ from kvbench.load.connection import Connection, connect
 from kvbench.load.link import ReceiverLink, stamp_reads
 from kvbench.load.tls import Tls, TlsError
 from kvbench.records import Response, alone
+from kvbench.result.run_record import DriverRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -101,24 +102,36 @@ class NativeDriver:
             DriverError: the receiver died, no more files can be opened, or `concurrency` is below one.
 
         """
-        return self.converse(map(alone, requests), concurrency, on_response)
+        responses: dict[int, Response] = {}
+
+        def keep(number: int, response: Response) -> None:
+            responses[number] = response
+            on_response(response)
+
+        self._hold(map(alone, requests), concurrency, keep)
+        return [responses[number] for number in sorted(responses)]
 
     def converse(
         self, conversations: Iterable[Conversation], concurrency: int, on_response: Callable[[Response], None]
-    ) -> list[Response]:
-        """Hold the conversations, at most `concurrency` at a time, each turn by turn; like `drive` in all else.
+    ) -> None:
+        """Hold the conversations, at most `concurrency` at a time, each turn by turn.
 
-        A conversation ends with the first request that fails. Responses come in the order in which they were asked for.
+        Like `drive` in all else, but that nothing is kept: there may be a million requests. A conversation ends with
+        the first request that fails.
         """
+        self._hold(conversations, concurrency, lambda _, response: on_response(response))
+
+    def _hold(
+        self, conversations: Iterable[Conversation], concurrency: int, on_response: Callable[[int, Response], None]
+    ) -> None:
         if concurrency < 1:
             raise DriverError(f"a concurrency of {concurrency} sends nothing", "Give a concurrency of at least 1.")
-        return self._runner.run(self._converse(iter(conversations), concurrency, on_response))
+        self._runner.run(self._converse(iter(conversations), concurrency, on_response))
 
     async def _converse(
-        self, conversations: Iterator[Conversation], concurrency: int, on_response: Callable[[Response], None]
-    ) -> list[Response]:
+        self, conversations: Iterator[Conversation], concurrency: int, on_response: Callable[[int, Response], None]
+    ) -> None:
         self._link.attach(asyncio.get_running_loop())
-        responses: dict[int, Response] = {}
         numbers = itertools.count()
         start_ns = time.time_ns()
 
@@ -129,9 +142,9 @@ class NativeDriver:
                 await self._perform(exchange)
             finally:
                 if exchange.is_over:
-                    responses[number] = self._respond(exchange)
-                    on_response(responses[number])
-            return responses[number], exchange.answer.complete_ns or time.time_ns()
+                    response = self._respond(exchange)
+                    on_response(number, response)
+            return response, exchange.answer.complete_ns or time.time_ns()
 
         async def run_slot() -> None:
             free_ns = start_ns
@@ -148,7 +161,6 @@ class NativeDriver:
             for slot in slots:
                 slot.cancel()
             await asyncio.gather(*slots, return_exceptions=True)
-        return [responses[number] for number in sorted(responses)]
 
     async def _perform(self, exchange: Exchange) -> None:
         """Bring one exchange to an end within its deadline."""
@@ -236,7 +248,7 @@ class NativeDriver:
             return response
         return dataclasses.replace(response, error=self._target.redact(response.error))
 
-    def health(self) -> dict[str, Any]:
+    def health(self) -> DriverRecord:
         """Return how well the client itself did, since it was started.
 
         `stamps` is `user` where the kernel has no stamps, or as soon as one first token had none. `client_cpu_s` is
@@ -247,15 +259,20 @@ class NativeDriver:
         now_ns, monotonic_ns = both_clocks_ns()
         wall_ns = monotonic_ns - self._started_monotonic_ns
         receiver_cpu_s = self._link.cpu_s()
-        return {
-            "stamps": "kernel" if self._kernel_stamps and not self._counts["user_stamps"] else "user",
-            "receiver_priority": self._link.priority,
-            "client_cpu_s": time.process_time() - self._started_cpu_s + receiver_cpu_s,
-            "receiver_cpu_s": receiver_cpu_s,
-            "wall_s": wall_ns / 1e9,
-            "clock_step_s": (now_ns - self._started_ns - wall_ns) / 1e9,
-            **self._counts,
-        }
+        return DriverRecord(
+            name=self.name,
+            stamps="kernel" if self._kernel_stamps and not self._counts["user_stamps"] else "user",
+            receiver_priority=self._link.priority,
+            client_cpu_s=time.process_time() - self._started_cpu_s + receiver_cpu_s,
+            receiver_cpu_s=receiver_cpu_s,
+            wall_s=wall_ns / 1e9,
+            clock_step_s=(now_ns - self._started_ns - wall_ns) / 1e9,
+            retries=self._counts["retries"],
+            first_tokens=self._counts["first_tokens"],
+            upper_bounds=self._counts["upper_bounds"],
+            user_stamps=self._counts["user_stamps"],
+            connections_opened=self._counts["connections_opened"],
+        )
 
 
 async def _scheduled(request: Request, start_ns: int, free_ns: int) -> int:

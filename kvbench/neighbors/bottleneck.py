@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvbench.neighbors.surroundings import disk_of, read_text, starting_time
+from kvbench.result.run_record import BottleneckRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,9 +47,9 @@ class Cap:
             with contextlib.suppress(ProcessLookupError):  # it has just ended
                 (self.group / "cgroup.procs").write_text(str(pid))
 
-    def to_json(self) -> dict[str, object]:
+    def record(self) -> BottleneckRecord:
         """Return what a result says about it."""
-        return {"bytes_per_s": self.bytes_per_s, "how": self.how, "reason": self.reason}
+        return BottleneckRecord("disk", self.bytes_per_s, self.how, self.reason)
 
     def _remove(self) -> None:
         if self.group is None:

@@ -28,7 +28,7 @@ from kvbench.neighbors.roster import Place, Roster, roster
 from kvbench.neighbors.series import Series
 from kvbench.neighbors.side_client import SideClient, clock_ns
 from kvbench.neighbors.trial import Calibration, Evidence, Lost, Member, Trial
-from kvbench.neighbors.verdict import MOST_FOREIGN, Window, report
+from kvbench.neighbors.verdict import MOST_FOREIGN, WindowNs, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from kvbench.hosts import Host, HostsFile, Reach
     from kvbench.neighbor_spec import NeighborSpec
+    from kvbench.result.run_record import NeighborRecord
 
 _BARRIER_S = 0.5  # from the order to the start
 _ANSWER_S = 10.0
@@ -182,7 +183,7 @@ class Crew:
         """Say that the next window is a quiet one: no trial belongs to it."""
         self.trial = None
 
-    def report(self, window: Window, reference_bytes_per_s: float | None = None) -> dict[str, Any]:
+    def report(self, window: WindowNs, reference_bytes_per_s: float | None = None) -> NeighborRecord:
         """Return what the neighbours did in a window of (first send, last byte) in wall-clock ns, with a verdict.
 
         In a quiet window what side clients moved is held against `reference_bytes_per_s`, or the calibrated rate.

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
 
 from kvbench.errors import HostError
 from kvbench.hosts import Entry, Fabric, HostsFile, Reach, open_host
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from kvbench.neighbor_spec import LocalClients, Neighbors, Target
     from kvbench.neighbors.bottleneck import Cap
     from kvbench.neighbors.trial import Lost
-    from kvbench.neighbors.verdict import Window
+    from kvbench.neighbors.verdict import WindowNs
+    from kvbench.result.run_record import NeighborRecord
 
 
 class Loads:
@@ -107,17 +109,17 @@ class Loads:
         if self._now is not None:
             self.crews[self._now].stop()
 
-    def told(self, window: Window) -> dict[str, Any]:
+    def told(self, window: WindowNs) -> NeighborRecord:
         """Return what `run.json` keeps of the neighbours of this run.
 
         Of a quiet run it tells the side clients of the first load, with the reasons against those of any.
         """
         first = next(iter(self.crews))
-        told = {"load": self._now, **self.crews[self._now or first].report(window, self._reference)}
-        if self._now is None:
-            others = [crew.report(window, self._reference) for name, crew in self.crews.items() if name != first]
-            told["verdict"] = joined([told["verdict"], *(other["verdict"] for other in others)])
-        return told
+        told = self.crews[self._now or first].report(window, self._reference)
+        if self._now is not None:
+            return replace(told, load=self._now)
+        others = [crew.report(window, self._reference) for name, crew in self.crews.items() if name != first]
+        return replace(told, verdict=joined([told.verdict, *(other.verdict for other in others)]))
 
     @property
     def lost(self) -> list[Lost]:

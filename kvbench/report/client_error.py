@@ -10,6 +10,8 @@ from rich.text import Text
 
 from kvbench.calibration import PERCENTILES, least_n, worst_error_s
 from kvbench.report.grid import NOTHING, Cell, Column, Grid, line, percent
+from kvbench.result.calibration_record import CalibrationExcerpt
+from kvbench.typed_json import from_json
 from kvbench.units import format_count, format_duration
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ def sentence(summary: dict[str, Any]) -> str:
     told = summary.get("calibration")
     if told is None:
         return not_attached(summary.get("driver", "native"))
-    error_s, name = worst_error_s(told)
+    error_s, name = worst_error_s(from_json(CalibrationExcerpt, told, "the calibration"))
     connections = sorted({cell["connections"] for cell in told["cells"]})
     asked = sorted(set(summary["concurrencies"].values()))
     nearest = "" if connections == asked else f", the nearest to {_listed(asked)}"

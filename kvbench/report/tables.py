@@ -120,8 +120,8 @@ def print_plan(plan: Plan, scenario: Scenario, console: Console) -> None:
     for heading in ("round", *counted, "prompt tokens"):
         table.add_column(heading, justify="right", overflow="fold")
     for spec in plan.runs:
-        tokens = sum(draw.isl_target for draw in spec.draws)
-        held = [str(len({draw.conversation_id for draw in spec.draws}))] if has_turns else []
+        tokens = sum(length * count for length, count in spec.draws.by_length.items())
+        held = [str(spec.draws.requests)] if has_turns else []
         table.add_row(spec.treatment, str(spec.repeat), *held, str(len(spec.draws)), f"{tokens:,}")
     if has_turns:
         table.caption, table.caption_justify = "Each turn sends its whole history: prompt tokens count it.", "left"
@@ -148,9 +148,10 @@ def _print_bounds(plan: Plan, scenario: Scenario, console: Console) -> None:
     """Say what each round's list holds, and how much a start that is to be empty can gain on it at most."""
     is_cold = "cold" in (treatment.cache for treatment in scenario.treatments.values())
     for spec in {spec.repeat: spec for spec in plan.runs}.values():
-        draws = [(draw.prompt_id, draw.isl_target) for draw in spec.draws]
-        gain = f": from an empty start at most {most_speed_up(draws):.2f} times as fast as recomputing"
-        told = f"round {spec.repeat}: {len(draws)} requests, {len(set(draws))} distinct prompts"
+        most = most_speed_up((draw.prompt_id, draw.isl_target) for draw in spec.draws)
+        distinct = {draw.prompt_id for draw in spec.draws}
+        gain = f": from an empty start at most {most:.2f} times as fast as recomputing"
+        told = f"round {spec.repeat}: {len(spec.draws)} requests, {len(distinct)} distinct prompts"
         console.print(told + (gain if is_cold else ""))
 
 

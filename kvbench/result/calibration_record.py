@@ -48,6 +48,15 @@ class CalibrationCell:
 
 
 @dataclass(frozen=True, slots=True)
+class CalibrationRecord:
+    """A calibration: when it was made (ISO, UTC), on which host, and its cells."""
+
+    made: str
+    host_identity: str
+    cells: tuple[CalibrationCell, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CalibrationExcerpt:
     """What a result's summary says of the calibration that is attached to it.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kvbench import plan, run, scenario_file, store, summary, testbed
+from kvbench.result.record_files import write_plan
 from kvbench.servers import tier_directory
 from kvbench.servers.endpoint import Endpoint
 from tests.test_run import Recorder
@@ -59,7 +60,7 @@ class AtMeasure(Recorder):
 def execute(asked: Scenario, results: Path, act: Callable[[], None] = lambda: None) -> dict[str, Any]:
     laid_out = plan.expand(asked)
     result = store.open_result(results, asked.name, asked.fingerprint)
-    result.write_json("plan.json", laid_out.to_json())
+    write_plan(result.path, laid_out.record())
     result.write_json("facts.json", {})
     with testbed.stand_up(asked) as bed:
         run.execute(asked, laid_out, bed, result, AtMeasure(act))

@@ -20,13 +20,13 @@ from kvbench.load import aiperf
 from kvbench.load.aiperf import AiperfDriver, one_token_body
 from kvbench.load.native import NativeDriver
 from kvbench.load.target import Target
-from kvbench.records import Request
+from kvbench.records import Request, Response
 from tests.load.fault_server import FaultServer, request
 from tests.load.faults import FAULTS, asking, fault_requests, misbehave
 from tests.patience import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
-    from kvbench.records import Conversation, Response
+    from kvbench.records import Conversation
 
 KEY = "sk-do-not-tell"
 
@@ -69,7 +69,7 @@ def test_half_of_the_requests_fail_with_500_although_aiperf_returns_0(tmp_path: 
     sent = [call.body for call in server.calls if json.loads(call.body)["prompt"] in ("good", "http-500")]
     assert sorted(map(json.loads, sent), key=str) == sorted((json.loads(one.body) for one in asked), key=str)
     assert len(driver.own_requests) == 2  # the warm-up, one a connection
-    assert driver.health()["missing"] == driver.health()["out_of_order"] == 0
+    assert driver.health().missing == driver.health().out_of_order == 0
 
 
 def said_twice(name: str) -> Conversation:
@@ -80,14 +80,14 @@ def said_twice(name: str) -> Conversation:
 
 @needs_aiperf
 def test_conversations_that_are_known_beforehand(tmp_path: Path) -> None:
-    names = ["a", "b", "c"]
+    names, responses = ["a", "b", "c"], list[Response]()
     with FaultServer(misbehave) as server, AiperfDriver(Target(server.url), tmp_path, timeout_s=PATIENCE_S) as driver:
-        responses = driver.converse(map(said_twice, names), 2, lambda _: None)
+        driver.converse(map(said_twice, names), 2, responses.append)
     assert [one.request_id for one in responses] == [f"{name}.{turn}" for name in names for turn in range(2)]
     assert {one.status for one in responses} == {"ok"}
     for first, second in zip(responses[::2], responses[1::2], strict=True):
         assert (second.sent_ns or 0) > (first.last_token_ns or 0)
-    assert driver.health()["missing"] == driver.health()["out_of_order"] == 0
+    assert driver.health().missing == driver.health().out_of_order == 0
 
 
 @needs_aiperf
@@ -148,7 +148,7 @@ def test_a_request_without_a_record_is_cancelled_whatever_the_code_says(
 ) -> None:
     driver = made_up(tmp_path, monkeypatch, "write([record(i, s) for i, s in enumerate(sessions)][:-1])")
     assert statuses(driver) == ["ok", "ok", "cancelled"]
-    assert driver.health()["missing"] == 1
+    assert driver.health().missing == 1
 
 
 def test_times_are_wall_clock_from_the_start_of_the_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +172,7 @@ def test_a_first_token_that_was_read_with_what_followed_is_an_upper_bound(
         """
     driver = made_up(tmp_path, monkeypatch, script)
     assert driver.drive([request()], 1, lambda _: None)[0].ttft_bound == "upper"
-    assert driver.health()["upper_bounds"] == 1
+    assert driver.health().upper_bounds == 1
 
 
 def test_another_order_is_counted_and_another_body_is_a_failure(
@@ -185,7 +185,7 @@ def test_another_order_is_counted_and_another_body_is_a_failure(
         """
     driver = made_up(tmp_path, monkeypatch, script)
     assert statuses(driver) == ["stream_error", "ok", "ok"]
-    assert driver.health()["out_of_order"] == 2
+    assert driver.health().out_of_order == 2
 
 
 def test_the_key_is_in_the_environment_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,8 +65,8 @@ def test_kernel_stamps_come_before_the_user_clock() -> None:
         responses = driver.drive([request(n) for n in range(20)], 2, lambda _: None)
         health = driver.health()
     assert all(r.receive_lag_s is not None and r.receive_lag_s >= 0 for r in responses)
-    assert (health["stamps"], health["user_stamps"], health["first_tokens"]) == ("kernel", 0, 20)
-    assert health["upper_bounds"] == 20
+    assert (health.stamps, health.user_stamps, health.first_tokens) == ("kernel", 0, 20)
+    assert health.upper_bounds == 20
 
 
 def test_fallback_to_the_user_clock() -> None:
@@ -75,7 +75,7 @@ def test_fallback_to_the_user_clock() -> None:
         health = driver.health()
     assert response.receive_lag_s is None
     assert (response.sent_ns or 0) <= (response.first_token_ns or 0)
-    assert (health["stamps"], health["user_stamps"]) == ("user", 1)
+    assert (health.stamps, health.user_stamps) == ("user", 1)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_kept_connection_closed_between_requests_is_retried_once() -> None:
         responses = driver.drive([request(n) for n in range(5)], 1, lambda _: None)
         assert [r.status for r in responses] == ["ok"] * 5
         assert len(server.calls) == 5
-        assert driver.health()["connections_opened"] == 5
+        assert driver.health().connections_opened == 5
 
 
 def test_kept_connection_closed_on_arrival_is_retried_once() -> None:
@@ -208,7 +208,7 @@ def test_kept_connection_closed_on_arrival_is_retried_once() -> None:
     with FaultServer(script) as server, NativeDriver(Target(server.url)) as driver:
         seen: list[Response] = []
         responses = driver.drive([request(0), request(1)], 1, seen.append)
-        assert driver.health()["retries"] == 1
+        assert driver.health().retries == 1
     assert [r.status for r in responses] == ["ok", "ok"]
     assert [r.request_id for r in seen] == ["r0", "r1"]
     assert heard == [1, 1, 2]
@@ -232,7 +232,7 @@ def test_retry_that_finds_no_server_is_refused() -> None:
 def test_new_connection_closed_on_arrival_is_not_retried() -> None:
     with FaultServer(lambda _: True) as server, NativeDriver(Target(server.url)) as driver:
         (response,) = driver.drive([request()], 1, lambda _: None)
-        assert (response.status, len(server.calls), driver.health()["retries"]) == ("cut", 1, 0)
+        assert (response.status, len(server.calls), driver.health().retries) == ("cut", 1, 0)
 
 
 def test_connections_are_kept_across_calls() -> None:

@@ -62,7 +62,7 @@ def test_kernel_stamps_are_kept() -> None:
             health = driver.health()
         assert server.connections == 2
     assert all(r.status == "ok" and r.receive_lag_s is not None and r.receive_lag_s >= 0 for r in responses)
-    assert (health["stamps"], health["user_stamps"], health["first_tokens"]) == ("kernel", 0, 20)
+    assert (health.stamps, health.user_stamps, health.first_tokens) == ("kernel", 0, 20)
 
 
 def test_the_handshake_is_over_before_the_send_is_stamped() -> None:

@@ -34,7 +34,7 @@ def test_where_there_is_no_disk_it_says_so() -> None:
     with capped(Path("/proc"), LIMIT) as cap:
         cap.add(os.getpid())
         assert not cap.made
-        assert cap.to_json()["reason"] == "there is no disk of this machine under /proc"
+        assert cap.record().reason == "there is no disk of this machine under /proc"
 
 
 def test_where_nothing_is_permitted_it_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_a_reader_and_paced_neighbours_share_the_limit(tmp_path: Path) -> None:
         window = (start_ns, time.time_ns())
         crew.stop()
         kept = crew.report(window)
-    delivered = kept["delivered_bytes_per_s"]
+    delivered = kept.delivered_bytes_per_s
     print(f"quiet {quiet / LIMIT:.3f} noisy {noisy / LIMIT:.3f} neighbours {delivered / LIMIT:.3f} of the cap")  # noqa: T201
     assert 0 < quiet <= 1.1 * LIMIT
     assert 0 < delivered <= 1.1 * 0.25 * LIMIT, "they are paced"

@@ -58,8 +58,8 @@ def test_steps_come_in_order(site: FakeSite, tmp_path: Path) -> None:
     assert go_1["at_ns"] - go_2["at_ns"] == pytest.approx(3_600e9, abs=60e9), "one instant, on each one's own clock"
     assert "--rate=15000000" in go_1["command"]  # 60 MB/s over 2 hosts and 2 jobs
     assert trial.steady
-    assert but_for_load(kept["verdict"]) == []
-    assert kept["delivered_over_asked"] == pytest.approx(1.0, abs=0.05)
+    assert but_for_load(kept.verdict) == []
+    assert kept.delivered_over_asked == pytest.approx(1.0, abs=0.05)
     lines = [json.loads(line) for line in (tmp_path / "neighbors" / "c2.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines if line["event"] != "sample"] == [
         "hello",
@@ -154,8 +154,8 @@ def test_a_lost_host_is_noticed_and_the_others_stop(
         monkeypatch.setattr(side_client, "LOST_AFTER_S", PATIENCE_S)
         wait_until(lambda: "c1: stop" in site.log, "the others are stopped, without being asked")
         kept = crew.report((window_ns, time.time_ns()))
-        assert kept["verdict"]["word"] == "invalid"
-        assert [reason["rule"] for reason in kept["verdict"]["reasons"]] == ["neighbour lost"]
+        assert kept.verdict.word == "invalid"
+        assert [reason.rule for reason in kept.verdict.reasons] == ["neighbour lost"]
         with pytest.raises(HostError, match="c2 was lost"):
             crew.start(Target(aggregate=40e6))
         crew.restore()
@@ -163,7 +163,7 @@ def test_a_lost_host_is_noticed_and_the_others_stop(
         window = (time.time_ns(), time.time_ns() + 300_000_000)
         time.sleep(0.3)
         crew.stop()
-        assert but_for_load(crew.report(window)["verdict"]) == []
+        assert but_for_load(crew.report(window).verdict) == []
     assert crew.lost == [], "it is back"
     prepares = [order["run"] for order in site["c2"].orders if order["order"] == "prepare"]
     assert len(set(prepares)) == 2, "the first folder may still be under removal"
@@ -198,8 +198,8 @@ def test_with_continue_the_others_go_on(site: FakeSite, tmp_path: Path) -> None:
         window = (window_ns, time.time_ns())
         crew.stop()
         kept = crew.report(window)
-    assert kept["verdict"]["word"] == "suspect"
-    assert kept["delivered_bytes_per_s"] < 30e6
+    assert kept.verdict.word == "suspect"
+    assert kept.delivered_bytes_per_s < 30e6
 
 
 def test_a_generator_that_ends_in_the_window_is_invalid(site: FakeSite, tmp_path: Path) -> None:
@@ -214,8 +214,8 @@ def test_a_generator_that_ends_in_the_window_is_invalid(site: FakeSite, tmp_path
         window = (window_ns, time.time_ns())
         crew.stop()
         kept = crew.report(window)
-    assert kept["verdict"]["word"] == "invalid"
-    assert "c1: fio ended by itself with exit code 1: boom" in [r["text"] for r in kept["verdict"]["reasons"]]
+    assert kept.verdict.word == "invalid"
+    assert "c1: fio ended by itself with exit code 1: boom" in [r.text for r in kept.verdict.reasons]
 
 
 def test_a_quiet_window_belongs_to_no_trial(site: FakeSite, tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_quiet_window_belongs_to_no_trial(site: FakeSite, tmp_path: Path) -> N
         window = (time.time_ns(), time.time_ns() + 300_000_000)
         time.sleep(0.5)
         kept = crew.report(window, reference_bytes_per_s=40e6)
-    assert (kept["label"], kept["verdict"]["word"]) == ("quiet", "valid")
+    assert (kept.label, kept.verdict.word) == ("quiet", "valid")
     assert (tmp_path / "quiet" / "neighbors" / "c1.jsonl").exists()
 
 
@@ -287,9 +287,9 @@ def test_real_fio_on_this_host(tmp_path: Path) -> None:
         crew.stop()
         kept = crew.report(window)
         pids = [json.loads(line)["pid"] for line in _lines(tmp_path, "started")]
-    assert kept["delivered_bytes_per_s"] > 0
+    assert kept.delivered_bytes_per_s > 0
     assert set(trial.finals) == {"c1", "c2"}
-    assert all(host["outcome"]["error"] is None for host in kept["hosts"].values())
+    assert all((host.outcome or {})["error"] is None for host in kept.hosts.values())
     listed = subprocess.run(["ps", "-eo", "pid="], capture_output=True, text=True, check=True).stdout.split()
     assert not {str(pid) for pid in pids} & set(listed)
     assert list(target.iterdir()) == []

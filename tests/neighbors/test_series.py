@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +12,10 @@ from kvbench.neighbor_spec import Target
 from kvbench.neighbors.series import Cumulative, Series, delivered
 from kvbench.neighbors.trial import Evidence, Lost, Member, Trial
 from kvbench.neighbors.verdict import report
+from kvbench.result.verdict import Verdict
+
+if TYPE_CHECKING:
+    from kvbench.result.run_record import NeighborRecord
 
 S = 10**9
 
@@ -99,7 +103,7 @@ def member(moved: Cumulative, device_factor: float = 1.05, *, shared: bool = Fal
     return Member(series, f"{name}eth0", by_disk=False, shared=shared, clock_error_s=1e-4, drift_s=0.0, facts={})
 
 
-def judged(rates: dict[str, Cumulative], target: float | None, **changes: Any) -> dict[str, Any]:
+def judged(rates: dict[str, Cumulative], target: float | None, **changes: Any) -> NeighborRecord:
     trial = Trial(Target(), dict.fromkeys(rates, target), None, at_ns=0, steady=True, ready_ns=3 * S)
     trial.stop_asked_ns = 15 * S
     trial.started_ns = {name: 2_000_000 * number for number, name in enumerate(rates)}
@@ -115,30 +119,31 @@ def judged(rates: dict[str, Cumulative], target: float | None, **changes: Any) -
     return report(Evidence(**{**settings, **changes}), WINDOW)
 
 
-def rules(kept: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(reason["level"], reason["rule"]) for reason in kept["verdict"]["reasons"]]
+def rules(kept: NeighborRecord) -> list[tuple[str, str]]:
+    return [(reason.level, reason.rule) for reason in kept.verdict.reasons]
 
 
 def test_all_at_their_target_is_valid() -> None:
     kept = judged({"c1": ramp(100.0), "c2": ramp(98.0)}, 100.0)
-    assert kept["verdict"] == {"word": "valid", "reasons": []}
-    assert kept["delivered_bytes_per_s"] == pytest.approx(198.0)
-    assert kept["delivered_over_asked"] == pytest.approx(0.99)
-    assert kept["trial"]["start_skew_s"] == 0.002
-    assert kept["trial"]["stop_s"] == pytest.approx(0.08)
+    assert kept.verdict == Verdict("valid")
+    assert kept.delivered_bytes_per_s == pytest.approx(198.0)
+    assert kept.delivered_over_asked == pytest.approx(0.99)
+    assert kept.trial is not None
+    assert kept.trial.start_skew_s == 0.002
+    assert kept.trial.stop_s == pytest.approx(0.08)
 
 
 def test_the_label_is_what_was_delivered() -> None:
     kept = judged({"c1": ramp(60e6), "c2": ramp(60e6)}, 100e6)
-    assert kept["label"] == "120 MB/s"
+    assert kept.label == "120 MB/s"
     assert rules(kept) == [("suspect", "neighbour short")]
-    assert "120 MB/s of 200 MB/s asked" in kept["verdict"]["reasons"][0]["text"]
+    assert "120 MB/s of 200 MB/s asked" in kept.verdict.reasons[0].text
 
 
 def test_a_client_that_stood_still_is_invalid() -> None:
     kept = judged({"c1": ramp(100.0), "c2": ramp(100.0, end_s=10.0)}, 100.0)
     assert rules(kept) == [("invalid", "neighbour short")]
-    assert kept["hosts"]["c2"]["moving"] < 0.95
+    assert (kept.hosts["c2"].moving or 0.0) < 0.95
 
 
 def test_one_short_client_of_ten_is_suspect() -> None:
@@ -153,8 +158,8 @@ def test_a_generator_that_ended_by_itself_is_invalid() -> None:
 
 
 def test_an_unlimited_client_must_only_move() -> None:
-    assert judged({"c1": ramp(3.0)}, None)["verdict"]["word"] == "valid"
-    assert judged({"c1": ramp(3.0, end_s=6.0)}, None)["verdict"]["word"] == "invalid"
+    assert judged({"c1": ramp(3.0)}, None).verdict.word == "valid"
+    assert judged({"c1": ramp(3.0, end_s=6.0)}, None).verdict.word == "invalid"
 
 
 @pytest.mark.parametrize(("policy", "level"), [("retry", "invalid"), ("continue", "suspect")])
@@ -196,8 +201,8 @@ def test_the_negative_control(foreign: float, *, shared: bool, word: str) -> Non
     silent = Cumulative([0, 30 * S], [0.0, 0.0])
     quiet = Member(Series(moved=silent, nic=ramp(foreign)), "x", False, shared, 1e-4, 0.0, {})  # noqa: FBT003
     kept = judged({}, None, trial=None, outcomes={}, members={"c1": quiet}, reference_bytes_per_s=100.0)
-    assert kept["verdict"]["word"] == word
-    assert kept["label"] == "quiet"
+    assert kept.verdict.word == word
+    assert kept.label == "quiet"
 
 
 def test_a_generator_in_a_quiet_window_is_invalid() -> None:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 
 from kvbench import plan, store, summary
-from kvbench.ledger import Ledger
 from kvbench.proof import Blocks
 from kvbench.records import Row
+from kvbench.result.record_files import write_plan
+from kvbench.result.run_record import Ledger
 from kvbench.scenario import Scenario
+from tests.old_records import by_request, run_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,7 +116,7 @@ def build(case: Case, results: Path) -> Path:
     text = io.StringIO()
     YAML().dump(case.mapping(), text)
     (folder.path / "scenario.yaml").write_text(text.getvalue())
-    folder.write_json("plan.json", plan_.to_json())
+    write_plan(folder.path, plan_.record())
     folder.write_json("facts.json", case.facts)
     for number, spec in enumerate(plan_.runs):
         if spec.run_id not in case.missing:
@@ -138,7 +140,7 @@ def _seal_run(case: Case, scenario: Scenario, plan_: Plan, result: store.ResultF
         journal.append(row)
     journal.close()
     tiers = {row.request_id: (tier, evidence) for row in rows}
-    run.seal(_record(case, spec, rows, blocks, warm), tiers)
+    run.seal(run_record(_record(case, spec, rows, blocks, warm)), by_request(tiers))
 
 
 def make_row(case: Case, spec: RunSpec, number: int, place: int, warm: str | None) -> Row:
@@ -222,7 +224,7 @@ def _record(case: Case, spec: RunSpec, rows: list[Row], blocks: Blocks, warm: st
         "driver": {
             "name": "native",
             "stamps": "kernel",
-            "receiver_priority": 0,
+            "receiver_priority": "normal",
             "client_cpu_s": 0.41,
             "wall_s": 30.2,
             "clock_step_s": 1.2e-5,
