@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from kvbench import claims_file, published, store, summary
-from kvbench.audit import own, sources
+from kvbench import claims_file, published
+from kvbench.analysis import dataset, summary
+from kvbench.analysis.dataset import SealedRun
+from kvbench.audit import result_claims, sources
 from kvbench.audit.outcome import SEVERITIES
 from kvbench.audit.rules import examine
 from kvbench.errors import ResultError
@@ -22,47 +23,54 @@ from kvbench.report import audit_section, document, material
 from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kvbench.analysis.dataset import Dataset
+    from kvbench.analysis.summary_types import Summary, TreatmentSummary
     from kvbench.claims_file import Document
-    from kvbench.records import Row
+    from kvbench.result.run_record import RunRecord
 
 EXAMPLE = next(Path("results/examples/vllm-gpu-fs").iterdir())
-Rows = dict[str, list["Row"]]
 
 
 @pytest.fixture(scope="module")
-def measured() -> tuple[dict[str, Any], Rows]:
-    summed = summary.summarise(EXAMPLE)
-    return summed, {run["run_id"]: store.read_rows(EXAMPLE / "runs" / run["run_id"]) for run in summed["runs"]}
+def measured() -> tuple[Dataset, Summary]:
+    read = dataset.read(EXAMPLE)
+    return read, summary.summary_of(read)
 
 
-def test_a_real_result_has_no_finding(measured: tuple[dict[str, Any], Rows]) -> None:
-    audit = examine(own.read(EXAMPLE))
+def test_a_real_result_has_no_finding(measured: tuple[Dataset, Summary]) -> None:
+    audit = examine(result_claims.read(EXAMPLE))
     assert not audit.findings
     assert audit.held["Little's law"] == 2
     assert audit.held["hits against bytes read"] == 1
     assert audit.held["rates, totals and shares"] == 2  # hit rates of the rows against tokens of the ledgers
-    assert examine(own.lay_out(*measured, 32768)).checks == audit.checks
+    assert examine(result_claims.lay_out(*measured)).checks == audit.checks
 
 
-def with_metric(summed: dict[str, Any], name: str, factor: float) -> dict[str, Any]:
+def with_metric(summed: Summary, name: str, factor: float) -> Summary:
     """Multiply one metric of every treatment."""
-    changed = copy.deepcopy(summed)
-    for item in changed["treatments"].values():
-        item["metrics"][name]["value"] *= factor
-    return changed
+
+    def changed(item: TreatmentSummary) -> TreatmentSummary:
+        figure = item.metrics[name]
+        return replace(item, metrics={**item.metrics, name: replace(figure, value=(figure.value or 0.0) * factor)})
+
+    return replace(summed, treatments={name: changed(item) for name, item in summed.treatments.items()})
 
 
-def test_a_hit_rate_that_the_ledgers_do_not_give_is_found(measured: tuple[dict[str, Any], Rows]) -> None:
-    summed, rows = measured
-    audit = examine(own.lay_out(with_metric(summed, "hit_rate", 0.9), rows, 32768))
+def test_a_hit_rate_that_the_ledgers_do_not_give_is_found(measured: tuple[Dataset, Summary]) -> None:
+    read, summed = measured
+    audit = examine(result_claims.lay_out(read, with_metric(summed, "hit_rate", 0.9)))
     assert {check.rule for check in audit.findings} == {"rates, totals and shares"}
 
 
-def test_rounds_that_asked_for_different_tokens_have_no_hit_rate_to_hold(measured: tuple[dict[str, Any], Rows]) -> None:
-    changed, rows = copy.deepcopy(measured)
-    run = next(run for run in changed["runs"] if run["treatment"] == "g3")
-    run["ledger"]["prompt_tokens"] += 16
-    assert "g3.hit-rate" not in names(own.lay_out(changed, rows, 32768))
+def test_rounds_that_asked_for_different_tokens_have_no_hit_rate_to_hold(measured: tuple[Dataset, Summary]) -> None:
+    read, summed = measured
+    first = next(run for run in read.runs if run.treatment == "g3")
+    ledger = replace(first.record.ledger, prompt_tokens=(first.record.ledger.prompt_tokens or 0) + 16)
+    other = replace(first, record=replace(first.record, ledger=ledger))
+    changed = replace(read, runs=[other if run is first else run for run in read.runs])
+    assert "g3.hit-rate" not in names(result_claims.lay_out(changed, summed))
 
 
 def names(document: Document) -> set[str]:
@@ -70,66 +78,80 @@ def names(document: Document) -> set[str]:
     return {one.id for one in document.claims.quantities}
 
 
-def test_no_figure_is_stated_beside_what_it_was_divided_from(measured: tuple[dict[str, Any], Rows]) -> None:
-    summed, rows = measured
-    found = names(own.lay_out(summed, rows, 32768))
-    assert "g3.rate" in found
-    assert "g3.duration" not in found
-    alone = {**summed, "runs": [{**run, "sent_one_by_one": True} for run in summed["runs"]]}
-    found = names(own.lay_out(alone, rows, 32768))
-    assert "g3.rate" not in found
-    assert "g3.duration" in found
+def with_records(read: Dataset, change: Callable[[RunRecord], RunRecord]) -> Dataset:
+    """Change the record of every run."""
+    return replace(read, runs=[replace(run, record=change(run.record)) for run in read.runs])
 
 
-def test_rounds_and_intervals_are_told_only_as_far_as_there_are_any(measured: tuple[dict[str, Any], Rows]) -> None:
-    changed, rows = copy.deepcopy(measured)
-    (told,) = own.lay_out(changed, rows, None).claims.experiments
-    assert (told.repeats, told.spread is not None) == (changed["repeats"], True)
-    changed["treatments"]["g3"]["runs_used"] = 1
-    for item in changed["treatments"].values():
-        item["comparisons"] = {}
-        for figure in item["metrics"].values():
-            figure["low"] = None
-    (told,) = own.lay_out(changed, rows, None).claims.experiments
-    assert (told.repeats, told.spread) == (1, None)
+def test_no_figure_is_stated_beside_what_it_was_divided_from(measured: tuple[Dataset, Summary]) -> None:
+    read, summed = measured
+    stated = names(result_claims.lay_out(read, summed))
+    assert "g3.rate" in stated
+    assert "g3.duration" not in stated
+    alone = with_records(read, lambda record: replace(record, sent_one_by_one=True))
+    stated = names(result_claims.lay_out(alone, summed))
+    assert "g3.rate" not in stated
+    assert "g3.duration" in stated
 
 
-def test_times_that_cannot_be_are_found(measured: tuple[dict[str, Any], Rows]) -> None:
-    summed, rows = measured
+def test_rounds_and_intervals_are_told_only_as_far_as_there_are_any(measured: tuple[Dataset, Summary]) -> None:
+    read, summed = measured
+    (experiment,) = result_claims.lay_out(read, summed).claims.experiments
+    assert (experiment.repeats, experiment.spread is not None) == (summed.repeats, True)
+
+    def without_intervals(name: str, item: TreatmentSummary) -> TreatmentSummary:
+        metrics = {metric: replace(figure, low=None) for metric, figure in item.metrics.items()}
+        return replace(item, runs_used=1 if name == "g3" else item.runs_used, comparisons={}, metrics=metrics)
+
+    treatments = {name: without_intervals(name, item) for name, item in summed.treatments.items()}
+    (experiment,) = result_claims.lay_out(read, replace(summed, treatments=treatments)).claims.experiments
+    assert (experiment.repeats, experiment.spread) == (1, None)
+
+
+def test_times_that_cannot_be_are_found(measured: tuple[Dataset, Summary]) -> None:
+    read, summed = measured
     quick = with_metric(summed, "requests_per_s", 3)
-    rules = {check.rule for check in examine(own.lay_out(quick, rows, 32768)).findings}
+    rules = {check.rule for check in examine(result_claims.lay_out(read, quick)).findings}
     assert rules == {"Little's law"}
 
 
-def test_hits_without_bytes_are_found(measured: tuple[dict[str, Any], Rows]) -> None:
-    summed, rows = measured
-    runs = [{**run, "ledger": {**run["ledger"], "process_read_bytes": 4096}} for run in summed["runs"]]
-    rules = {check.rule for check in examine(own.lay_out({**summed, "runs": runs}, rows, 32768)).findings}
-    assert rules == {"hits against bytes read"}
+def test_hits_without_bytes_are_found(measured: tuple[Dataset, Summary]) -> None:
+    read, summed = measured
+    treatments = {name: replace(item, process_read_bytes=3 * 4096) for name, item in summed.treatments.items()}
+    found = examine(result_claims.lay_out(read, replace(summed, treatments=treatments))).findings
+    assert {check.rule for check in found} == {"hits against bytes read"}
 
 
-def test_a_cold_run_that_is_too_fast_is_found(measured: tuple[dict[str, Any], Rows]) -> None:
-    summed, rows = measured
-    treatments = {**summed["treatments"], "g3": {**summed["treatments"]["g3"], "cache_state": "cold"}}
-    audit = examine(own.lay_out({**summed, "treatments": treatments}, rows, 32768))
+def test_a_cold_run_that_is_too_fast_is_found(measured: tuple[Dataset, Summary]) -> None:
+    read, summed = measured
+    treatments = {**summed.treatments, "g3": replace(summed.treatments["g3"], cache_state="cold")}
+    audit = examine(result_claims.lay_out(read, replace(summed, treatments=treatments)))
     assert {check.rule for check in audit.findings} == {"distinct draws"}
 
 
-def test_failed_requests_give_no_rate_and_no_false_finding(measured: tuple[dict[str, Any], Rows]) -> None:
-    summed, rows = measured
-    name = next(iter(rows))
-    broken = {**rows, name: [replace(row, status="timeout", ttft_s=None, latency_s=None) for row in rows[name]]}
-    audit = examine(own.lay_out(summed, broken, 32768))
+def test_failed_requests_give_no_rate_and_no_false_finding(measured: tuple[Dataset, Summary]) -> None:
+    read, summed = measured
+    first = read.runs[0]
+    failed = first.measured.assign(status="timeout", ttft_s=None, latency_s=None)
+    frame = failed.astype(first.measured.dtypes)
+    changed = replace(read, runs=[SealedRun(first.record, frame, first.verdict), *read.runs[1:]])
+    audit = examine(result_claims.lay_out(changed, summed))
     assert not audit.findings
     assert audit.held["Little's law"] == 1
 
 
-def test_a_result_without_books_or_lengths_is_audited_too(measured: tuple[dict[str, Any], Rows]) -> None:
-    summed, rows = measured
-    bare: dict[str, Any] = {"cached_tokens": None, "prompt_tokens": None, "read_bytes": {}, "process_read_bytes": None}
-    runs = [{**run, "ledger": bare, "load_s": None} for run in summed["runs"]]
-    told = {**summed, "runs": runs, "concurrency": None, "lengths": [{**summed["lengths"][0], "isl": None}]}
-    audit = examine(own.lay_out(told, rows, None))
+def test_a_result_without_ledgers_or_lengths_is_audited_too(measured: tuple[Dataset, Summary]) -> None:
+    read, summed = measured
+
+    def bare(record: RunRecord) -> RunRecord:
+        ledger = replace(record.ledger, cached_tokens=None, prompt_tokens=None, read_bytes={}, process_read_bytes=None)
+        return replace(record, ledger=ledger, load_s=None, blocks=None)
+
+    items = summed.treatments.items()
+    silent = {name: replace(item, read_bytes=None, process_read_bytes=None) for name, item in items}
+    lengths = (replace(summed.lengths[0], isl=None),)
+    changed = replace(summed, treatments=silent, concurrency=None, lengths=lengths)
+    audit = examine(result_claims.lay_out(with_records(read, bare), changed))
     assert not audit.findings
     assert audit.held["feasible summaries"] == 2
 
@@ -174,7 +196,7 @@ def test_the_command_tells_findings_and_fails_only_if_asked() -> None:
 
 def test_json_holds_every_check_with_its_arithmetic() -> None:
     told = json.loads(command("ibm-storage-scale", "--json").stdout)
-    assert told["schema_version"] == 1
+    assert told["schema_version"] == 2
     assert told["findings"] == told["by_severity"]["conflict"] + told["by_severity"]["unsupported"] == 7
     assert all(check["arithmetic"] for check in told["checks"])
     assert sum(told["held_by_rule"].values()) + told["findings"] <= told["evaluated"] + len(told["checks"])

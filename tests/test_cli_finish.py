@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kvbench import cli, store, summary, testbed
+from kvbench.result import answers, parquet_file
 from tests.test_run import FakeTestbed
 
 if TYPE_CHECKING:
@@ -46,21 +47,20 @@ def die(*_: Any) -> None:
 
 
 def before_the_answers_are_compared(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(store, "settle_answers", die)
+    patch.setattr(answers, "settle_answers", die)
 
 
 def while_the_answers_are_compared(patch: pytest.MonkeyPatch) -> None:
-    write: Callable[..., None] = store._write_parquet
-    again: set[Path] = set()
+    write: Callable[..., None] = parquet_file.replace_column
+    written: set[Path] = set()
 
-    def write_one(path: Path, rows: list[Any]) -> None:
-        if path.exists():  # sealed before, so this is the result of comparing
-            again.add(path)
-        if len(again) > 1:
+    def write_one(path: Path, *rest: Any) -> None:
+        if written:
             raise KilledError
-        write(path, rows)
+        written.add(path)
+        write(path, *rest)
 
-    patch.setattr(store, "_write_parquet", write_one)
+    patch.setattr(parquet_file, "replace_column", write_one)
 
 
 def before_the_summary(patch: pytest.MonkeyPatch) -> None:

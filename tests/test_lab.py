@@ -227,6 +227,7 @@ def test_paced_neighbours_never_pass_a_capped_link(tmp_path: Path, prefix: str, 
             half = trial(crew, Target(aggregate=0.5 * LINK))
             over = trial(crew, Target(aggregate=3 * LINK))
         assert [line for line in processes(prefix) if "iperf3" in line or "agent" in line] == []
+    assert half.delivered_over_asked is not None
     assert 0 < half.delivered_over_asked <= 1.1
     assert but_for_load(half.verdict) == [] or half.delivered_over_asked < LEAST_RATE, half.verdict
     assert over.delivered_bytes_per_s <= 1.1 * LINK

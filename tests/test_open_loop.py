@@ -10,6 +10,7 @@ import pytest
 
 from kvbench import plan, scenario_file
 from kvbench.errors import ScenarioError
+from kvbench.result.plan_record import OpenLoop
 from tests.test_cli import kvbench
 from tests.worlds import make_scenario
 

@@ -20,18 +20,18 @@ from kvbench.analysis.checks.judge import judge_imported, judge_run
 from kvbench.analysis.measured import RequestValues, SelectedRequests
 from kvbench.errors import ResultError
 from kvbench.records import Row
-from kvbench.result.calibration_record import CalibrationExcerpt
 from kvbench.result.record_files import RUN, read_plan, read_run
 from kvbench.store import read_json
-from kvbench.typed_json import JsonObject, from_json, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from kvbench.result.calibration_record import CalibrationExcerpt
     from kvbench.result.plan_record import Design, PlannedRun, PlanRecord
     from kvbench.result.run_record import RunRecord
     from kvbench.result.verdict import Verdict
+    from kvbench.typed_json import JsonObject
 
 REQUESTS = "requests.parquet"
 COLUMNS = (
@@ -170,13 +170,7 @@ def calibration_of(
         return None
     counts = [design.concurrency_of(name) for name in design.treatments if treatment in (None, name)]
     known = [count for count in counts if count is not None]
-    found = calibration.excerpt(folder, record.driver.name, known, design.lengths, record.started)
-    return from_json(CalibrationExcerpt, found, str(folder / calibration.FILE)) if found is not None else None
-
-
-def worst_error_s(excerpt: CalibrationExcerpt) -> float:
-    """Return the largest p99 of the cells' errors; the largest maximum where a p99 is refused."""
-    return calibration.worst_error_s(to_json(excerpt))[0]
+    return calibration.excerpt(folder, record.driver.name, known, design.lengths, record.started)
 
 
 def _read_run(result: Path, planned: PlannedRun, design: Design) -> Iterator[SealedRun]:
@@ -189,7 +183,7 @@ def _read_run(result: Path, planned: PlannedRun, design: Design) -> Iterator[Sea
         yield SealedRun(record, measured, judge_imported(design.imported, measured))
         return
     excerpt = calibration_of(result, design, record, planned.treatment)
-    error_s = worst_error_s(excerpt) if excerpt is not None else None
+    error_s = calibration.worst_error_s(excerpt)[0] if excerpt is not None else None
     expected = Expected.of_plan(design, planned, error_s)
     yield SealedRun(record, measured, judge_run(record, measured, expected, partial(tier_evidence, folder)))
 

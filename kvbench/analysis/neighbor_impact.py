@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from kvbench.analysis import aggregate
+from kvbench.analysis import aggregate, measured
 from kvbench.analysis.baseline_comparison import ratio_between
 from kvbench.analysis.checks.neighbors import PAYLOAD_SHARE
 from kvbench.analysis.metrics import METRICS, limits_of
@@ -33,8 +33,8 @@ from kvbench.analysis.neighbor_types import (
     SideClientSummary,
     TrialExtremes,
 )
-from kvbench.analysis.stats.intervals import needed_n
 from kvbench.analysis.stats.ratios import equivalent, figure_of
+from kvbench.percentile import needed_n
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -210,7 +210,7 @@ def _load_figures(dataset: Dataset, name: str) -> LoadFigures:
         kv_bytes_per_s=_extent(_by_round(dataset, name, _KV).values()),
         runs=len(runs),
         runs_used=len(dataset.of(name)),
-        verdicts=aggregate.counts([pd.Series([run.verdict.word for run in runs], dtype=object)]),
+        verdicts=measured.counts([pd.Series([run.verdict.word for run in runs], dtype=object)]),
         typical_run=next((run.run_id for run in dataset.of(name) if run.repeat == middle), None),
     )
 

@@ -6,13 +6,12 @@ that of two samples; what drifted between the two days is in the ratio, and only
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from kvbench import likeness
+from kvbench import calibration, likeness
 from kvbench.analysis import aggregate, baseline_comparison, dataset, summary
 from kvbench.analysis.baseline_comparison import MARGIN, Place
 from kvbench.analysis.comparison_types import ComparedFigure, ComparedResult, Difference, ResultComparison
@@ -20,7 +19,6 @@ from kvbench.analysis.gates import check, judge
 from kvbench.analysis.metrics import METRICS, limits_of
 from kvbench.analysis.stats.ratios import FEWEST_ROUNDS, compare_ratio, mean_over_rounds, ratio_of_samples
 from kvbench.errors import ResultError
-from kvbench.typed_json import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -111,21 +109,14 @@ def _about(result: Dataset) -> ComparedResult:
 
 def _question(result: Dataset) -> dict[str, Any]:
     states = {name: result.cache_state(name) for name in result.design.treatments}
-    return likeness.question_of(_plan(result), states)
-
-
-def _plan(result: Dataset) -> dict[str, Any]:
-    """Return the design as JSON, without the concurrencies that an older plan does not have by treatment."""
-    design: dict[str, Any] = json.loads(json.dumps(to_json(result.design)))
-    return {"asked": {name: value for name, value in design.items() if name != "concurrencies" or value}}
+    return likeness.question_of(result.plan, states)
 
 
 def _facts(result: Dataset) -> dict[str, Any]:
     """Gather the facts of a result; the client's calibrated error is one of them."""
-    record = json.loads(json.dumps(to_json(result.runs[0].record)))
-    facts = likeness.facts_of(result.facts, _plan(result), record)
+    facts = likeness.facts_of(result.facts, result.plan, result.runs[0].record)
     excerpt = result.calibration
-    error = f"{dataset.worst_error_s(excerpt) * 1e6:.0f} us" if excerpt is not None else None
+    error = f"{calibration.worst_error_s(excerpt)[0] * 1e6:.0f} us" if excerpt is not None else None
     return {**facts, "calibration": {"worst error": error}}
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from kvbench import claims_file
 from kvbench.analysis import dataset, summary
 from kvbench.analysis.measured import as_floats
-from kvbench.analysis.stats.intervals import needed_n
 from kvbench.claims import Claims, Condition, Experiment, Quantity, Source
+from kvbench.percentile import needed_n
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -202,7 +202,7 @@ def test_a_result_that_is_not_finished_is_invalid_and_says_what_it_has(tmp_path:
     (missing / "runs" / "r03-g4" / "requests.jsonl").write_text("a journal is never summarised\n")
     summed = summary.summarise(missing)
     assert (summed.complete, summed.verdict, len(summed.runs), summed.runs_planned) == (False, "invalid", 5, 6)
-    none = replace(CASE, name="none", missing=tuple(run.run_id for run in summed.runs) + ("r03-g4",))
+    none = replace(CASE, name="none", missing=(*tuple(run.run_id for run in summed.runs), "r03-g4"))
     with pytest.raises(ResultError, match="no finished run yet"):
         summary.summarise(build(none, tmp_path))
 

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from kvbench import plan
 from kvbench.records import Row
-from kvbench.result.record_files import read_plan, write_plan, write_run
+from kvbench.result.record_files import write_plan, write_run
 from kvbench.result.run_record import (
     BlockRecord,
     CacheRecord,
@@ -125,8 +125,7 @@ def build(case: Case, results: Path) -> Path:
     text = io.StringIO()
     YAML().dump(case.mapping(), text)
     (folder / "scenario.yaml").write_text(text.getvalue())
-    write_json(folder / "plan.json", plan_.to_json())
-    write_plan(folder, read_plan(folder))
+    write_plan(folder, plan_.record())
     write_json(folder / "facts.json", case.facts)
     for number, spec in enumerate(plan_.runs):
         if spec.run_id not in case.missing:
