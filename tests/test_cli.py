@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kvbench import store
+from kvbench.result.draw_file import read_draws
 from tests.patience import PATIENCE_S, wait_until
 from tests.paused_run import children_of, go_on, gone, ignores_ctrl_c, start_paused_in
 
@@ -127,6 +128,7 @@ def test_the_result_folder_keeps_its_contract(scenario: Path, tmp_path: Path) ->
     assert {path.name for path in folder.iterdir()} == {
         "scenario.yaml",
         "plan.json",
+        "draws.parquet",
         "facts.json",
         "prompts.jsonl.zst",
         "manifest.json",
@@ -137,7 +139,7 @@ def test_the_result_folder_keeps_its_contract(scenario: Path, tmp_path: Path) ->
     assert {path.name for path in run.iterdir()} == {"run.json", "requests.parquet", "metrics", "logs"}
     assert {path.name for path in (run / "metrics").iterdir()} == {"before.prom", "after.prom"}
     for path in folder.rglob("*.json"):
-        assert json.loads(path.read_text())["schema_version"] == 1
+        assert json.loads(path.read_text())["schema_version"] == 2
     rows = store.read_rows(run)
     assert all(row.isl == row.isl_target for row in rows)
     assert all(row.sent_ns and row.first_token_ns and row.last_token_ns for row in rows)
@@ -166,7 +168,7 @@ def test_kill_9_loses_nothing_and_the_same_command_goes_on(scenario: Path, tmp_p
         assert (folder / "runs" / name / "run.json").stat().st_mtime_ns == stamp
     rows = [row for spec in plan["runs"] for row in store.read_rows(folder / "runs" / spec["run_id"])]
     measured = [row.request_id for row in rows if row.phase == "measure"]
-    assert sorted(measured) == sorted(draw["request_id"] for spec in plan["runs"] for draw in spec["draws"])
+    assert sorted(measured) == sorted(draw[1] for draw in read_draws(folder))
     (broken,) = folder.glob("runs/*/attempt-1")
     kept = store.read_rows(broken)
     assert any(row.phase == "measure" for row in kept)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from kvbench import store
+from kvbench.result.draw_file import read_draws
+from kvbench.result.record_files import read_plan
 from tests.load.test_aiperf import needs_aiperf
 from tests.test_cli import SCENARIO, kvbench, one_sentence_with_remedy
 
@@ -25,14 +27,17 @@ def test_a_scenario_through_aiperf(scenario: Path, tmp_path: Path) -> None:
     done = kvbench("run", scenario, "--driver", "aiperf", "--results", tmp_path / "results")
     assert done.returncode in (0, 3), done.stderr
     folder = Path(done.stdout.splitlines()[-1])
-    planned = {run["run_id"]: run for run in store.read_json(folder / "plan.json")["runs"]}
-    for name, spec in planned.items():
+    draws = list(read_draws(folder))
+    for spec in read_plan(folder).runs:
+        name = spec.run_id
         run = folder / "runs" / name
         rows = store.read_rows(run)
         measured = [row for row in rows if row.phase == "measure"]
-        assert [row.request_id for row in measured] == [draw["request_id"] for draw in spec["draws"]]
+        assert [row.request_id for row in measured] == [
+            request_id for run_id, request_id, *_ in draws if run_id == name
+        ]
         assert {(row.driver, row.status, row.tier) for row in measured} == {
-            ("aiperf", "ok", "g4" if spec["treatment"] == "g4" else "recompute")
+            ("aiperf", "ok", "g4" if spec.treatment == "g4" else "recompute")
         }
         assert {row.driver for row in rows if row.phase in ("probe", "prime")} == {"native"}
         assert Counter(row.phase for row in rows if row.driver == "aiperf") == {"measure": 2, "warmup": 1}

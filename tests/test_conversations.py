@@ -14,6 +14,7 @@ import zstandard
 from kvbench import store
 from kvbench.checks.state import check_state
 from kvbench.result import answers
+from kvbench.result.draw_file import read_draws
 from tests.load.test_aiperf import needs_aiperf
 from tests.made_up_runs import honest_run
 from tests.old_records import run_record
@@ -85,13 +86,12 @@ def test_both_drivers_hold_the_same_conversations(tmp_path: Path, api: str) -> N
 def test_the_result_holds_every_text_of_recorded_conversations(tmp_path: Path) -> None:
     folder = held(tmp_path)
     texts = {line["key"]: line["prompt"] for line in texts_of(folder / "prompts.jsonl.zst")}
-    for spec in store.read_json(folder / "plan.json")["runs"]:
-        for draw in spec["draws"]:
-            key = f"{draw['prompt_id']}@{draw['salt']}" if draw["salt"] else draw["prompt_id"]
-            said = [texts[key]]
-            for turn in range(1, draw["turn"] + 1):
-                said += [texts[f"{key}/turn-{turn - 1}/answer"], texts[f"{key}/turn-{turn}"]]
-            assert len(" ".join(said).split()) == draw["isl_target"]
+    for _, _, prompt_id, isl_target, salt, _, last_turn, _ in read_draws(folder):
+        key = f"{prompt_id}@{salt}" if salt else prompt_id
+        said = [texts[key]]
+        for turn in range(1, last_turn + 1):
+            said += [texts[f"{key}/turn-{turn - 1}/answer"], texts[f"{key}/turn-{turn}"]]
+        assert len(" ".join(said).split()) == isl_target
     assert not list(folder.glob("runs/*/answers.jsonl.zst"))
 
 
