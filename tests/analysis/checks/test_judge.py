@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kvbench import checks
+from kvbench.run_time import total_time_s
 from tests.made_up_runs import KV_BYTES, TOKENS, Shape, honest_run
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ def quiet_draw(share: float) -> Change:
     def change(run: MadeUpRun) -> None:
         neighbors()(run)
         run.record["neighbors"]["load"] = None
-        drawn = sum(run.record["ledger"]["read_bytes"].values()) / run.record["load_s"]
+        drawn = sum(run.record["ledger"]["read_bytes"].values()) / (total_time_s(run.record, run.rows) or 0.0)
         run.record["bottleneck"]["bytes_per_s"] = drawn / share
 
     return change

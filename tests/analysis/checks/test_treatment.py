@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rich.console import Console
 
-from kvbench import checks, store, summary
+from kvbench import checks, metrics, store, summary
 from kvbench.checks.treatment import empty_starts, gather_reasons, judge_treatment, most_gain
 from kvbench.checks.verdict import same_pairs
 from kvbench.report import tables
+from kvbench.sealed import SealedRun
 from tests.made_up_runs import Shape, honest_run
 from tests.test_run import FakeTestbed, execute
 from tests.worlds import make_scenario
@@ -203,6 +204,21 @@ def test_one_or_two_rounds_show_nothing_of_a_bound(rounds: int) -> None:
     runs = honest_result(1, rounds)
     gain(runs, [2.3] * rounds)
     assert not told("empty", runs, {**ASKED, "repeats": rounds})
+
+
+def test_the_bound_judges_the_rate_that_the_table_prints() -> None:
+    """AIPerf at concurrency 1 sends its list in one go, so its pauses are in the rate, whatever the latencies say."""
+    runs = honest_result(1)
+    for run in runs:
+        run.record["sent_one_by_one"] = False
+        run.record["load_s"] = 48.0 if run.record["cache"]["state"] == "off" else 20.0
+    (reason,) = judge_treatment("empty", runs, ASKED).reasons
+    printed = [
+        metrics.requests_per_s(SealedRun(run.record, run.rows, run.measured, run.verdict))
+        for run in (of("empty", runs)[0], of("recompute", runs)[0])
+    ]
+    assert printed == [pytest.approx(16 / 20), pytest.approx(16 / 48)]
+    assert reason.text.startswith("throughput is 2.40 times the baseline's over 5 rounds")
 
 
 def with_touches(touches: Sequence[int], beyond: float) -> list[Judged]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kvbench import checks, plan
-from kvbench.records import repeats
+from kvbench.checks.repeated_prompts import not_first_touches
 from tests.made_up_runs import Shape, honest_run
 from tests.test_checks import FOUR_SLOTS, OFF, stream_s
 from tests.test_store import row
@@ -92,10 +92,10 @@ def test_repeats_from_an_empty_start_may_hit_and_first_touches_may_not() -> None
 def test_of_two_requests_at_once_for_one_prompt_either_may_find_the_other() -> None:
     run = honest_run(1, Shape(state="cold", treatment="empty", touches=2))
     first, second = sorted((one for one in run.rows if one.prompt_id == "p3"), key=lambda one: one.sent_ns or 0)
-    assert repeats(run.rows) >= {second.request_id}
-    assert first.request_id not in repeats(run.rows)
+    assert not_first_touches(run.rows) >= {second.request_id}
+    assert first.request_id not in not_first_touches(run.rows)
     run.edit(run.rows.index(second), sent_ns=(first.first_token_ns or 0) - 1)
-    assert repeats(run.rows) >= {first.request_id, second.request_id}
+    assert not_first_touches(run.rows) >= {first.request_id, second.request_id}
 
 
 def test_later_turns_may_be_served_from_anywhere_but_not_from_nowhere() -> None:
