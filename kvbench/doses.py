@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvbench import metrics
-from kvbench.analysis.stats.intervals import needed_n
 from kvbench.analysis.stats.ratios import equivalent, figure_of, ratio_by_round
 from kvbench.checks.neighbors import PAYLOAD_SHARE
 from kvbench.checks.verdict import baseline_of
 from kvbench.metrics import METRICS
+from kvbench.percentile import needed_n
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

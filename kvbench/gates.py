@@ -14,10 +14,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kvbench.analysis.stats.intervals import needed_n
 from kvbench.analysis.stats.ratios import FEWEST_ROUNDS
 from kvbench.errors import OptionError
 from kvbench.metrics import METRICS
+from kvbench.percentile import needed_n
 from kvbench.units import format_count, parse_count
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ import statistics
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from kvbench.analysis.stats.intervals import mean_by_unit, median_by_unit, needed_n, percentile_interval
+from kvbench.analysis.stats.intervals import mean_by_unit, median_by_unit, percentile_interval
 from kvbench.analysis.stats.ratios import FEWEST_ROUNDS
+from kvbench.percentile import needed_n
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from kvbench import calibrate, calibration, checks, facts, store
-from kvbench.analysis.stats import intervals
 from kvbench.calibration import CellKey, Effort
 from kvbench.errors import DriverError, OptionError
+from kvbench.percentile import needed_n
 from kvbench.records import Request, Response
 from kvbench.report import client_error
 from tests.test_checks import RUN
@@ -124,7 +124,7 @@ def test_every_cell_gets_enough_rows_in_whole_turns_of_its_connections() -> None
 
 
 def test_the_least_n_of_a_p99_is_that_of_its_upper_bound() -> None:
-    assert intervals.needed_n(99, two_sided=False) == calibration.LEAST_FOR_P99
+    assert needed_n(99, two_sided=False) == calibration.LEAST_FOR_P99
 
 
 @pytest.mark.parametrize(

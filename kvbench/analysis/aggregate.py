@@ -8,9 +8,10 @@ import numpy as np
 
 from kvbench.analysis.measured import counts
 from kvbench.analysis.metrics import METRICS, PERCENTILES
-from kvbench.analysis.stats.intervals import mean_by_unit, median_by_unit, needed_n, percentile_interval
+from kvbench.analysis.stats.intervals import mean_by_unit, median_by_unit, percentile_interval
 from kvbench.analysis.stats.ratios import FEWEST_ROUNDS
 from kvbench.analysis.summary_types import Figure
+from kvbench.percentile import needed_n
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,6 +13,7 @@ import pandas as pd
 
 from kvbench.analysis.checks.repeated_prompts import FIRST, OVERLAPPING, REPEAT, touches
 from kvbench.analysis.measured import as_floats, rows_where
+from kvbench.analysis.metrics import hit_rate_of
 from kvbench.analysis.stats.change_point import change_point
 from kvbench.analysis.summary_types import FirstTouch, HitRateChange, TouchFigures
 
@@ -60,9 +61,9 @@ def _hit_shares(requests: pd.DataFrame) -> NDArray[np.float64] | None:
 
 def _figures(parts: Sequence[pd.DataFrame]) -> TouchFigures:
     requests = pd.concat(parts) if parts else pd.DataFrame(columns=_COLUMNS)
-    times, shares = requests["ttft_s"].dropna(), _hit_shares(requests)
+    times = requests["ttft_s"].dropna()
     return TouchFigures(
         n=len(requests),
         median_s=float(times.median()) if len(times) else None,
-        hit_rate=float(shares.mean()) if shares is not None else None,
+        hit_rate=hit_rate_of(requests),
     )

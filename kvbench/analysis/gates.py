@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from kvbench.analysis.comparison_types import GateOutcome
 from kvbench.analysis.metrics import METRICS
-from kvbench.analysis.stats.intervals import needed_n
 from kvbench.analysis.stats.ratios import FEWEST_ROUNDS
 from kvbench.errors import OptionError
+from kvbench.percentile import needed_n
 from kvbench.units import format_count, parse_count
 
 if TYPE_CHECKING:

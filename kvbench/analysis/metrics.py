@@ -13,13 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import pandas as pd
+
 from kvbench.analysis import measured
-from kvbench.analysis.measured import sum_of_all
+from kvbench.analysis.measured import as_floats, sum_of_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pandas as pd
 
     from kvbench.analysis.measured import Columns, MeasuredRun, OfRequests
     from kvbench.analysis.stats.ratios import Kind
@@ -110,7 +110,7 @@ def ttft_from_schedule_s(requests: Columns) -> pd.Series:
 
     Formula: first_token_ns - scheduled_ns.
     """
-    return (requests["first_token_ns"] - requests["scheduled_ns"]) / 1e9
+    return _span_s(requests["scheduled_ns"], requests["first_token_ns"])
 
 
 def latency_from_schedule_s(requests: Columns) -> pd.Series:
@@ -118,8 +118,12 @@ def latency_from_schedule_s(requests: Columns) -> pd.Series:
 
     Formula: last_token_ns - scheduled_ns, of requests that were answered whole.
     """
-    since_ns = requests["last_token_ns"] - requests["scheduled_ns"]
-    return since_ns.where(requests["latency_s"].notna()) / 1e9
+    return _span_s(requests["scheduled_ns"], requests["last_token_ns"]).where(requests["latency_s"].notna())
+
+
+def _span_s(start_ns: pd.Series, end_ns: pd.Series) -> pd.Series:
+    """Return the seconds between stamps, also where a wrong clock sets them so far apart that arrow would refuse."""
+    return pd.Series(as_floats(end_ns - start_ns) / 1e9, index=end_ns.index)
 
 
 # -- one run -----------------------------------------------------------------------------------------------------------
@@ -162,8 +166,16 @@ def hit_rate(run: MeasuredRun, _limits: Limits | None = None) -> float | None:
 
     Formula: sum of cached tokens / sum of ISL.
     """
-    cached, prompt = sum_of_all(run.answered["cached_tokens"]), sum_of_all(run.answered["isl"])
-    return cached / prompt if cached is not None and prompt and not _is_unproven(run) else None
+    return None if _is_unproven(run) else hit_rate_of(run.answered)
+
+
+def hit_rate_of(answered: Columns) -> float | None:
+    """Return the hit rate of answered requests; None where one of them does not tell.
+
+    Formula: sum of cached tokens / sum of ISL.
+    """
+    cached, prompt = sum_of_all(answered["cached_tokens"]), sum_of_all(answered["isl"])
+    return cached / prompt if cached is not None and prompt else None
 
 
 def kv_bytes_per_s(run: MeasuredRun, _limits: Limits | None = None) -> float | None:

@@ -10,9 +10,9 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from kvbench import claims_file, store, summary
-from kvbench.analysis.stats.intervals import needed_n
 from kvbench.claims import Claims, Condition, Experiment, Quantity, Source
 from kvbench.metrics import sum_of_all
+from kvbench.percentile import needed_n
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

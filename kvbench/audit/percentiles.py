@@ -10,8 +10,8 @@ from __future__ import annotations
 from math import ceil, floor, sqrt
 from typing import TYPE_CHECKING
 
-from kvbench.analysis.stats.intervals import needed_n
 from kvbench.audit.outcome import Check, listed, sections
+from kvbench.percentile import needed_n
 from kvbench.printed import Interval, show
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from scipy.special import stdtrit
 from scipy.stats import binom
 
 from kvbench.errors import ResultError
+from kvbench.percentile import needed_n, probability_of, tail_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -89,34 +90,18 @@ class Influence:
     sentence: str | None
 
 
-def needed_n(percentile: float, confidence: float = 0.95, *, two_sided: bool = True) -> int:
-    """Return how many independent values an interval for a percentile needs.
-
-    Formula: with q = max(p, 1 - p), all n values lie on the near side of the percentile with probability q^n, and then
-    not even the extreme value bounds it. So n is the smallest with q^n <= alpha; alpha = 1 - confidence for one bound,
-    half of that for each side of a two-sided interval. P95: 59 and 72; P99: 299 and 368; median: 5 and 6.
-    Source: Wilks, Ann. Math. Statist. 12 (1941) 91; David and Nagaraja, Order Statistics, 3rd ed., section 7.1.
-    """
-    q = max(_probability(percentile), 1 - percentile / 100)
-    tail = tail_of(confidence, two_sided=two_sided)
-    n = max(1, math.floor(math.log(tail) / math.log(q)) - 1)  # start below: the logarithms round
-    while q**n > tail:
-        n += 1
-    return n
-
-
 def percentile_interval(values: Values, percentile: float, confidence: float = 0.95) -> PercentileFigure:
     """Return a percentile of independent values with a distribution-free interval, as far as n supports one.
 
     Formula: with x(1) <= ... <= x(n), the count of values below the percentile is Binomial(n, p), whatever the
     distribution. low = x(l) with the largest l for which P(B <= l - 1) <= alpha / 2, high = x(u) with the smallest u
     for which P(B >= u) <= alpha / 2: each side errs with at most alpha / 2 (the exact, equal-tailed interval). The
-    value is interpolated at rank 1 + (n - 1) p (Hyndman and Fan's type 7), numpy's default.
+    value is that of `percentile.percentile_of`, as numpy gives it.
     Below `needed_n(..., two_sided=False)` all is refused, the value too; from there to `needed_n` only the bound on the
     far side is given, at full confidence: the extreme value.
-    Source: Hahn and Meeker, Statistical Intervals, section 5.2; Hyndman and Fan, Am. Stat. 50 (1996) 361.
+    Source: Hahn and Meeker, Statistical Intervals, section 5.2.
     """
-    ordered, n, p = np.sort(_array(values)), len(values), _probability(percentile)
+    ordered, n, p = np.sort(_array(values)), len(values), probability_of(percentile)
     one, two = needed_n(percentile, confidence, two_sided=False), needed_n(percentile, confidence)
     if n < one:
         refusal = f"n/a (n={n} < {one})"
@@ -273,16 +258,3 @@ def _array(values: Values) -> Array:
     if not np.isfinite(array).all():
         raise ResultError("a value is missing or not finite", "Leave failed requests out of latency figures.")
     return array
-
-
-def _probability(percentile: float) -> float:
-    if not 0 < percentile < 100:
-        raise ValueError(f"a percentile lies between 0 and 100, not at {percentile:g}")
-    return percentile / 100
-
-
-def tail_of(confidence: float, *, two_sided: bool = True) -> float:
-    """Return the probability of error on a side of an interval."""
-    if not 0.5 <= confidence < 1:
-        raise ValueError(f"a confidence lies between 0.5 and 1, not at {confidence:g}")
-    return (1 - confidence) / (2 if two_sided else 1) * (1 + 1e-12)  # 1 - 0.95 is not quite 0.05

@@ -14,8 +14,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtri
 
-from kvbench.analysis.stats.intervals import tail_of
 from kvbench.errors import ResultError
+from kvbench.percentile import tail_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

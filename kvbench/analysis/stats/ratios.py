@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy.special import stdtr
 
-from kvbench.analysis.stats.intervals import Centre, centre_of, t_quantile, tail_of
+from kvbench.analysis.stats.intervals import Centre, centre_of, t_quantile
 from kvbench.errors import ResultError
+from kvbench.percentile import tail_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,6 +14,7 @@ from scipy import stats as reference
 
 from kvbench.analysis.stats import intervals
 from kvbench.errors import ResultError
+from kvbench.percentile import needed_n
 
 TIMES = st.floats(min_value=1e-3, max_value=1e3)
 
@@ -23,8 +24,8 @@ TIMES = st.floats(min_value=1e-3, max_value=1e3)
     [(95, 59, 72), (99, 299, 368), (50, 5, 6), (90, 29, 36), (5, 59, 72), (1, 299, 368), (99.9, 2995, 3688)],
 )
 def test_needed_n(percentile: float, one: int, two: int) -> None:
-    assert intervals.needed_n(percentile, two_sided=False) == one
-    assert intervals.needed_n(percentile) == two
+    assert needed_n(percentile, two_sided=False) == one
+    assert needed_n(percentile) == two
 
 
 @pytest.mark.parametrize("percentile", [50, 75, 90, 95])
@@ -32,7 +33,7 @@ def test_needed_n(percentile: float, one: int, two: int) -> None:
 def test_needed_n_is_the_smallest_that_the_binomial_allows(percentile: int, confidence: Fraction) -> None:
     p, alpha = Fraction(percentile, 100), 1 - confidence
     for two_sided, tail in ((False, alpha), (True, alpha / 2)):
-        n = intervals.needed_n(percentile, float(confidence), two_sided=two_sided)
+        n = needed_n(percentile, float(confidence), two_sided=two_sided)
         assert p**n <= tail < p ** (n - 1)
 
 
@@ -80,8 +81,8 @@ def test_a_refusal_has_no_number() -> None:
 @given(st.integers(0, 400), st.sampled_from([50, 90, 95, 99]))
 def test_refused_exactly_below_the_needed_n(n: int, percentile: int) -> None:
     figure = intervals.percentile_interval(range(n), percentile)
-    assert (figure.refusal is not None) == (n < intervals.needed_n(percentile, two_sided=False))
-    assert (figure.bound == "two-sided") == (n >= intervals.needed_n(percentile))
+    assert (figure.refusal is not None) == (n < needed_n(percentile, two_sided=False))
+    assert (figure.bound == "two-sided") == (n >= needed_n(percentile))
 
 
 @given(st.lists(TIMES, min_size=6, max_size=150), st.sampled_from([25, 50, 90]), st.sampled_from([0.8, 0.95, 0.99]))
@@ -119,7 +120,7 @@ def test_bad_input() -> None:
         with pytest.raises(ValueError, match="percentile"):
             intervals.percentile_interval([1.0], wrong)
     with pytest.raises(ValueError, match="confidence"):
-        intervals.needed_n(95, 1.0)
+        needed_n(95, 1.0)
     with pytest.raises(ResultError, match="not finite"):
         intervals.percentile_interval([1.0, math.nan], 50)
     with pytest.raises(ResultError, match="2 values have 1 units"):

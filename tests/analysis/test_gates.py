@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kvbench import gates
+from kvbench.analysis import gates
 from kvbench.errors import OptionError
-from tests.test_compare import compared, later
+from tests.analysis.test_result_comparison import compared, later
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     ],
 )
 def test_gates(expression: str, slower: float, word: str, tmp_path: Path) -> None:
-    found = compared(tmp_path, later(slower={"g4": slower}), asked=[gates.parse(expression)])
-    (gate,) = found["gates"]
-    assert gate["word"] == word, gate
-    assert gate["failed"] == (word != "passed")
-    assert gate["reason"]
-    assert bool(gate["remedy"]) == (word == "cannot be judged")
+    found = compared(tmp_path, later(slower={"g4": slower}), gates=[gates.parse(expression)])
+    (gate,) = found.gates
+    assert gate.word == word, gate
+    assert gate.failed == (word != "passed")
+    assert gate.reason
+    assert bool(gate.remedy) == (word == "cannot be judged")
 
 
 @pytest.mark.parametrize(
@@ -49,14 +49,14 @@ def test_gates(expression: str, slower: float, word: str, tmp_path: Path) -> Non
 )
 def test_a_gate_on_what_not_both_have_is_refused(expression: str, told: str, remedy: str, tmp_path: Path) -> None:
     with pytest.raises(OptionError) as error:
-        compared(tmp_path, later(), asked=[gates.parse(expression)])
+        compared(tmp_path, later(), gates=[gates.parse(expression)])
     assert f"--fail-if '{expression}': {told}" in error.value.message
     assert error.value.remedy == remedy
 
 
 def test_a_gate_that_cannot_be_judged_says_what_would_make_it_one(tmp_path: Path) -> None:
     asked = [gates.parse(text) for text in ("ttft_p99@g4 > 1.05", "goodput_per_s < 0.9")]
-    refused, no_slo = (gate["remedy"] for gate in compared(tmp_path, later(), asked=asked)["gates"])
+    refused, no_slo = (gate.remedy for gate in compared(tmp_path, later(), gates=asked).gates)
     assert refused.startswith("TTFT P99 needs n >= 299 in every round: gate on ttft_p50")
     assert no_slo == "Give both scenarios the same slo."
 
