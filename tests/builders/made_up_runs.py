@@ -6,6 +6,8 @@ import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from kvbench.analysis.checks.expected import Expected
+from kvbench.analysis.checks.judge import judge_run
 from kvbench.analysis.dataset import SealedRun
 from kvbench.records import Row
 from kvbench.result.run_record import (
@@ -51,16 +53,27 @@ class Shape:
 
 @dataclass
 class MadeUpRun:
-    """A run as it would be read from its files."""
+    """A run as it would be read from its files, and what it should have been."""
 
     record: RunRecord
     rows: list[Row]
-    concurrency: int
+    expected: Expected
 
     @property
     def measured(self) -> pd.DataFrame:
         """Its measured requests."""
         return frame_of(self.rows)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on it."""
+        evidence = {row.request_id: row.tier_evidence for row in self.rows}
+        return judge_run(self.record, self.measured, self.expected, evidence.get)
+
+    @property
+    def rules(self) -> list[str]:
+        """The rules that it breaks."""
+        return [reason.rule for reason in self.verdict.reasons]
 
     def sealed(self, word: VerdictWord = "valid") -> SealedRun:
         """Return it with a verdict."""
@@ -79,6 +92,24 @@ class MadeUpRun:
         """Change the record."""
         self.record = replace(self.record, **fields)
 
+    def edit_ledger(self, **fields: Any) -> None:
+        """Change the ledger."""
+        self.edit_record(ledger=replace(self.record.ledger, **fields))
+
+    def edit_driver(self, **fields: Any) -> None:
+        """Change what the record says of the driver."""
+        self.edit_record(driver=replace(self.record.driver, **fields))
+
+    def edit_pressure(self, **fields: float) -> None:
+        """Change the pressure on the host."""
+        assert self.record.host is not None
+        pressure = replace(self.record.host.pressure, **fields)
+        self.edit_record(host=replace(self.record.host, pressure=pressure))
+
+    def expect(self, **fields: Any) -> None:
+        """Change what it should have been."""
+        self.expected = replace(self.expected, **fields)
+
 
 def honest_run(seed: int = 0, shape: Shape | None = None) -> MadeUpRun:
     """Let requests follow each other in a closed loop, with the noise and the stalls that real ones have."""
@@ -95,7 +126,8 @@ def honest_run(seed: int = 0, shape: Shape | None = None) -> MadeUpRun:
         rows.append(_row(like, chance, f"{like.treatment}/{len(rows)}-{prompt}", free_ns[slot], hit=hit))
         free_ns[slot] = rows[-1].last_token_ns or 0
         seen.add(prompt)
-    return MadeUpRun(_record(like, chance, rows), rows, like.concurrency)
+    expected = Expected(len(rows), TOKENS, concurrency=like.concurrency)
+    return MadeUpRun(_record(like, chance, rows), rows, expected)
 
 
 def _row(like: Shape, chance: random.Random, request_id: str, free_ns: int, *, hit: bool) -> Row:

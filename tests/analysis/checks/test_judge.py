@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kvbench import checks
-from kvbench.run_time import total_time_s
-from tests.made_up_runs import KV_BYTES, TOKENS, Shape, honest_run
+from kvbench.analysis.measured import total_time_s
+from kvbench.result.plan_record import Ceiling
+from kvbench.result.run_record import Attempt, BottleneckRecord, NeighborRecord, Step, Window
+from kvbench.result.verdict import Reason, Verdict
+from tests.builders.made_up_runs import KV_BYTES, TOKENS, Shape, honest_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from kvbench.records import Tier
-    from tests.made_up_runs import MadeUpRun
+    from kvbench.result.run_record import Outcome
+    from tests.builders.made_up_runs import MadeUpRun
 
     Change = Callable[[MadeUpRun], None]
 
-RUN: dict[str, Any] = honest_run().record
 SHARES = 1e-3  # how far beyond, or inside, a bound
 OVER, UNDER = 1 + SHARES, 1 - SHARES
 MANY = Shape(prompts=101)
@@ -52,21 +54,34 @@ def one(**fields: Any) -> Change:
     return lambda run: run.edit(1, **fields)
 
 
-def part(name: str, **fields: Any) -> Change:
-    """Change a part of run.json."""
-    return lambda run: run.record[name].update(fields)
+def ledger(**fields: Any) -> Change:
+    return lambda run: run.edit_ledger(**fields)
 
 
-def pressure(**fields: Any) -> Change:
-    return lambda run: run.record["world"]["pressure"].update(fields)
+def driver(**fields: Any) -> Change:
+    return lambda run: run.edit_driver(**fields)
 
 
-def asked(**fields: Any) -> Change:
-    return lambda run: run.expect(**fields)
+def changed(*facts: str) -> Change:
+    """Let facts of the host change in mid-run."""
+
+    def change(run: MadeUpRun) -> None:
+        assert run.record.host is not None
+        run.edit_record(host=replace(run.record.host, changed=facts))
+
+    return change
 
 
-def step(outcome: str, name: str = "prove warm, canary-last") -> Change:
-    return lambda run: run.record["cache"]["steps"].append({"name": name, "outcome": outcome, "evidence": "seen"})
+def pressure(**fields: float) -> Change:
+    return lambda run: run.edit_pressure(**fields)
+
+
+def step(outcome: Outcome, name: str = "prove warm, canary-last") -> Change:
+    def change(run: MadeUpRun) -> None:
+        cache = run.record.cache
+        run.edit_record(cache=replace(cache, steps=(*cache.steps, Step(name, outcome, "seen"))))
+
+    return change
 
 
 def shares(**fields: float) -> Change:
@@ -77,8 +92,8 @@ def cpu(**fields: float) -> Change:
     """Set processor times to shares of the wall time."""
 
     def change(run: MadeUpRun) -> None:
-        driver = run.record["driver"]
-        driver.update({name: share * driver["wall_s"] for name, share in fields.items()})
+        wall_s = run.record.driver.wall_s or 0.0
+        run.edit_driver(**{name: share * wall_s for name, share in fields.items()})
 
     return change
 
@@ -91,8 +106,10 @@ def efficiency(beyond_tokens: int) -> Change:
     """Leave out one block for each request, and so many tokens more."""
 
     def change(run: MadeUpRun) -> None:
-        ledger = run.record["ledger"]
-        ledger["cached_tokens"] -= run.record["blocks"]["tokens"] * ledger["requests"] + beyond_tokens
+        ledger, blocks = run.record.ledger, run.record.blocks
+        assert blocks is not None
+        left_out = blocks.tokens * ledger.requests + beyond_tokens
+        run.edit_ledger(cached_tokens=(ledger.cached_tokens or 0) - left_out)
 
     return change
 
@@ -122,7 +139,7 @@ def ceiling(share: float) -> Change:
 
     def change(run: MadeUpRun) -> None:
         fastest = max((row.server_read_bytes or 0) / (row.server_storage_s or 1.0) for row in run.rows)
-        run.expect(ceilings={"g4": checks.Ceiling(fastest * share, "tiers.g4.bandwidth of the scenario")})
+        run.expect(ceilings={"g4": Ceiling(fastest * share, "tiers.g4.bandwidth of the scenario")})
 
     return change
 
@@ -133,8 +150,8 @@ def window_ceiling(share: float) -> Change:
     def change(run: MadeUpRun) -> None:
         for number in range(len(run.rows)):
             run.edit(number, server_read_bytes=None, server_storage_s=None)
-        rate = run.record["ledger"]["read_bytes"]["g4"] / run.record["load_s"]
-        run.expect(ceilings={"g4": checks.Ceiling(rate * share, "measured")})
+        rate = run.record.ledger.read_bytes["g4"] / (run.record.load_s or 0.0)
+        run.expect(ceilings={"g4": Ceiling(rate * share, "measured")})
 
     return change
 
@@ -143,8 +160,8 @@ def ledger_share(name: str, share: float) -> Change:
     """Set bytes of the ledger to a share of what the hits need."""
 
     def change(run: MadeUpRun) -> None:
-        needed = run.record["ledger"]["cached_tokens"] * KV_BYTES * share
-        run.record["ledger"][name] = {"g4": needed} if name == "read_bytes" else needed
+        needed = (run.record.ledger.cached_tokens or 0) * KV_BYTES * share
+        run.edit_ledger(**{name: {"g4": needed} if name == "read_bytes" else needed})
 
     return change
 
@@ -154,10 +171,7 @@ def cached_beyond(tokens: int) -> Change:
 
 
 def window(share: float) -> Change:
-    def change(run: MadeUpRun) -> None:
-        run.record["load_s"] *= share
-
-    return change
+    return lambda run: run.edit_record(load_s=(run.record.load_s or 0.0) * share)
 
 
 def repeated_from(tier: Tier) -> Change:
@@ -165,10 +179,7 @@ def repeated_from(tier: Tier) -> Change:
 
 
 def floor(share: float) -> Change:
-    def change(run: MadeUpRun) -> None:
-        run.record["network_floor_s"] = share * min(row.ttft_s or 0.0 for row in run.rows)
-
-    return change
+    return lambda run: run.edit_record(network_floor_s=share * min(row.ttft_s or 0.0 for row in run.rows))
 
 
 def stream_s(seconds: float) -> Change:
@@ -197,14 +208,26 @@ def client_error(share: float) -> Change:
     return change
 
 
-def neighbors(*, made: bool = True, attempts: Sequence[dict[str, str]] = ()) -> Change:
-    """Put it beside neighbours that did what they should, behind a bottleneck or not."""
+NEIGHBORS = NeighborRecord(
+    load="storage",
+    generator="fio",
+    target="g4",
+    delivered_bytes_per_s=1e6,
+    label="storage",
+    window=Window(0, 1),
+    verdict=Verdict("valid"),
+)
+
+
+def neighbors(*, made: bool = True, attempts: Sequence[str] = (), load: str | None = "storage") -> Change:
+    """Put the run beside neighbours that did what they should, behind a bottleneck or not."""
 
     def change(run: MadeUpRun) -> None:
-        verdict = {"word": "valid", "reasons": []}
-        run.record["neighbors"] = {"load": "storage", "attempts": list(attempts), "verdict": verdict}
         how = "cgroup v1 blkio" if made else None
-        run.record["bottleneck"] = {"kind": "disk", "bytes_per_s": 1e6, "how": how, "reason": "not permitted"}
+        run.edit_record(
+            neighbors=replace(NEIGHBORS, load=load, attempts=tuple(map(Attempt, attempts))),
+            bottleneck=BottleneckRecord("disk", 1e6, how, "not permitted"),
+        )
 
     return change
 
@@ -213,10 +236,9 @@ def quiet_draw(share: float) -> Change:
     """Let a quiet run draw this share of a disk's limit."""
 
     def change(run: MadeUpRun) -> None:
-        neighbors()(run)
-        run.record["neighbors"]["load"] = None
-        drawn = sum(run.record["ledger"]["read_bytes"].values()) / (total_time_s(run.record, run.rows) or 0.0)
-        run.record["bottleneck"]["bytes_per_s"] = drawn / share
+        neighbors(load=None)(run)
+        drawn = (run.record.ledger.counted_bytes or 0.0) / (total_time_s(run.record, run.measured) or 0.0)
+        run.edit_record(bottleneck=BottleneckRecord("disk", drawn / share, "cgroup v1 blkio"))
 
     return change
 
@@ -234,9 +256,9 @@ CASES = [
     Case("another tier", "invalid", one(tier="g1"), one(tier="g4")),
     Case("promoted", "note", repeated_from("g1"), repeated_from("g4")),
     Case("tier unproven", "suspect", one(tier="unproven"), one(tier="g4")),
-    Case("ledger", "suspect", part("ledger", gap="the books"), part("ledger", gap=None)),
-    Case("tier files", "suspect", part("ledger", bad_files=1.0), part("ledger", bad_files=0.0)),
-    Case("tier files", "suspect", part("ledger", write_errors=2.0), part("ledger", write_errors=None)),
+    Case("ledger", "suspect", ledger(gap="the books"), ledger(gap=None)),
+    Case("tier files", "suspect", ledger(bad_files=1.0), ledger(bad_files=0.0)),
+    Case("tier files", "suspect", ledger(write_errors=2.0), ledger(write_errors=None)),
     Case("hit efficiency", "invalid", efficiency(1), efficiency(0)),
     Case("answers", "invalid", matches("other"), matches("same")),
     Case("answers", "suspect", matches("unknown"), matches("same")),
@@ -265,25 +287,25 @@ CASES = [
     Case("one piece", "suspect", stream_s(0), stream_s(0), inside_shape=MANY),
     Case("token rate", "suspect", stream_s(7 / 20_000 * UNDER), stream_s(7 / 20_000 * OVER)),
     Case("upper bounds", "suspect", one(ttft_bound="upper"), one(ttft_bound="upper"), inside_shape=MANY),
-    Case("user clock", "note", part("driver", stamps="user"), nothing),
-    Case("order", "suspect", part("driver", out_of_order=1), part("driver", out_of_order=0)),
-    Case("no record", "suspect", part("driver", missing=1), part("driver", missing=0)),
-    Case("clock step", "suspect", part("driver", clock_step_s=-0.0101), part("driver", clock_step_s=-0.0099)),
+    Case("user clock", "note", driver(stamps="user"), nothing),
+    Case("order", "suspect", driver(out_of_order=1), driver(out_of_order=0)),
+    Case("no record", "suspect", driver(missing=1), driver(missing=0)),
+    Case("clock step", "suspect", driver(clock_step_s=-0.0101), driver(clock_step_s=-0.0099)),
     Case("clock step", "suspect", pressure(clock_step_s=0.0101), pressure(clock_step_s=0.0099)),
     Case("send lag", "suspect", shares(send_lag_s=0.05 * OVER), shares(send_lag_s=0.05 * UNDER)),
     Case("held at the cap", "suspect", held(40, 60), held(40), MANY, MANY),
     Case("receive lag", "note", shares(receive_lag_s=0.05 * OVER), shares(receive_lag_s=0.05 * UNDER)),
     Case("client CPU", "suspect", cpu(client_cpu_s=0.8 * OVER), cpu(client_cpu_s=0.8 * UNDER)),
     Case("receiver CPU", "suspect", cpu(receiver_cpu_s=0.5 * OVER), cpu(receiver_cpu_s=0.5 * UNDER)),
-    Case("retries", "note", part("driver", retries=1), part("driver", retries=0)),
-    Case("reconnects", "note", part("driver", connections_opened=2), part("driver", connections_opened=1)),
+    Case("retries", "note", driver(retries=1), driver(retries=0)),
+    Case("reconnects", "note", driver(connections_opened=2), driver(connections_opened=1)),
     Case("client error", "note", client_error(0.05 * OVER), client_error(0.05 * UNDER)),
     Case("overrun", "suspect", shares(server_overrun_s=0.02 * OVER), shares(server_overrun_s=0.02 * UNDER)),
     Case(
         "changed in mid-run",
         "suspect",
-        part("world", changed=["governor: a before, b after"]),
-        part("world", changed=[]),
+        changed("governor: a before, b after"),
+        changed(),
     ),
     Case("steal", "suspect", pressure(steal_share=0.0501), pressure(steal_share=0.0499)),
     Case("steal", "note", pressure(steal_share=0.0101), pressure(steal_share=0.0099)),
@@ -292,7 +314,7 @@ CASES = [
     Case("memory pressure", "note", pressure(memory_some_share=0.0501), pressure(memory_some_share=0.0499)),
     Case("swapping", "suspect", pressure(swapped_bytes=(1 << 20) + 4096), pressure(swapped_bytes=1 << 20)),
     Case("I/O pressure", "note", pressure(io_full_share=0.101), pressure(io_full_share=0.099), OFF),
-    Case("neighbour retry", "note", neighbors(attempts=[{"why": "c2 was lost"}]), neighbors()),
+    Case("neighbour retry", "note", neighbors(attempts=["c2 was lost"]), neighbors()),
     Case("no bottleneck", "suspect", neighbors(made=False), neighbors()),
     Case("not storage-bound", "suspect", quiet_draw(0.95 * UNDER), quiet_draw(0.95 * OVER)),
 ]
@@ -327,7 +349,7 @@ def rules_in(files: str, name: str) -> set[str]:
     return {str(call.args[1].value) for call in calls if isinstance(call.args[1], ast.Constant)}
 
 
-RULES = rules_in("checks/*.py", "Reason")
+RULES = rules_in("analysis/checks/*.py", "Reason")
 TAKEN_OVER = rules_in("neighbors/verdict.py", "Reason")  # with tests of their own
 
 
@@ -341,24 +363,35 @@ def test_every_rule_has_a_row_in_the_protocol_and_every_row_a_rule() -> None:
 
 def test_every_rule_on_runs_has_a_case_here() -> None:
     elsewhere = {"imported", "Little's law", "starved loop"}  # tests of their own
-    assert {case.rule for case in CASES} | elsewhere == RULES - rules_in("checks/treatment.py", "Reason")
+    assert {case.rule for case in CASES} | elsewhere == RULES - rules_in("analysis/checks/treatment.py", "Reason")
 
 
 def test_a_quiet_run_is_not_held_to_a_bottleneck_that_was_never_made() -> None:
     run = honest_run()
     quiet_draw(0.5)(run)
-    assert [reason.rule for reason in run.verdict.reasons] == ["not storage-bound"]
-    run.record["bottleneck"]["how"] = None
-    assert not run.verdict.reasons
+    assert run.rules == ["not storage-bound"]
+    neighbors(made=False, load=None)(run)
+    assert not run.rules
     quiet_draw(0.5)(run)
     run.expect(is_open_loop=True)
-    assert "not storage-bound" not in {reason.rule for reason in run.verdict.reasons}
+    assert "not storage-bound" not in run.rules
+
+
+def test_what_the_kernel_says_was_read_counts_where_the_server_has_no_counter() -> None:
+    run = honest_run()
+    quiet_draw(0.99)(run)
+    run.edit_ledger(read_bytes={})
+    assert not run.rules
+    run.edit_ledger(read_bytes={}, process_read_bytes=None)
+    (reason,) = run.verdict.reasons
+    assert (reason.rule, reason.level) == ("not storage-bound", "suspect")
+    assert reason.text == "nobody counted what the quiet run read, so it is not shown that storage bound it"
+    run.edit_ledger(read_bytes={"g4": 0.0}, process_read_bytes=10**12)  # a counter that says 0 is believed
+    assert set(run.rules) == {"not storage-bound", "bytes below the hits"}
 
 
 def test_what_neighbours_did_is_taken_over_as_it_was_judged() -> None:
     run = honest_run()
-    neighbors()(run)
-    told = {"level": "invalid", "rule": "neighbour lost", "text": "c2 was lost", "remedy": "Repeat the run."}
-    run.record["neighbors"]["verdict"] = {"word": "invalid", "reasons": [told]}
-    assert run.verdict.word == "invalid"
-    assert run.verdict.to_json()["reasons"] == [told]
+    lost = Reason("invalid", "neighbour lost", "c2 was lost", "Repeat the run.")
+    run.edit_record(neighbors=replace(NEIGHBORS, verdict=Verdict("invalid", (lost,))))
+    assert run.verdict == Verdict("invalid", (lost,))

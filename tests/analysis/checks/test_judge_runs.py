@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kvbench import checks, plan
-from kvbench.checks.repeated_prompts import not_first_touches
-from kvbench.typed_json import to_json
-from tests.made_up_runs import Shape, honest_run
-from tests.test_checks import FOUR_SLOTS, OFF, stream_s
-from tests.test_store import row
-from tests.worlds import make_scenario
+from kvbench.analysis.checks.expected import Expected
+from kvbench.analysis.checks.judge import judge_imported
+from kvbench.analysis.checks.repeated_prompts import not_first_touches
+from kvbench.result.plan_record import Ceiling, Design, OpenLoop, PlannedRun, Scale, Turns
+from kvbench.result.verdict import Verdict
+from tests.analysis.checks.test_judge import FOUR_SLOTS, OFF, stream_s
+from tests.builders.made_up_runs import Shape, honest_run
+from tests.builders.requests import frame_of, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kvbench.records import Status
-    from tests.made_up_runs import MadeUpRun
+    from tests.builders.made_up_runs import MadeUpRun
 
     Change = Callable[[MadeUpRun], None]
 
@@ -68,7 +69,7 @@ def test_one_slot_is_not_starved_by_the_counters_that_are_read_between_requests(
 def test_the_token_rate_of_a_scale_model_is_scaled() -> None:
     run = honest_run(1)
     stream_s(7 / 100_000)(run)
-    assert [reason.rule for reason in run.verdict.reasons] == ["token rate"]
+    assert run.rules == ["token rate"]
     run.expect(time_scale=8.0)
     assert not run.verdict.reasons
 
@@ -87,16 +88,16 @@ def test_repeats_from_an_empty_start_may_hit_and_first_touches_may_not() -> None
     lied = honest_run(1, shape)
     first = next(number for number, one in enumerate(lied.rows) if one.tier == "recompute")
     lied.edit(first, tier="g4")
-    assert [reason.rule for reason in lied.verdict.reasons] == ["another tier"]
+    assert lied.rules == ["another tier"]
 
 
 def test_of_two_requests_at_once_for_one_prompt_either_may_find_the_other() -> None:
     run = honest_run(1, Shape(state="cold", treatment="empty", touches=2))
     first, second = sorted((one for one in run.rows if one.prompt_id == "p3"), key=lambda one: one.sent_ns or 0)
-    assert not_first_touches(run.rows) >= {second.request_id}
-    assert first.request_id not in not_first_touches(run.rows)
-    run.edit(run.rows.index(second), sent_ns=(first.first_token_ns or 0) - 1)
-    assert not_first_touches(run.rows) >= {first.request_id, second.request_id}
+    numbers = [run.rows.index(first), run.rows.index(second)]
+    assert list(not_first_touches(run.measured)[numbers]) == [False, True]
+    run.edit(numbers[1], sent_ns=(first.first_token_ns or 0) - 1)
+    assert list(not_first_touches(run.measured)[numbers]) == [True, True]
 
 
 def test_later_turns_may_be_served_from_anywhere_but_not_from_nowhere() -> None:
@@ -104,26 +105,26 @@ def test_later_turns_may_be_served_from_anywhere_but_not_from_nowhere() -> None:
     run.edit(1, turn=1, conversation_id="c", tier="mixed")
     assert run.verdict.word == "valid"
     run.edit(1, tier="unproven")
-    assert [reason.rule for reason in run.verdict.reasons] == ["tier unproven"]
+    assert run.rules == ["tier unproven"]
 
 
 def test_the_ledgers_gap_is_not_said_twice() -> None:
     run = honest_run(1)
-    run.record["ledger"].update(read_bytes={"g4": 1.0}, gap="tiers read 1 B, the hits need 9 MB")
-    assert [reason.rule for reason in run.verdict.reasons] == ["ledger"]
+    run.edit_ledger(read_bytes={"g4": 1.0}, gap="tiers read 1 B, the hits need 9 MB")
+    assert run.rules == ["ledger"]
 
 
 def test_a_run_of_before_the_host_was_watched_is_judged_by_what_it_has() -> None:
     run = honest_run(1)
-    del run.record["world"], run.record["network_floor_s"], run.record["load_s"]
-    assert run.verdict == checks.Verdict("valid", ())
+    run.edit_record(host=None, network_floor_s=None, load_s=None)
+    assert run.verdict == Verdict("valid", ())
 
 
 def test_a_long_request_does_not_hide_what_happened_to_a_short_one() -> None:
     run = honest_run(1, Shape(prompts=2))
     run.edit(0, ttft_s=0.15, server_overrun_s=0.078)
     run.edit(1, ttft_s=4.0, server_overrun_s=0.0)
-    assert [reason.rule for reason in run.verdict.reasons] == ["overrun"]
+    assert run.rules == ["overrun"]
 
 
 def test_failures_within_the_limit_are_counted_but_do_not_condemn() -> None:
@@ -134,56 +135,69 @@ def test_failures_within_the_limit_are_counted_but_do_not_condemn() -> None:
     assert "1 timeout" in run.verdict.reasons[0].text
 
 
-def test_warmup_and_priming_are_not_judged() -> None:
+def test_what_a_run_should_have_been_is_read_from_the_plan() -> None:
+    design = Design(
+        question="q",
+        server="emulator",
+        treatments=("g4", "far"),
+        repeats=1,
+        output_tokens=8,
+        max_fail=1,
+        concurrency=4,
+        concurrencies={"g4": 28},
+        scale=Scale(time=8, bytes=512),
+        open_loops={"g4": OpenLoop(3.0, "poisson")},
+        turns=Turns(3, 100, "live"),
+        definitions={"far": {"tiers": {"g4": {"bandwidth": 1e9}}}},
+        setting={"tiers": {"g1": 0, "g4": {"bandwidth": 2e9}}},
+    )
+    expected = Expected.of_plan(design, PlannedRun("r01-g4", "g4", 1, requests=7), 0.1)
+    assert expected == Expected(
+        requests=7,
+        output_tokens=8,
+        max_fail=1,
+        client_error_s=0.1,
+        concurrency=28,
+        is_open_loop=True,
+        has_live_history=True,
+        time_scale=8,
+        ceilings={"g4": Ceiling(2e9, "tiers.g4.bandwidth of the scenario")},
+    )
+    far = Expected.of_plan(design, PlannedRun("r01-far", "far", 1))
+    assert (far.concurrency, far.is_open_loop, far.ceilings["g4"].bytes_per_s) == (4, False, 1e9)
+    bare = Expected.of_plan(Design("q", "s", ("g4",), 1), PlannedRun("r01-g4", "g4", 1, requests=1))
+    assert bare == Expected(1, None)
+
+
+def test_without_a_planned_answer_length_no_answer_has_a_wrong_one() -> None:
     run = honest_run(1)
-    run.rows.append(row(2, phase="prime", status="cut"))
-    assert run.verdict.word == "valid"
+    run.expect(output_tokens=None)
+    assert not run.rules
 
 
-def test_the_worst_word_wins() -> None:
-    assert checks.worst(["valid", "suspect"]) == "suspect"
-    assert checks.worst(["suspect", "invalid", "valid"]) == "invalid"
-    assert checks.worst([]) == "invalid"
-
-
-def test_what_was_asked_is_read_from_the_plan() -> None:
-    told = {
-        "output_tokens": 8,
-        "max_fail": 1,
-        "concurrency": 4,
-        "concurrencies": {"g4": 28},
-        "scale": {"time": 8, "bytes": 512},
-        "setting": {"tiers": {"g1": 0, "g4": {"bandwidth": 2e9}}, "load": {"request_rate": 3.0, "arrival": "poisson"}},
-        "definitions": {"far": {"tiers": {"g4": {"bandwidth": 1e9}}}},
-    }
-    found = checks.Asked.of_plan(told, "g4", 7, 0.1)
-    assert (found.requests, found.concurrency, found.is_open_loop, found.time_scale) == (7, 28, True, 8)
-    assert found.ceilings["g4"] == checks.Ceiling(2e9, "tiers.g4.bandwidth of the scenario")
-    other = checks.Asked.of_plan(told, "far", 7)
-    assert (other.concurrency, other.ceilings["g4"].bytes_per_s) == (4, 1e9)
-    bare = checks.Asked.of_plan({"output_tokens": 8, "max_fail": 0}, "g4", 1)
-    assert (bare.concurrency, bare.is_open_loop, bare.time_scale, bare.ceilings) == (None, False, 1.0, {})
-
-
-def test_a_tiers_bandwidth_goes_from_the_scenario_into_the_plan() -> None:
-    tiers = {"g4": {"path": "kvcache", "capacity": "1GB", "bandwidth": "16Gbit/s"}}
-    laid_out = plan.expand(make_scenario(tiers=tiers, load={"concurrency": 3}))
-    found = checks.Asked.of_plan(to_json(laid_out.design), "g4", 2)
-    assert (found.ceilings["g4"].bytes_per_s, found.concurrency, found.time_scale) == (2e9, 3, 8)
+def test_an_imported_run_is_suspect_and_never_invalid() -> None:
+    rows = [request(0, 0.1), request(1, None), request(2, None, status="cut"), request(3, None, status="timeout")]
+    verdict = judge_imported("aiperf", frame_of([*rows, request(4, None, status="cut")]))
+    assert (verdict.word, [reason.rule for reason in verdict.reasons]) == (
+        "suspect",
+        ["imported", "failures", "no token"],
+    )
+    assert verdict.reasons[1].text == "3 of 5 requests failed: 2 cut, 1 timeout; nobody said how many may"
+    assert verdict.reasons[2].text == "1 of 2 answers have no TTFT, so they enter no figure"
 
 
 @pytest.mark.parametrize(
-    ("shape", "asked", "remedy"),
+    ("shape", "expected", "remedy"),
     [
         (Shape(), {}, "or leave the machine alone meanwhile."),
         (FOUR_SLOTS, {}, "or lower the concurrency."),
         (FOUR_SLOTS, {"is_open_loop": True}, "or lower load.request_rate."),
     ],
 )
-def test_the_remedy_of_a_late_send_fits_the_load(shape: Shape, asked: dict[str, Any], remedy: str) -> None:
+def test_the_remedy_of_a_late_send_fits_the_load(shape: Shape, expected: dict[str, Any], remedy: str) -> None:
     run = honest_run(1, shape)
     run.edit_all(send_lag_s=0.06)
-    run.expect(**asked)
+    run.expect(**expected)
     (reason,) = (reason for reason in run.verdict.reasons if reason.rule == "send lag")
     assert remedy in reason.remedy
 
@@ -238,7 +252,7 @@ def test_a_prompt_whose_first_request_failed_may_be_found_in_the_cache(status: S
     again.edit(again.rows.index(first), status=status, tier="unproven", latency_s=None)
     again.edit(again.rows.index(second), tier="g1")
     again.expect(max_fail=1)
-    assert [reason.rule for reason in again.verdict.reasons] == ["failures", "promoted"]
+    assert again.rules == ["failures", "promoted"]
 
 
 def test_a_request_that_was_never_sent_touches_nothing() -> None:
@@ -254,11 +268,11 @@ def test_each_tier_is_held_against_its_own_bandwidth_in_every_cache_state(state:
     run = honest_run(1, Shape(state=state, treatment="g4", touches=2))
     number = max(place for place, one in enumerate(run.rows) if one.prompt_id == "p3")
     run.edit(number, tier="g3")
-    run.expect(ceilings={"g3": checks.Ceiling(1e9, "the scenario")})
+    run.expect(ceilings={"g3": Ceiling(1e9, "the scenario")})
     assert "bytes over bandwidth" not in {reason.rule for reason in run.verdict.reasons}
-    run.expect(ceilings={"g3": checks.Ceiling(1e8, "the scenario"), "g2": checks.Ceiling(1.0, "nobody")})
+    run.expect(ceilings={"g3": Ceiling(1e8, "the scenario"), "g2": Ceiling(1.0, "nobody")})
     (reason,) = (reason for reason in run.verdict.reasons if reason.rule == "bytes over bandwidth")
     assert reason.text.startswith("1 of 1 requests got their bytes faster")
-    run.record["ledger"]["read_bytes"] = {"g3": 1e8 * run.record["load_s"] * 1.03}
+    run.edit_ledger(read_bytes={"g3": 1e8 * (run.record.load_s or 0.0) * 1.03})
     run.edit(number, tier="mixed")
     assert any("the run read its bytes faster" in one.text for one in run.verdict.reasons)
