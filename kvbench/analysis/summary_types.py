@@ -284,7 +284,7 @@ class PublishedTable:
 
     title: str  # The document
     section: str  # Its section
-    ratios: bool  # Whether the document gives ratios to a row of its own
+    ratios: str  # How its rows are compared: as `times`, or as a `change` in percent
     metrics: tuple[str, ...]  # The metrics that any row prints, in their order
     remarks: tuple[str, ...]  # What a reader of the document must know
     rows: tuple[PublishedLine, ...]  # Treatments first, then what was published and not run
