@@ -194,7 +194,8 @@ def _finish(result: ResultFolder) -> int:
     """Summarise, print, and return the exit code."""
     from kvbench import summary  # noqa: PLC0415
     from kvbench.audit import own, rules  # noqa: PLC0415
-    from kvbench.report import audit_section, tables  # noqa: PLC0415
+    from kvbench.report import audit_section  # noqa: PLC0415
+    from kvbench.report import terminal as tables  # noqa: PLC0415
 
     summed = summary.summarise(result.path)
     result.write_json("summary.json", summed)
@@ -240,7 +241,7 @@ def plan(
 
 def _print_plan(asked: Scenario) -> None:
     from kvbench import plan  # noqa: PLC0415
-    from kvbench.report import tables  # noqa: PLC0415
+    from kvbench.report import terminal as tables  # noqa: PLC0415
 
     tables.print_plan(plan.expand(asked), asked, console())
 
@@ -307,7 +308,7 @@ def import_result(
     """Make a result of what another tool measured, so that show and report can read it; nothing of it is proven."""
     from kvbench import store, summary  # noqa: PLC0415
     from kvbench.importers import result as imports  # noqa: PLC0415
-    from kvbench.report import tables  # noqa: PLC0415
+    from kvbench.report import terminal as tables  # noqa: PLC0415
 
     folder = imports.import_result(tool.value, path, results, name)
     summed = summary.summarise(folder)

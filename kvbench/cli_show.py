@@ -33,7 +33,7 @@ def show(
     import json  # noqa: PLC0415
 
     from kvbench import lookup, records, store, summary  # noqa: PLC0415
-    from kvbench.report import tables  # noqa: PLC0415
+    from kvbench.report import terminal as tables  # noqa: PLC0415
 
     folder = lookup.find_result(result, results, tell)
     summed = summary.summarise(folder)

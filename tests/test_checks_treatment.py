@@ -14,7 +14,7 @@ from rich.console import Console
 from kvbench import checks, store, summary
 from kvbench.checks.treatment import empty_starts, gather_reasons, judge_treatment, most_gain
 from kvbench.checks.verdict import same_pairs
-from kvbench.report import tables
+from kvbench.report import terminal as tables
 from tests.made_up_runs import Shape, honest_run
 from tests.test_run import FakeTestbed, execute
 from tests.worlds import make_scenario

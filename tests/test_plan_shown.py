@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from kvbench import plan, scenario_file
-from kvbench.report import tables
+from kvbench.report import terminal as tables
 from kvbench.scenario_models import Tiers
 from tests.test_store import row
 from tests.worlds import make_scenario

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from kvbench import published, store, summary
 from kvbench.errors import ResultError
-from kvbench.report import document, figures, material, matrix, metric_tables, setting, tables
+from kvbench.report import document, figures, material, matrix, metric_tables, setting
+from kvbench.report import terminal as tables
 from kvbench.report.length_table import length_table
 from tests.report.synthetic import Case, build
 from tests.test_run import FakeTestbed, execute

@@ -91,8 +91,8 @@ def row(*cells: Cell | float | str | None, mark: RowMark = "") -> Row:
 def figure_cell(figure: Figure, **more: Any) -> Cell:
     """Return the cell of a figure with its interval and its refusal; `more` are further fields of the cell."""
     mark: Mark = "quiet" if figure.value is None else ""
-    fields = {"low": figure.low, "high": figure.high, "refusal": figure.refusal, "mark": mark, **more}
-    return Cell(figure.value, **fields)
+    fields = {"low": figure.low, "high": figure.high, "refusal": figure.refusal, "mark": mark}
+    return Cell(**{"value": figure.value, **fields, **more})
 
 
 def ratio_cell(judged: JudgedRatio, **more: Any) -> Cell:

@@ -132,7 +132,7 @@ def interval_text(unit: Unit, cell: Cell) -> str:
 
 def with_interval(text: str, interval: str) -> str:
     """Write value and interval in one line, the unit once where they share it: "72.4 ms (72.0-73.1)"."""
-    _, name = _without_unit(text)
+    name = "x" if text.endswith("x") else _without_unit(text)[1]
     if name and interval.count(name) == 1 and interval.endswith(name):
         low, dash, _ = interval.partition(DASH)
         if not dash or " " not in low:
@@ -214,3 +214,9 @@ def mark_note(summary: Summary) -> tuple[str, ...]:
 def scale_note(summary: Summary) -> tuple[str, ...]:
     """Say what times and rates are, where a scale model was measured."""
     return ("Times and rates are those of the scale model.",) if summary.scale else ()
+
+
+def word_mark(word: str) -> str:
+    """Return the sign for what may be said of a change: none where it is shown to be one."""
+    marks = {"no difference shown": "?", "too few rounds": "\N{DAGGER}", "faster": "", "slower": ""}
+    return marks.get(word, "=")

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from kvbench import store, summary
 from kvbench.ratios import TOO_FEW
-from kvbench.report import answer, figures, grid, metric_tables, tables
+from kvbench.report import answer, figures, grid, metric_tables
+from kvbench.report import terminal as tables
 from tests.report.synthetic import Case, build
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from kvbench import summary
 from kvbench.report.proof_table import proof_tables
-from kvbench.report.tables import print_summary
+from kvbench.report.terminal import print_summary
 from tests.report.synthetic import Case, build
 
 if TYPE_CHECKING:

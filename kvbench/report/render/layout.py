@@ -88,12 +88,13 @@ def _upright(table: Table) -> Layout:
 
 
 def _turned(table: Table) -> Layout:
-    """Make a row of each column and a column of each row, headed by what the first column says of it."""
-    first, *others = table.columns
-    heads = [cell_text(first.unit, row.cells[0]) for row in table.rows]
+    """Make a row of each column and a column of each row, headed by what its key columns say."""
+    keys = [place for place, column in enumerate(table.columns) if column.is_key]
+    heads = [", ".join(cell_text(table.columns[place].unit, row.cells[place]) for place in keys) for row in table.rows]
     rows = tuple(
         ShownRow((ShownCell(column.heading, mark="key"), *(_shown(row.cells[place], column) for row in table.rows)))
-        for place, column in enumerate(others, 1)
+        for place, column in enumerate(table.columns)
+        if place not in keys
     )
     return Layout((ShownColumn("", "name", is_key=True), *map(ShownColumn, heads)), rows)
 

@@ -38,10 +38,12 @@ def to_rich(table: Table, width: int = 100) -> Iterator[RichTable | Text]:
     intervals, left_out = _chosen(layout, width)
     parts = list(_parts(layout, intervals, left_out, width))
     for number, (part, own) in enumerate(parts):
-        yield _drawn(part, own, f"{table.title}, continued" if number else table.title, width)
+        yield Text(f"{table.title}, continued" if number else table.title, style="italic")
+        yield _drawn(part, own, width)
     notes = [*table.notes, *_left_out_note(layout, intervals, left_out)]
     if notes:
-        yield Text(" ".join(notes).replace(SPACE, " "), style="dim italic")
+        lines = textwrap.wrap(" ".join(notes).replace(" %", f"{SPACE}%"), width)
+        yield Text("\n".join(lines).replace(SPACE, " "), style="dim italic")
 
 
 def _left_out_note(layout: Layout, intervals: set[int], left_out: set[int]) -> Iterator[str]:
@@ -66,16 +68,25 @@ def _chosen(layout: Layout, width: int) -> tuple[set[int], set[int]]:
     intervals, left_out = set(range(count)), set[int]()
     droppable = [(column.interval_priority, place, "interval") for place, column in enumerate(layout.columns)]
     droppable += [(column.priority, place, "column") for place, column in enumerate(layout.columns)]
+    dropped = []
     for priority, place, what in sorted(droppable, reverse=True):
-        if _least_width(layout, intervals, left_out) <= width:
+        if priority == 1 or _least_width(layout, intervals, left_out) <= width:
             break
-        if priority == 1:
-            continue
-        if what == "interval":
-            intervals.discard(place)
-        else:
-            left_out.add(place)
+        dropped.append((place, what))
+        intervals, left_out = _without(place, what, intervals, left_out)
+    for place, what in reversed(dropped):  # a wide column that had to go may have made room for a narrow one
+        more, fewer = _with(place, what, intervals, left_out)
+        if _least_width(layout, more, fewer) <= width:
+            intervals, left_out = more, fewer
     return intervals, left_out
+
+
+def _without(place: int, what: str, intervals: set[int], left_out: set[int]) -> tuple[set[int], set[int]]:
+    return (intervals - {place}, left_out) if what == "interval" else (intervals, left_out | {place})
+
+
+def _with(place: int, what: str, intervals: set[int], left_out: set[int]) -> tuple[set[int], set[int]]:
+    return (intervals | {place}, left_out) if what == "interval" else (intervals, left_out - {place})
 
 
 def _least_width(layout: Layout, intervals: set[int], left_out: set[int]) -> int:
@@ -124,10 +135,8 @@ def _parts(layout: Layout, intervals: set[int], left_out: set[int], width: int) 
 # -- drawing -----------------------------------------------------------------------------------------------------------
 
 
-def _drawn(layout: Layout, intervals: list[bool], title: str, width: int) -> RichTable:
+def _drawn(layout: Layout, intervals: list[bool], width: int) -> RichTable:
     table = RichTable(
-        title=title,
-        title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,

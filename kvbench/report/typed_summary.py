@@ -1,0 +1,86 @@
+"""Returns a result as its tables read it, from the dictionary that `summary.summarise` makes.
+
+It stands here only until `summarise` returns a `Summary` itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kvbench.analysis.summary_types import Summary
+from kvbench.report.report_input import ReportInput
+from kvbench.result import record_files
+from kvbench.result.run_record import ServerRecord
+from kvbench.typed_json import from_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import pandas as pd
+
+    from kvbench.records import Row
+    from kvbench.report.material import Material
+
+    Json = dict[str, Any]
+
+
+class RowFrames:
+    """Makes frames of measured requests from their rows."""
+
+    def __init__(self, rows: dict[str, list[Row]]) -> None:
+        """Keep the rows of each sealed run."""
+        self._rows = rows
+
+    def frame(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Return the named columns of all measured requests."""
+        import pandas as pd  # noqa: PLC0415 - 0.4 s
+
+        measured = [row for rows in self._rows.values() for row in rows if row.phase == "measure"]
+        return pd.DataFrame({name: [getattr(row, name) for row in measured] for name in columns})
+
+
+def report_input(material: Material, result: Path) -> ReportInput:
+    """Return what tables are made from."""
+    return ReportInput(
+        summary=typed(material.summary),
+        plan=record_files.read_plan(result),
+        facts=material.facts,
+        server=from_json(ServerRecord, material.server, "run.json"),
+        scenario_text=material.scenario_text,
+        requests=RowFrames(material.rows),
+    )
+
+
+def typed(value: Json) -> Summary:
+    """Return the summary as typed values."""
+    new = {**value, "runs": list(map(_run, value["runs"])), "published_table": value["beside"]}
+    new["treatments"] = {name: _treatment(item) for name, item in value["treatments"].items()}
+    new["neighbors"] = _neighbors(value["doses"]) if value["doses"] else None
+    return from_json(Summary, new, "the summary")
+
+
+def _run(run: Json) -> Json:
+    ledger = run["ledger"]
+    return {
+        **run,
+        "verdict": run["word"],
+        "ledger": {**ledger, "answer_tier_tokens": ledger.get("told_tier_tokens") or {}},
+    }
+
+
+def _treatment(item: Json) -> Json:
+    series = [{**one, "repeat": one["round"]} for one in item["courses"]]
+    return {**item, "time_series": series, "first_touch": item["touches"]}
+
+
+def _neighbors(doses: Json) -> Json:
+    quiet = {name: {**arm, "load": _load(arm)} for name, arm in doses["quiet"].items()}
+    levels = [{**one, "load_name": one["load"], "trials": one["course"], "load": _load(one)} for one in doses["levels"]]
+    attempts = [{**one, "number": one["try"]} for one in doses["attempts"]]
+    return {**doses, "quiet": quiet, "levels": levels, "attempts": attempts}
+
+
+def _load(arm: Json) -> Json:
+    names = ("requests_per_s", "kv_bytes_per_s", "runs", "runs_used", "verdicts", "typical_run")
+    return {name: arm[name] for name in names}
