@@ -240,7 +240,18 @@ def summary(**fields: Any) -> Summary:
         headline="ttft_p50",
         neighbors=None,
     )
-    return replace(plain, **fields)
+    one = replace(plain, **fields)
+    rest: dict[str, Any] = {
+        "lengths": tuple(_with_cells(length, one) for length in one.lengths),
+        "baselines": {name: one.baselines.get(name) for name in one.treatments},
+        "concurrencies": {name: one.concurrencies.get(name, 1) for name in one.treatments},
+    }
+    return replace(one, **{name: value for name, value in rest.items() if name not in fields})
+
+
+def _with_cells(length: LengthRow, one: Summary) -> LengthRow:
+    """Return a row with a cell for each treatment that a test named."""
+    return replace(length, cells={name: length.cells.get(name) or length_cell() for name in one.treatments})
 
 
 def open_loop(**fields: Any) -> OpenLoopSummary:
