@@ -194,12 +194,11 @@ def _finish(result: ResultFolder) -> int:
     """Summarise, print, and return the exit code."""
     from kvbench import summary  # noqa: PLC0415
     from kvbench.audit import own, rules  # noqa: PLC0415
-    from kvbench.report import audit_section  # noqa: PLC0415
-    from kvbench.report import terminal as tables  # noqa: PLC0415
+    from kvbench.report import audit_section, terminal, typed_summary  # noqa: PLC0415
 
     summed = summary.summarise(result.path)
     result.write_json("summary.json", summed)
-    tables.print_summary(summed, console())
+    terminal.print_summary(typed_summary.read(result.path), console())
     audit_section.print_findings(rules.examine(own.read(result.path)), console())
     typer.echo(str(result.path))
     return 0 if summed["verdict"] == "valid" else 3
@@ -241,9 +240,9 @@ def plan(
 
 def _print_plan(asked: Scenario) -> None:
     from kvbench import plan  # noqa: PLC0415
-    from kvbench.report import terminal as tables  # noqa: PLC0415
+    from kvbench.report import terminal  # noqa: PLC0415
 
-    tables.print_plan(plan.expand(asked), asked, console())
+    terminal.print_plan(plan.expand(asked), asked, console())
 
 
 app.command()(cli_show.show)
@@ -308,12 +307,12 @@ def import_result(
     """Make a result of what another tool measured, so that show and report can read it; nothing of it is proven."""
     from kvbench import store, summary  # noqa: PLC0415
     from kvbench.importers import result as imports  # noqa: PLC0415
-    from kvbench.report import terminal as tables  # noqa: PLC0415
+    from kvbench.report import terminal, typed_summary  # noqa: PLC0415
 
     folder = imports.import_result(tool.value, path, results, name)
     summed = summary.summarise(folder)
     store.write_json(folder / "summary.json", summed)
-    tables.print_summary(summed, console())
+    terminal.print_summary(typed_summary.read(folder), console())
     typer.echo(str(folder))
 
 

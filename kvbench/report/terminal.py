@@ -1,118 +1,111 @@
-"""The terminal's tables: what `run` ends with and `show` prints."""
+"""The terminal: what `run` ends with and `show` prints."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from kvbench.plan import most_speed_up, working_set_bytes
-from kvbench.report import (
-    answer,
-    beside,
-    capacities,
-    client_error,
-    dose,
-    evidence,
-    imported,
-    matrix,
-    metric_tables,
-    open_loop,
-    proof_table,
-)
-from kvbench.report.length_table import length_table, seconds
-from kvbench.report.setting import load_text
-from kvbench.units import format_count, format_size
+from kvbench.report import neighbors, remarks
+from kvbench.report.answer import answers
+from kvbench.report.reasons import grouped_reasons
+from kvbench.report.render.to_rich import to_rich
+from kvbench.report.tables import client_error, imported, open_loop
+from kvbench.report.tables.capacity import capacity, gpus
+from kvbench.report.tables.registry import tables_of
+from kvbench.report.tables.setup import load_text
+from kvbench.report.text import SPACE
+from kvbench.units import format_count, format_duration, format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import Console
 
+    from kvbench.analysis.summary_types import Summary
     from kvbench.plan import Plan
     from kvbench.records import Row
+    from kvbench.report.report_input import ReportInput
+    from kvbench.report.table import Table
     from kvbench.scenario import Scenario
 
 _STYLES = {"valid": "green", "suspect": "yellow", "invalid": "red"}
 _MOST_REASONS = 8
 _LONG_NAME = 30  # characters of a treatment's name beyond which it is put on two lines
-_WIDE = 100  # characters of a terminal that has room for every column
 
 
-def print_summary(summary: dict[str, Any], console: Console) -> None:
-    """Print the result: one row for each length, the proof for each treatment, and what is wrong if anything is."""
-    console.print(Text(summary["question"], style="bold"))
-    for sentence in answer.answers(summary):
-        said, bracket, basis = sentence.partition(" (")
-        console.print(Text(said).append(bracket + basis, style="dim"))
+def print_summary(given: ReportInput, console: Console) -> None:
+    """Print the answer, the tables, the sentences that belong to them, and the verdict."""
+    summary = given.summary
+    console.print(Text(summary.question, style="bold"))
+    for sentence in answers(summary):
+        answer, bracket, basis = sentence.partition(" (")
+        console.print(Text(answer).append(bracket + basis, style="dim"))
     console.print(_setting(summary), style="dim", highlight=False)
-    _print_figures(summary, console)
-    for text in (*metric_tables.comparison_lines(summary), *metric_tables.course_lines(summary)):
-        console.print(Text(text, style="dim"))
-    if summary["imported"]:
-        imported.print_imported(summary, console)
-    else:
-        for table in proof_table.proof_tables(summary, console.width):
-            console.print(table)
-        console.print(client_error.sentence(summary), style="dim", highlight=False)
+    for table in tables_of(given, in_terminal=True):
+        console.print()
+        print_table(table, console)
+    console.print()
+    for sentence in _sentences(summary):
+        console.print(Text(sentence.replace(SPACE, " "), style="dim"))
+    for sentence in open_loop.sentences(summary):
+        console.print(Text(sentence, style="yellow"))
     _print_verdict(summary, console)
 
 
-def _print_figures(summary: dict[str, Any], console: Console) -> None:
-    """Print the tables of what was measured, as many of them as the scenario has anything for."""
-    narrow = console.width < _WIDE
-    if summary["doses"]:
-        dose.print_doses(summary, console)
-    console.print(length_table(summary, narrow=narrow))
-    if matrix.has_matrix(summary):
-        for part in matrix.matrix_tables(summary, console.width):
-            console.print(part)
-    for part in metric_tables.metric_tables(summary, console.width):
+def print_table(table: Table, console: Console) -> None:
+    """Print one table as wide as the terminal is."""
+    for part in to_rich(table, console.width):
         console.print(part)
-    if summary["beside"]:
-        console.print(beside.beside_table(summary["beside"], scaled=bool(summary["scale"])))
-    if open_loop.has_open_loop(summary):
-        console.print(open_loop.open_loop_table(summary))
-        for text in open_loop.sentences(summary):
-            console.print(Text(text, style="yellow"))
 
 
-def _setting(summary: dict[str, Any]) -> str:
-    if summary["imported"]:
-        return f"{summary['model'] or 'model not told'}, driver {summary['driver']}, {imported.load(summary)}"
-    parts = [summary["model"], f"{summary['server']}", f"driver {summary['driver']}"]
-    parts.append(load_text(summary))
-    if summary["scale"]:
-        time, size = summary["scale"]["time"], summary["scale"]["bytes"]
-        parts.append(f"scale model: GPU time / {time:g}, KV bytes / {size}")
+def _sentences(summary: Summary) -> Iterator[str]:
+    if summary.neighbors is not None:
+        yield from neighbors.setting(summary.neighbors)
+        yield from neighbors.troubles(summary.neighbors)
+    yield from remarks.comparison_sentences(summary)
+    yield from remarks.time_series_sentences(summary)
+    if summary.imported is None:
+        yield client_error.sentence(summary)
+    else:
+        yield f"imported from the {imported.origin(summary)}; it lacks:"
+        yield from (f"  {sentence}" for sentence in imported.missing(summary))
+
+
+def _setting(summary: Summary) -> str:
+    if summary.imported is not None:
+        return f"{summary.model or 'model not known'}, driver {summary.driver}, {load_text(summary)}"
+    parts = [str(summary.model), summary.server, f"driver {summary.driver}", load_text(summary)]
+    if summary.scale:
+        parts.append(f"scale model: GPU time / {summary.scale.time:g}, KV bytes / {summary.scale.bytes:g}")
     return ", ".join(parts)
 
 
-def _print_verdict(summary: dict[str, Any], console: Console) -> None:
-    word = summary["verdict"]
-    if summary["complete"]:
+def _print_verdict(summary: Summary, console: Console) -> None:
+    word = summary.verdict
+    if summary.complete:
         console.print(Text("verdict: ").append(word, style=f"bold {_STYLES[word]}"))
     else:
-        done = len(summary["runs"])
+        done = len(summary.runs)
         console.print(Text("verdict: ").append("not finished", style="bold yellow"))
-        console.print(f"  {done} of {summary['runs_planned']} runs are done; run the same command again to go on")
-    if summary["facts_changed"]:
-        console.print(
-            Text(f"  suspect: facts changed between sessions: {', '.join(summary['facts_changed'])}", "yellow")
-        )
-    worst_first = evidence.grouped_reasons(summary)
-    for reason, runs in worst_first[:_MOST_REASONS]:
-        level, text, remedy = reason["level"], reason["text"], reason["remedy"]
-        where = runs[0] if len(runs) == 1 else f"{runs[0]} and {len(runs) - 1} more"
-        console.print(Text(f"  {level}, {where}: {text}", style=_STYLES.get(level, "dim")))
-        if level != "note":
-            console.print(Text(f"    {remedy}", style="dim"))
+        console.print(f"  {done} of {summary.runs_planned} runs are done; run the same command again to go on")
+    if summary.facts_changed:
+        console.print(Text(f"  suspect: facts changed between sessions: {', '.join(summary.facts_changed)}", "yellow"))
+    worst_first = grouped_reasons(summary)
+    for reason, owners in worst_first[:_MOST_REASONS]:
+        where = owners[0] if len(owners) == 1 else f"{owners[0]} and {len(owners) - 1} more"
+        console.print(Text(f"  {reason.level}, {where}: {reason.text}", style=_STYLES.get(reason.level, "dim")))
+        if reason.level != "note":
+            console.print(Text(f"    {reason.remedy}", style="dim"))
     if len(worst_first) > _MOST_REASONS:
         console.print(f"  and {len(worst_first) - _MOST_REASONS} more; see summary.json")
 
 
 def print_plan(plan: Plan, scenario: Scenario, console: Console) -> None:
     """Print the runs in their order, and the working set beside the capacity of every tier."""
-    table = Table(title=f"{plan.scenario}: {len(plan.runs)} runs", title_justify="left", header_style="bold")
+    table = RichTable(title=f"{plan.scenario}: {len(plan.runs)} runs", title_justify="left", header_style="bold")
     has_turns = scenario.prompts.turns is not None
     counted = ("conversations", "turns in all") if has_turns else ("requests",)
     longest = min(_LONG_NAME, max(map(len, scenario.treatments)))
@@ -134,7 +127,7 @@ def print_plan(plan: Plan, scenario: Scenario, console: Console) -> None:
         return
     if has_turns:
         console.print(f"working set: {format_size(need)} for {len(plan.pool)} conversations at their ends")
-        console.print(capacities.capacity_table(scenario, need / len(plan.pool)))
+        print_table(capacity(scenario, need / len(plan.pool)), console)
         return
     console.print(f"working set: {format_size(need)} for {len(plan.pool)} prompts")
     shown: dict[str, list[str]] = {}
@@ -159,12 +152,12 @@ def _print_tiers(scenario: Scenario, treatments: list[str], need: float, console
     tiers = scenario.tiers_of(treatments[0])
     if tiers != scenario.tiers:
         console.print(f"  {', '.join(treatments)}:")
-    gpus = capacities.gpus(scenario)
-    for name, capacity in tiers.capacities.items():
-        fits = "holds all of it" if capacity >= need else f"holds {capacity / need:.0%} of it"
-        each = f" on each of {gpus} GPUs, one" if name == "g1" and gpus > 1 else ","
-        console.print(f"  {name}: {format_size(capacity)}{each} {fits}")
-    if gpus == 1 and tiers.g1 >= need:  # with several, a prompt may be asked for on one that does not hold it
+    count = gpus(scenario)
+    for name, size in tiers.capacities.items():
+        fits = "holds all of it" if size >= need else f"holds {size / need:.0%} of it"
+        each = f" on each of {count} GPUs, one" if name == "g1" and count > 1 else ","
+        console.print(f"  {name}: {format_size(size)}{each} {fits}")
+    if count == 1 and tiers.g1 >= need:  # with several, a prompt may be asked for on one that does not hold it
         console.print("  the working set fits g1: this cannot show what offloading does", style="yellow")
 
 
@@ -175,7 +168,7 @@ def print_requests(rows: dict[str, list[Row]], console: Console) -> None:
         for row in found:
             if row.phase != "measure":
                 continue
-            ttft = "none" if row.ttft_s is None else f"{seconds(row.ttft_s)} s"
+            ttft = "none" if row.ttft_s is None else format_duration(row.ttft_s)
             ttft += "" if row.status == "ok" else f" ({row.status})"
             answer = {None: "", True: ", answer as recomputed", False: ", answer differs"}[row.answers_match]
             length = "length not known" if row.length is None else f"{format_count(row.length)} tokens"

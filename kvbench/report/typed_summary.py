@@ -40,6 +40,18 @@ class RowFrames:
         return pd.DataFrame({name: [getattr(row, name) for row in measured] for name in columns})
 
 
+def read(result: Path) -> ReportInput:
+    """Read a result folder.
+
+    Raises:
+        ResultError: the folder is not a result, or no run of it is sealed.
+
+    """
+    from kvbench.report import material  # noqa: PLC0415 - it imports this module
+
+    return report_input(material.read(result), result)
+
+
 def report_input(material: Material, result: Path) -> ReportInput:
     """Return what tables are made from."""
     return ReportInput(

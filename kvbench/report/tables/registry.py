@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from kvbench.report.report_input import ReportInput
     from kvbench.report.table import Table
 
-Section = Literal["neighbours", "figures", "imported", "proof", "runs", "client", ""]
+Section = Literal["neighbors", "figures", "imported", "proof", "runs", "client", ""]
 """A section of the page; "" for a table that the page shows in another form."""
+SECTIONS: tuple[Section, ...] = ("neighbors", "figures", "imported", "proof", "runs", "client")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,10 @@ class TableEntry:
 
 
 TABLES: tuple[TableEntry, ...] = (
-    TableEntry("neighbors", neighbors, "neighbours", in_terminal=True),
-    TableEntry("neighbor_load", neighbor_load, "neighbours", in_terminal=True),
-    TableEntry("published_neighbors", published_neighbors, "neighbours"),
-    TableEntry("side_clients", side_clients, "neighbours"),
+    TableEntry("neighbors", neighbors, "neighbors", in_terminal=True),
+    TableEntry("neighbor_load", neighbor_load, "neighbors", in_terminal=True),
+    TableEntry("published_neighbors", published_neighbors, "neighbors"),
+    TableEntry("side_clients", side_clients, "neighbors"),
     TableEntry("ttft_by_length", ttft_by_length, "figures", in_terminal=True),
     TableEntry("ttft_full_scale", ttft_full_scale, "figures", in_terminal=True),
     TableEntry("treatments", treatments, "figures", in_terminal=True),

@@ -38,7 +38,7 @@ def ttft_by_length(given: ReportInput) -> Table:
         *key_columns(summary),
         Column("n", "n", "count"),
         Column("ttft_p50", "Median TTFT", "s", "lower", interval_priority=3),
-        Column("ttft_min", "Minimum", "s", "lower", priority=4),
+        Column("ttft_min", "Minimum", "s", "lower", priority=5),
         Column("ttft_max", "Maximum", "s", "lower", priority=4),
         Column("ttft_p95", "P95", "s", "lower", priority=5),
         Column("ttft_p99", "P99", "s", "lower", priority=5),
