@@ -207,11 +207,11 @@ def _finish(result: ResultFolder) -> int:
     """Summarise, print, and return the exit code."""
     from kvbench import summary  # noqa: PLC0415
     from kvbench.audit import own, rules  # noqa: PLC0415
-    from kvbench.report import audit_section, tables  # noqa: PLC0415
+    from kvbench.report import audit_section, terminal, typed_summary  # noqa: PLC0415
 
     summed = summary.summarise(result.path)
     result.write_json("summary.json", summed)
-    tables.print_summary(summed, console())
+    terminal.print_summary(typed_summary.read(result.path), console())
     audit_section.print_findings(rules.examine(own.read(result.path)), console())
     typer.echo(str(result.path))
     return 0 if summed["verdict"] == "valid" else 3
@@ -253,9 +253,9 @@ def plan(
 
 def _print_plan(asked: Scenario) -> None:
     from kvbench import plan  # noqa: PLC0415
-    from kvbench.report import tables  # noqa: PLC0415
+    from kvbench.report import terminal  # noqa: PLC0415
 
-    tables.print_plan(plan.expand(asked), asked, console())
+    terminal.print_plan(plan.expand(asked), asked, console())
 
 
 app.command()(cli_show.show)
@@ -320,12 +320,12 @@ def import_result(
     """Make a result of what another tool measured, so that show and report can read it; nothing of it is proven."""
     from kvbench import store, summary  # noqa: PLC0415
     from kvbench.importers import result as imports  # noqa: PLC0415
-    from kvbench.report import tables  # noqa: PLC0415
+    from kvbench.report import terminal, typed_summary  # noqa: PLC0415
 
     folder = imports.import_result(tool, path, results, name)
     summed = summary.summarise(folder)
     store.write_json(folder / "summary.json", summed)
-    tables.print_summary(summed, console())
+    terminal.print_summary(typed_summary.read(folder), console())
     typer.echo(str(folder))
 
 
@@ -345,7 +345,9 @@ def calibrate(
 
     from kvbench import calibrate as act  # noqa: PLC0415
     from kvbench import calibration, store  # noqa: PLC0415
-    from kvbench.report import client_error  # noqa: PLC0415
+    from kvbench.report import terminal  # noqa: PLC0415
+    from kvbench.result.calibration_record import CalibrationCell  # noqa: PLC0415
+    from kvbench.typed_json import from_json  # noqa: PLC0415
 
     settings = act.Settings(_counts(connections, "--connections"), _counts(prompt_tokens, "--prompt-tokens"), rounds)
     try:
@@ -356,7 +358,8 @@ def calibrate(
     if as_json:
         typer.echo(json.dumps({"folder": str(folder), **made}, indent=1))
     else:
-        client_error.print_calibration(made, console())
+        cells = [from_json(CalibrationCell, cell, calibration.FILE) for cell in made["cells"]]
+        terminal.print_calibration(cells, console())
         typer.echo(str(folder))
     sys.exit(3 if any(cell["failed"] for cell in made["cells"]) else 0)
 

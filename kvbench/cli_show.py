@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kvbench.errors import ResultError
+from kvbench.errors import OptionError, ResultError
 from kvbench.terminal import RESULTS, ResultsDir, console, tell
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class Severity(StrEnum):
@@ -21,29 +24,79 @@ class Severity(StrEnum):
     NOTE = "note"
 
 
+class Format(StrEnum):
+    """What `show --format` takes."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    MD = "md"
+    LATEX = "latex"
+
+
 def show(
     result: Annotated[str, typer.Argument(metavar="RESULT", help="A result folder, or a scenario's name.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,  # noqa: FBT002
+    as_json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,  # noqa: FBT002
+    form: Annotated[
+        Format, typer.Option("--format", help="Print tables for people, or in a form for other programs.")
+    ] = Format.TABLE,
+    table: Annotated[
+        str | None, typer.Option("--table", metavar="NAME", help="Print this table alone, such as ttft_by_length.")
+    ] = None,
     requests: Annotated[  # noqa: FBT002
         bool, typer.Option("--requests", help="Print every measured request with its tier and the evidence for it.")
     ] = False,
     results: ResultsDir = RESULTS,
 ) -> None:
-    """Show a result: its tables, the same as JSON, or every request."""
-    import json  # noqa: PLC0415
-
-    from kvbench import lookup, records, store, summary  # noqa: PLC0415
-    from kvbench.report import tables  # noqa: PLC0415
+    """Show a result: its tables, in any of several forms, or every request."""
+    from kvbench import lookup  # noqa: PLC0415
 
     folder = lookup.find_result(result, results, tell)
-    summed = summary.summarise(folder)
+    chosen = Format.JSON if as_json else form
     if requests:
-        rows = {run["run_id"]: store.read_rows(folder / "runs" / run["run_id"]) for run in summed["runs"]}
-        tables.print_requests(rows, console())
-    elif as_json:
-        typer.echo(json.dumps({"schema_version": records.SCHEMA_VERSION, **summed}, indent=1))
+        _print_requests(folder)
+    elif table is None and chosen is Format.JSON:
+        _print_summary_as_json(folder)
+    elif table is None and chosen is Format.TABLE:
+        from kvbench.report import terminal, typed_summary  # noqa: PLC0415
+
+        terminal.print_summary(typed_summary.read(folder), console())
     else:
-        tables.print_summary(summed, console())
+        _print_tables(folder, chosen, table)
+
+
+def _print_requests(folder: Path) -> None:
+    from kvbench import store, summary  # noqa: PLC0415
+    from kvbench.report import terminal  # noqa: PLC0415
+
+    runs = [run["run_id"] for run in summary.summarise(folder)["runs"]]
+    terminal.print_requests({run: store.read_rows(folder / "runs" / run) for run in runs}, console())
+
+
+def _print_summary_as_json(folder: Path) -> None:
+    import json  # noqa: PLC0415
+
+    from kvbench import records, summary  # noqa: PLC0415
+
+    typer.echo(json.dumps({"schema_version": records.SCHEMA_VERSION, **summary.summarise(folder)}, indent=1))
+
+
+def _print_tables(folder: Path, form: Format, name: str | None) -> None:
+    """Print one table, or all of those that the terminal shows."""
+    from kvbench.report import terminal, typed_summary  # noqa: PLC0415
+    from kvbench.report.render import FORMATS  # noqa: PLC0415
+    from kvbench.report.tables.registry import table_named, tables_of  # noqa: PLC0415
+
+    given = typed_summary.read(folder)
+    if name is None and form is Format.CSV:
+        names = ", ".join(table.name for table in tables_of(given))
+        raise OptionError("a CSV file holds one table", f"Add --table with one of {names}.")
+    tables = [table_named(name, given)] if name else list(tables_of(given, in_terminal=True))
+    if form is Format.TABLE:
+        for one in tables:
+            terminal.print_table(one, console())
+    else:
+        typer.echo("\n".join(FORMATS[form.value](table) for table in tables), nl=False)
 
 
 def audit(

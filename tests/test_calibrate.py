@@ -17,7 +17,7 @@ from kvbench.calibration import CellKey, Effort
 from kvbench.errors import DriverError, OptionError
 from kvbench.percentile import needed_n
 from kvbench.records import Request, Response
-from kvbench.report import client_error
+from kvbench.report.tables import client_error
 from kvbench.result.run_record import DriverRecord
 from tests.test_checks import RUN
 from tests.test_store import row

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kvbench.report.grid import ratio, three_digits
+from kvbench.report.text import ratio, three_digits
 from kvbench.units import format_count
 
 if TYPE_CHECKING:

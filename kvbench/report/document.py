@@ -1,6 +1,6 @@
 """The report: one page that needs nothing but itself, as HTML for the screen and as PDF for paper.
 
-    result folder -> material -> answer, figures, evidence, setting, plots -> template -> HTML -> PDF
+    result folder -> material -> answer, tables, plots -> template -> HTML -> PDF
 
 Everything shown comes from the result folder; the same folder gives the same HTML, byte for byte.
 """
@@ -15,28 +15,26 @@ from kvbench.errors import StorageError
 from kvbench.report import (
     answer,
     audit_section,
-    beside,
-    client_error,
     course_plot,
     dose_section,
-    evidence,
-    figure_text,
-    figures,
-    imported,
     material,
-    matrix,
-    metric_tables,
-    open_loop,
+    neighbors,
     plots,
+    reasons,
+    remarks,
     series,
-    setting,
+    typed_summary,
 )
+from kvbench.report.render.to_html import to_html
+from kvbench.report.tables import client_error, imported, open_loop, setup, steps
+from kvbench.report.tables.registry import SECTIONS, tables_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from kvbench.report.material import Material
+    from kvbench.report.table import Table
 
 
 def write_report(results: Sequence[Path], out: Path, *, html: bool, pdf: bool) -> list[Path]:
@@ -71,7 +69,6 @@ def render(one: Material) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["breakable"] = _breakable
     drawn = {
         "rate": plots.rate_plot(one),
         "courses": course_plot.course_plot(one),
@@ -82,52 +79,43 @@ def render(one: Material) -> str:
     return environment.get_template("report.html.j2").render(**_content(one), plots=pictures)
 
 
-def _breakable(name: str) -> str:
-    """Let a name that is too long for its column on paper break after an underscore, and not inside a word."""
-    from markupsafe import Markup, escape  # noqa: PLC0415
-
-    return escape(name).replace("_", Markup("_<wbr>"))
-
-
 def _content(one: Material) -> dict[str, Any]:
     """Return what the template shows, section by section."""
+    given = typed_summary.report_input(one.folder, one.summary)
+    summary = given.summary
+    file, command, overrides = setup.reproduction(given)
     return {
         "version": __version__,
-        "summary": one.summary,
-        "answers": answer.answers(one.summary),
-        "asked": setting.asked(one),
+        "summary": summary,
+        "answers": answer.answers(summary),
+        "asked": setup.asked(given),
         "compared": bool(series.speed_up_series(one)),
-        "done": setting.complete_text(one),
-        "reasons": evidence.reasons(one),
-        "measured": figures.measured_grid(one),
-        "beside": figures.published_grid(one),
-        "load_ratio": figures.has_load_ratio(one.summary),
-        "printed_rows": beside.beside_grid(one.summary["beside"]) if one.summary["beside"] else None,
-        "open_loop": open_loop.open_loop_grid(one.summary),
-        "open_loop_note": open_loop.note(one.summary),
-        "queues": list(open_loop.sentences(one.summary)),
-        "matrix": matrix.matrix_grid(one.summary) if matrix.has_matrix(one.summary) else None,
-        "matrix_needs": matrix.needed_text(),
-        "metrics": list(metric_tables.metrics_grids(one.summary)),
-        "dependence": figure_text.dependence_note(one.summary),
-        "remarks": list(metric_tables.comparison_lines(one.summary)),
-        "proof": evidence.proof_grid(one),
-        "steps": evidence.step_grids(one),
-        "odd_steps": evidence.odd_steps_grid(one),
-        "runs": evidence.runs_grid(one),
-        "client": evidence.client_grid(one),
-        "client_error": client_error.sentence(one.summary),
-        "calibration_needs": client_error.needed_text(),
-        "calibration": client_error.calibration_grid(one.summary),
+        "done": setup.complete_text(summary),
+        "reasons": reasons.grouped_reasons(summary),
+        "owners_text": reasons.owners_text,
+        "tables": {section: [_shown(table) for table in tables_of(given, section=section)] for section in SECTIONS},
+        "remarks": [*remarks.comparison_sentences(summary), *open_loop.sentences(summary)],
+        "odd_steps": steps.has_odd_steps(summary),
+        "client_error": client_error.sentence(summary),
         "audit": audit_section.section(one),
-        "dose": dose_section.section(one),
-        "fact_groups": setting.groups(one),
-        "imported": one.summary.get("imported"),
-        "import_grid": imported.grid(one.summary) if one.summary.get("imported") else None,
-        "origin": imported.origin(one.summary) if one.summary.get("imported") else None,
-        "scenario_text": one.scenario_text,
-        **setting.reproduction(one),
+        "neighbor_plots": dose_section.section(one),
+        "neighbor_setting": neighbors.setting(summary.neighbors) if summary.neighbors else [],
+        "neighbor_troubles": neighbors.troubles(summary.neighbors) if summary.neighbors else [],
+        "fact_groups": setup.groups(given),
+        "origin": imported.origin(summary) if summary.imported is not None else None,
+        "missing": imported.missing(summary),
+        "scenario_text": given.scenario_text,
+        "scenario_file": file,
+        "command": command,
+        "overrides": overrides,
     }
+
+
+def _shown(table: Table) -> dict[str, Any]:
+    """Return a table as the template shows it."""
+    from markupsafe import Markup  # noqa: PLC0415 - only a page needs it
+
+    return {"title": table.title, "notes": " ".join(table.notes), "html": Markup(to_html(table))}  # noqa: S704 - escaped
 
 
 def to_pdf(page: str) -> bytes:

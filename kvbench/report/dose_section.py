@@ -1,10 +1,10 @@
-"""The page's section on neighbours: sentences, plots and tables, put together."""
+"""The plots of the page's section on neighbours."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kvbench.report import dose, dose_plots, published_dose
+from kvbench.report import dose_plots
 
 if TYPE_CHECKING:
     from kvbench.report.material import Material
@@ -21,14 +21,7 @@ def section(one: Material) -> dict[str, Any] | None:
     drawn = [level["treatment"] for level in dose_plots.drawn(doses)]
     courses = [(load, Markup(svg)) for load, svg in dose_plots.course_plots(one.courses, doses)]  # noqa: S704 - our own
     return {
-        "setting": dose.setting(doses),
         "response": response and Markup(response),  # noqa: S704
         "undrawn": [level["treatment"] for level in doses["levels"] if level["treatment"] not in drawn],
-        "delivered": dose.doses_grid(doses),
-        "effects": dose.effects_grid(doses),
-        "beside": None if one.summary["beside"] else published_dose.beside(one.summary, dose.nearest(doses)),
-        "published": published_dose.sentence(),
         "courses": courses,
-        "troubles": dose.troubles(doses),
-        "hosts": dose.hosts_grid(doses),
     }

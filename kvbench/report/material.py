@@ -30,6 +30,7 @@ class Material:
     scenario_text: str
     rows: dict[str, list[Row]]
     courses: list[Course]
+    folder: Path
 
     def runs_of(self, treatment: str) -> list[dict[str, Any]]:
         """Return the sealed runs of a treatment."""
@@ -76,6 +77,7 @@ def read(result: Path) -> Material:
         scenario_text="" if figures.get("imported") else without_secrets(_read_text(result / "scenario.yaml")),
         rows={run: store.read_rows(result / "runs" / run) for run in runs},
         courses=dose_courses.courses(sealed.read(result), figures["doses"]) if figures["doses"] else [],
+        folder=result,
     )
 
 

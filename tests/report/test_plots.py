@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kvbench.report import canvas, course_plot, document, material, plots
-from kvbench.report.grid import difference, percent, ratio, three_digits
 from kvbench.report.series import requests, speed_up_series, ttft_series
+from kvbench.report.text import difference, percent, ratio, three_digits
 from tests.report.synthetic import Case, build
 
 if TYPE_CHECKING:
