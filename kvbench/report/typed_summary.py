@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from kvbench.dose_courses import Course
     from kvbench.records import Row
     from kvbench.report.material import Material
 
@@ -38,6 +39,20 @@ class RowFrames:
 
         measured = [row for rows in self._rows.values() for row in rows if row.phase == "measure"]
         return pd.DataFrame({name: [getattr(row, name) for row in measured] for name in columns})
+
+
+class RunOverTime:
+    """One run of a noisy-neighbour experiment over time, with arrays in place of pairs."""
+
+    def __init__(self, course: Course) -> None:
+        """Take the run from the older module."""
+        import numpy as np  # noqa: PLC0415 - only a report needs it
+
+        self.treatment, self.run_id, self.load = course.treatment, course.run_id, course.load
+        self.end_s, self.start_s, self.ready_s = course.end_s, course.start_s, course.ready_s
+        self.ended_s = course.ended_s
+        self.sent_s, self.ttft_s = np.array(course.requests, dtype=np.float64).reshape(-1, 2).T
+        self.rate_at_s, self.bytes_per_s = np.array(course.rates, dtype=np.float64).reshape(-1, 2).T
 
 
 def read(result: Path) -> ReportInput:
@@ -61,6 +76,7 @@ def report_input(material: Material, result: Path) -> ReportInput:
         server=from_json(ServerRecord, material.server, "run.json"),
         scenario_text=material.scenario_text,
         requests=RowFrames(material.rows),
+        neighbor_runs=list(map(RunOverTime, material.courses)),
     )
 
 
