@@ -118,7 +118,7 @@ class SideClientSummary:
     device: str  # `disk` or `interface`
     device_bytes_per_s: float | None  # What that counted; mean over runs
     device_shared_with_server: bool  # Whether the counter may hold the server's bytes too
-    direct: bool | None  # Whether it read past the page cache
+    direct: str | None  # Whether it read past the page cache: `enforced`, or what the file system makes of it
     scheduler: str | None  # Its disk's I/O scheduler
     file_system: str | None  # Where its file lay
     version: str | None  # The generator's version

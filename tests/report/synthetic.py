@@ -222,7 +222,7 @@ def _record(case: Case, spec: RunSpec, rows: list[Row], blocks: Blocks, warm: st
         "driver": {
             "name": "native",
             "stamps": "kernel",
-            "receiver_priority": 0,
+            "receiver_priority": "normal",
             "client_cpu_s": 0.41,
             "wall_s": 30.2,
             "clock_step_s": 1.2e-5,
