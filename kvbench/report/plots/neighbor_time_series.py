@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from kvbench.report.plots import canvas
 from kvbench.report.plots.neighbors import LOOKS, loads_of
-from kvbench.report.plots.thinning import MOST_DOTS, RULE, chosen_dots, drawn_text
+from kvbench.report.plots.thinning import MOST_DOTS, RULE, chosen_over_time, drawn_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 _RAMP, _LOADED = "#f1f1f1", "#dedede"
 _CELL_IN, _MOST_HEIGHT_IN = 1.62, 9.4  # of one run; of all of them, so that they fit on a page of paper
 _TWO_ABREAST = 12  # runs up to which two stand beside each other, and three from there on
-_TITLE_LETTERS = {2: 52, 3: 34}
+_TITLE_LETTERS = {2: 48, 3: 32}  # by how many runs stand beside one another
 _MOST_STRETCH = 4.0  # between the shortest and the longest run on one scale of time
-_DOTS_A_SLICE = 3  # of very many requests: the fastest, the median and the slowest of each slice of time
 
 
 def neighbor_time_series(given: ReportInput) -> str | None:
@@ -48,7 +47,8 @@ def neighbor_time_series(given: ReportInput) -> str | None:
             colour = canvas.GREY if run.load is None else LOOKS[loads.index(run.load) % len(LOOKS)][0]
             _draw_requests(upper, run, chosen[number], scales)
             _draw_rates(lower, run, scales, colour)
-            upper.set_title(_title(run, chosen[number])[: _TITLE_LETTERS[abreast]], loc="left", fontsize=8, pad=2.5)
+            title = _title(run, len(chosen[number]), _TITLE_LETTERS[abreast])
+            upper.set_title(title, loc="left", fontsize=8, pad=2.5)
             if number % abreast == 0:
                 upper.set_ylabel("TTFT")
                 lower.set_ylabel(scales.unit)
@@ -68,7 +68,9 @@ def caption(given: ReportInput) -> str:
     )
     if impact is not None and impact.limit_bytes_per_s is not None:
         text += " Dashed: the limit."
-    return f"{text} {RULE}: of equal slices of time the fastest, the median and the slowest."
+    return (
+        f"{text} {RULE}: every k-th by its send, and the fastest and the slowest of each of many equal slices of time."
+    )
 
 
 def _panels(figure: Figure, number: int, rows: int, abreast: int) -> tuple[Axes, Axes]:
@@ -83,9 +85,12 @@ def _panels(figure: Figure, number: int, rows: int, abreast: int) -> tuple[Axes,
     return figure.add_axes(upper), figure.add_axes(lower)
 
 
-def _title(run: NeighborRun, chosen: NDArray[np.intp]) -> str:
-    some = drawn_text(len(chosen), len(run.ttft_s))
-    return f"{run.treatment}, {run.run_id}" + (f"; {some.removesuffix(' requests are drawn')}" if some else "")
+def _title(run: NeighborRun, drawn: int, letters: int) -> str:
+    """Name the run in so many letters, and say how many of its requests are drawn where these are not all."""
+    count = drawn_text(drawn, len(run.ttft_s)).removesuffix(" requests are drawn")
+    ending = f"; {count}" if count else ""
+    name, room = f"{run.treatment}, {run.run_id}", letters - len(ending)
+    return (name if len(name) <= room else f"{name[: room - 1]}…") + ending
 
 
 def _chosen(runs: Sequence[NeighborRun]) -> list[NDArray[np.intp]]:
@@ -93,14 +98,7 @@ def _chosen(runs: Sequence[NeighborRun]) -> list[NDArray[np.intp]]:
     if sum(len(run.ttft_s) for run in runs) <= MOST_DOTS:
         return [np.arange(len(run.ttft_s)) for run in runs]
     most = MOST_DOTS // len(runs)
-    return [chosen_dots(run.ttft_s, _slices(run.sent_s, most // _DOTS_A_SLICE), most) for run in runs]
-
-
-def _slices(times: NDArray[np.float64], count: int) -> NDArray[np.intp]:
-    if not len(times):
-        return np.empty(0, dtype=np.intp)
-    edges = np.linspace(times.min(), times.max(), count + 1)
-    return np.searchsorted(edges[1:-1], times, side="right")
+    return [chosen_over_time(run.sent_s, run.ttft_s, most) for run in runs]
 
 
 class _Scales:
