@@ -68,9 +68,8 @@ def caption(given: ReportInput) -> str:
     )
     if impact is not None and impact.limit_bytes_per_s is not None:
         text += " Dashed: the limit."
-    return (
-        f"{text} {RULE}: every k-th by its send, and the fastest and the slowest of each of many equal slices of time."
-    )
+    rule = "evenly spaced in order of their sends, and the fastest and the slowest of each of many equal slices of time"
+    return f"{text} {RULE}: {rule}."
 
 
 def _panels(figure: Figure, number: int, rows: int, abreast: int) -> tuple[Axes, Axes]:

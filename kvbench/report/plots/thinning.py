@@ -36,7 +36,7 @@ def chosen_dots(values: NDArray[np.float64], groups: NDArray[np.intp], most: int
 def chosen_over_time(times: NDArray[np.float64], values: NDArray[np.float64], most: int) -> NDArray[np.intp]:
     """Return the places of the values to draw over time: all where there are at most `most`, else about as many.
 
-    Every k-th in order of time is kept, so that dots are as dense as requests are, and the smallest and the largest
+    Some are kept evenly spaced in order of time, so that dots are as dense as requests are, and the smallest and the largest
     value of each of many equal slices of time, so that no outlier is lost.
     """
     if len(values) <= most:
@@ -44,8 +44,8 @@ def chosen_over_time(times: NDArray[np.float64], values: NDArray[np.float64], mo
     slices = max(1, int(most * _EXTREMES_SHARE / 2))
     edges = np.linspace(times.min(), times.max(), slices + 1)
     extremes = chosen_dots(values, np.searchsorted(edges[1:-1], times, side="right"), 2 * slices)
-    step = -(-len(values) // (most - 2 * slices))
-    return np.union1d(np.argsort(times, kind="stable")[::step], extremes)
+    even = np.linspace(0, len(values) - 1, most - len(extremes)).round().astype(np.intp)
+    return np.union1d(np.argsort(times, kind="stable")[even], extremes)
 
 
 def drawn_text(drawn: int, requests: int) -> str:

@@ -95,9 +95,8 @@ def _published_gains(summary: Summary) -> list[tuple[int, float]]:
 
 
 def _draw_ttft(axes: Axes, series: Sequence[Series], drawn: Dots) -> None:
-    low, high = reach(series)
-    ends = (drawn.ttft_s.min(), drawn.ttft_s.max()) if len(drawn.ttft_s) else ()
-    canvas.prepare_seconds(axes, min(low, *ends), max(high, *ends))
+    times = np.append(drawn.ttft_s, reach(series))
+    canvas.prepare_seconds(axes, times.min(), times.max())
     for place, curve in enumerate(series):
         shift = 3.0 * (place - (len(series) - 1) / 2)
         canvas.draw_series(axes, curve, shift)
