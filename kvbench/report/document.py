@@ -15,16 +15,13 @@ from kvbench.errors import StorageError
 from kvbench.report import (
     answer,
     audit_section,
-    course_plot,
-    dose_section,
     material,
     neighbors,
-    plots,
     reasons,
     remarks,
-    series,
     typed_summary,
 )
+from kvbench.report.plots.registry import PLOT_SECTIONS, plots_of
 from kvbench.report.render.to_html import to_html
 from kvbench.report.tables import client_error, imported, open_loop, setup, steps
 from kvbench.report.tables.registry import SECTIONS, tables_of
@@ -34,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kvbench.report.material import Material
+    from kvbench.report.plots.registry import DrawnPlot
     from kvbench.report.table import Table
 
 
@@ -59,7 +57,6 @@ def write_report(results: Sequence[Path], out: Path, *, html: bool, pdf: bool) -
 def render(one: Material) -> str:
     """Fill the template."""
     import jinja2  # noqa: PLC0415 - only a report needs it
-    from markupsafe import Markup  # noqa: PLC0415
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("kvbench.report"),
@@ -69,14 +66,7 @@ def render(one: Material) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    drawn = {
-        "rate": plots.rate_plot(one),
-        "courses": course_plot.course_plot(one),
-        "ttft": plots.ttft_plot(one),
-        "published": plots.published_plot(one),
-    }
-    pictures = {name: svg and Markup(svg) for name, svg in drawn.items()}  # noqa: S704 - our own SVG
-    return environment.get_template("report.html.j2").render(**_content(one), plots=pictures)
+    return environment.get_template("report.html.j2").render(**_content(one))
 
 
 def _content(one: Material) -> dict[str, Any]:
@@ -89,16 +79,15 @@ def _content(one: Material) -> dict[str, Any]:
         "summary": summary,
         "answers": answer.answers(summary),
         "asked": setup.asked(given),
-        "compared": bool(series.speed_up_series(one)),
         "done": setup.complete_text(summary),
         "reasons": reasons.grouped_reasons(summary),
         "owners_text": reasons.owners_text,
         "tables": {section: [_shown(table) for table in tables_of(given, section=section)] for section in SECTIONS},
+        "plots": {section: [_drawn(plot) for plot in plots_of(given, section)] for section in PLOT_SECTIONS},
         "remarks": [*remarks.comparison_sentences(summary), *open_loop.sentences(summary)],
         "odd_steps": steps.has_odd_steps(summary),
         "client_error": client_error.sentence(summary),
         "audit": audit_section.section(one),
-        "neighbor_plots": dose_section.section(one),
         "neighbor_setting": neighbors.setting(summary.neighbors) if summary.neighbors else [],
         "neighbor_troubles": neighbors.troubles(summary.neighbors) if summary.neighbors else [],
         "fact_groups": setup.groups(given),
@@ -109,6 +98,13 @@ def _content(one: Material) -> dict[str, Any]:
         "command": command,
         "overrides": overrides,
     }
+
+
+def _drawn(plot: DrawnPlot) -> dict[str, Any]:
+    """Return a plot as the template shows it."""
+    from markupsafe import Markup  # noqa: PLC0415 - only a page needs it
+
+    return {"title": plot.title, "caption": plot.caption, "svg": Markup(plot.svg)}  # noqa: S704 - our own SVG
 
 
 def _shown(table: Table) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What tables are made from: the summary of one result, its plan, and the files that stand beside it."""
+"""What tables and plots are made from: the summary of one result, its plan, and the files that stand beside it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from kvbench.analysis.summary_types import RunSummary, Summary
     from kvbench.result.plan_record import PlanRecord
@@ -24,9 +26,60 @@ class MeasuredRequests(Protocol):
         ...
 
 
+class NeighborRun(Protocol):
+    """One run of a noisy-neighbour experiment over time; `analysis.neighbor_time_series` makes it.
+
+    Times are seconds after its first send, and None where the run has no neighbours.
+    """
+
+    @property
+    def treatment(self) -> str:
+        """Its treatment."""
+
+    @property
+    def run_id(self) -> str:
+        """Its name within the result."""
+
+    @property
+    def load(self) -> str | None:
+        """The load of its neighbours; None for a quiet run."""
+
+    @property
+    def end_s(self) -> float:
+        """The last token."""
+
+    @property
+    def start_s(self) -> float | None:
+        """When neighbours were to start."""
+
+    @property
+    def ready_s(self) -> float | None:
+        """The end of their ramp."""
+
+    @property
+    def ended_s(self) -> float | None:
+        """When the last generator was gone."""
+
+    @property
+    def sent_s(self) -> NDArray[np.float64]:
+        """When each answered request was sent."""
+
+    @property
+    def ttft_s(self) -> NDArray[np.float64]:
+        """TTFT of each of them."""
+
+    @property
+    def rate_at_s(self) -> NDArray[np.float64]:
+        """The middle of each slice of time."""
+
+    @property
+    def bytes_per_s(self) -> NDArray[np.float64]:
+        """What all neighbours delivered in it; empty for a quiet run."""
+
+
 @dataclass(frozen=True)
 class ReportInput:
-    """One result as its tables read it."""
+    """One result as its tables and plots read it."""
 
     summary: Summary
     plan: PlanRecord
@@ -34,6 +87,7 @@ class ReportInput:
     server: ServerRecord  # The server of the first run
     scenario_text: str  # The scenario as it was given; empty for an import
     requests: MeasuredRequests
+    neighbor_runs: Sequence[NeighborRun] = ()  # The typical run of each level, quiet ones first
 
     def runs_of(self, treatment: str) -> list[RunSummary]:
         """Return the sealed runs of a treatment."""

@@ -1,4 +1,7 @@
-"""The paper under the plots: panels, scales, marks, labels that do not overlap, and the SVG they end as."""
+"""What all plots share: their style, panels, scales, marks, labels that do not overlap, and the SVG for the page.
+
+Glyphs are drawn as paths with matplotlib's own font, so the same figures give the same bytes on every machine.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,32 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
+
 from kvbench.report.text import ratio, three_digits
 from kvbench.units import format_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
+    import numpy as np
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
+    from kvbench.analysis.summary_types import Figure as SummaryFigure
 
 INK = "#222222"
-_RULE = "#d9d9d9"
-_WIDTH_IN = 7.2
+GREY = "#4d4d4d"
+RULE = "#d9d9d9"
+WIDTH_IN = 7.2
+DASHES = (0, (4, 3))
 _LABEL_GAP_PT = 11.0
 _LONGEST_NAME = 24
-STYLE: Any = {
+_STYLE: Any = {
     "svg.fonttype": "path",
     "svg.hashsalt": "kvbench",
     "font.family": "DejaVu Sans",
@@ -38,9 +51,9 @@ STYLE: Any = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Series:
-    """What is drawn of one treatment; an end of an interval that n does not support is None."""
+    """A figure of one treatment at each prompt length; an end of an interval that n does not support is None."""
 
     name: str
     colour: str
@@ -56,12 +69,15 @@ class Series:
         return self.name if len(self.name) <= 15 else f"{self.name[:14]}…"
 
 
+def style() -> AbstractContextManager[None]:
+    """Return the context in which a plot must be drawn, so that all look alike."""
+    return mpl.rc_context(_STYLE)
+
+
 def panels(*, with_lower: bool) -> tuple[Figure, Axes, Axes | None]:
     """Lay out one panel, or two that share their lengths; fixed margins, room for labels at the right."""
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
     height = 4.6 if with_lower else 3.1
-    figure = Figure(figsize=(_WIDTH_IN, height))
+    figure = Figure(figsize=(WIDTH_IN, height))
     left, width = 0.09, 0.755
     if not with_lower:
         return figure, figure.add_axes((left, 0.145, width, 0.70)), None
@@ -70,31 +86,31 @@ def panels(*, with_lower: bool) -> tuple[Figure, Axes, Axes | None]:
 
 def rows(names: Sequence[str]) -> tuple[Figure, Axes]:
     """Lay out one row for each name, the first on top, with room for the names at the left."""
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
     height = 0.62 + 0.34 * len(names)
-    figure = Figure(figsize=(_WIDTH_IN, height))
+    figure = Figure(figsize=(WIDTH_IN, height))
     left = 0.03 + 0.0112 * min(max(map(len, names)), _LONGEST_NAME)
     axes = figure.add_axes((left, 0.5 / height, 0.98 - left, 1 - 0.56 / height))
     axes.set_ylim(len(names) - 0.5, -0.5)
     short = [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in names]
     axes.set_yticks(range(len(names)), short)
     axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color=_RULE, linewidth=0.6)
+    axes.grid(axis="x", color=RULE, linewidth=0.6)
     axes.set_axisbelow(True)
     return figure, axes
 
 
-def draw_row(axes: Axes, place: int, figure: dict[str, Any], rounds: Sequence[float], look: tuple[str, str]) -> None:
+def draw_row(axes: Axes, place: int, figure: SummaryFigure, rounds: Sequence[float], look: tuple[str, str]) -> None:
     """Draw one treatment's rounds as dots below its mean, which carries its interval and its value."""
+    if figure.value is None:
+        return
     colour, marker = look
-    ends = (figure["low"], figure["high"]) if figure["low"] is not None else (figure["value"], figure["value"])
+    ends = (figure.low, figure.high) if figure.low is not None and figure.high is not None else (figure.value,) * 2
     axes.plot(ends, (place, place), "-|", color=colour, linewidth=1.4, markersize=7)
-    axes.plot([figure["value"]], [place], marker, color=colour, markersize=6)
+    axes.plot([figure.value], [place], marker, color=colour, markersize=6)
     if len(rounds) > 1:
         axes.plot(rounds, [place + 0.27] * len(rounds), "o", color=colour, alpha=0.5, markersize=2.6, markeredgewidth=0)
-    at = (max(ends[1], figure["value"]), place)
-    axes.annotate(three_digits(figure["value"]), at, (7, 0), textcoords="offset points", va="center", color=colour)
+    at = (max(ends[1], figure.value), place)
+    axes.annotate(three_digits(figure.value), at, (7, 0), textcoords="offset points", va="center", color=colour)
 
 
 def prepare_lengths(axes: Axes, lengths: Sequence[int]) -> None:
@@ -113,14 +129,12 @@ def prepare_lengths(axes: Axes, lengths: Sequence[int]) -> None:
     axes.set_xticks(kept, [format_count(length) for length in kept])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("prompt tokens")
-    axes.grid(axis="y", color=_RULE, linewidth=0.6)
+    axes.grid(axis="y", color=RULE, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
 def prepare_seconds(axes: Axes, low: float, high: float) -> None:
     """Set a log scale in seconds, with ticks that suit its span."""
-    from matplotlib.ticker import FixedLocator, NullLocator  # noqa: PLC0415
-
     low, high = low / 1.5, high * 1.5
     axes.set_yscale("log")
     axes.set_ylim(low, high)
@@ -139,8 +153,6 @@ def _seconds(value: float) -> str:
 
 def prepare_ratios(axes: Axes, low: float, high: float) -> None:
     """Set a scale from zero, or a logarithmic one where treatments lie too far apart for it."""
-    from matplotlib.ticker import FixedLocator, NullLocator  # noqa: PLC0415
-
     low = min(low, 1.0)
     if high < 100 * low:
         axes.set_ylim(0, high * 1.22)
@@ -155,39 +167,44 @@ def prepare_ratios(axes: Axes, low: float, high: float) -> None:
 
 def _shifted(axes: Axes, points_right: float) -> Any:
     """Return the data transform moved to the right by so many points, so that treatments do not hide one another."""
-    from matplotlib.transforms import ScaledTranslation  # noqa: PLC0415
-
     figure = axes.get_figure(root=True)
     assert figure is not None  # noqa: S101 - made by `panels`
     return axes.transData + ScaledTranslation(points_right / 72, 0, figure.dpi_scale_trans)
 
 
-def draw_series(axes: Axes, one: Series, shift: float) -> None:
+def draw_series(axes: Axes, series: Series, shift: float) -> None:
     """Draw a line through medians with whiskers of their intervals, on the sides that have an end."""
     where = _shifted(axes, shift)
-    for ends in (one.lows, one.highs):
+    for ends in (series.lows, series.highs):
         known = [
-            (at, value, end) for at, value, end in zip(one.lengths, one.medians, ends, strict=True) if end is not None
+            (length, value, end)
+            for length, value, end in zip(series.lengths, series.medians, ends, strict=True)
+            if end is not None
         ]
         if known:
             lengths, values, reached = zip(*known, strict=True)
-            axes.vlines(lengths, values, reached, color=one.colour, linewidth=1.1, transform=where)
-            axes.plot(lengths, reached, "_", color=one.colour, markersize=5, transform=where)
+            axes.vlines(lengths, values, reached, color=series.colour, linewidth=1.1, transform=where)
+            axes.plot(lengths, reached, "_", color=series.colour, markersize=5, transform=where)
     axes.plot(
-        one.lengths, one.medians, color=one.colour, marker=one.marker, markersize=4.5, linewidth=1.3, transform=where
+        series.lengths,
+        series.medians,
+        color=series.colour,
+        marker=series.marker,
+        markersize=4.5,
+        linewidth=1.3,
+        transform=where,
     )
 
 
-def draw_points(axes: Axes, points: Sequence[tuple[int, float]], colour: str, shift: float) -> None:
-    """Draw each request as a dot of its own."""
-    lengths, times = zip(*points, strict=True)
+def draw_dots(axes: Axes, lengths: NDArray[np.float64], times: NDArray[np.float64], colour: str, shift: float) -> None:
+    """Draw each request as a dot."""
     where = _shifted(axes, shift)
     axes.plot(lengths, times, "o", color=colour, alpha=0.45, markersize=2.6, markeredgewidth=0, transform=where)
 
 
-def write_values(axes: Axes, one: Series) -> None:
+def write_values(axes: Axes, series: Series) -> None:
     """Write each speed-up above its whisker, where the lengths leave room."""
-    for length, value, high in zip(one.lengths, one.medians, one.highs, strict=True):
+    for length, value, high in zip(series.lengths, series.medians, series.highs, strict=True):
         if length not in axes.get_xticks():
             continue
         axes.annotate(
@@ -196,7 +213,7 @@ def write_values(axes: Axes, one: Series) -> None:
             (0, 9),
             textcoords="offset points",
             ha="center",
-            color=one.colour,
+            color=series.colour,
             fontsize=8,
         )
 
@@ -244,8 +261,8 @@ def _bottom(cluster: Sequence[float], gap: float) -> float:
     return cluster[0] / cluster[1] - gap * cluster[1] / 2
 
 
-def as_svg(figure: Figure, name: str) -> str:
-    """Return the figure as an element for the page: no prolog, metadata or style, and identifiers of its own."""
+def svg_for_page(figure: Figure, name: str) -> str:
+    """Return the figure as an element for the page: no prolog, metadata or style; identifiers begin with `name`."""
     look = 'stroke-linejoin="round" stroke-linecap="butt" aria-hidden="true"'
     buffer = io.StringIO()
     figure.savefig(

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from kvbench.report.plots.canvas import GREY
+from kvbench.report.plots.series import look, reach, ttft_series
+from tests.builders import summaries
+
+
+def test_a_treatment_looks_the_same_in_all_plots_and_the_baseline_is_grey() -> None:
+    names = ("recompute", "warm", "g1", "g2")
+    summary = summaries.summary(treatments=dict.fromkeys(names, summaries.treatment()))
+    looks = {name: look(name, summary) for name in names}
+    assert looks["recompute"] == (GREY, "o")
+    assert len(set(looks.values())) == len(names)
+    assert {series.name: (series.colour, series.marker) for series in ttft_series(summary)} == looks
+
+
+def test_lengths_without_a_figure_are_left_out() -> None:
+    cells = {"recompute": summaries.length_cell(), "warm": summaries.length_cell(None)}
+    empty = summaries.length_row(50_000, cells)
+    summary = summaries.summary(lengths=(summaries.length_row(), empty, summaries.length_row(None)))
+    recompute, warm = ttft_series(summary)
+    assert (recompute.lengths, warm.lengths) == ((10_000, 50_000), (10_000,))
+    assert reach([warm]) == (0.98 * 0.0242, 1.02 * 0.0242)
