@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kvbench.plan import Plan
+    from kvbench.report.report_input import ReportInput
     from kvbench.scenario import Scenario
     from kvbench.store import ResultFolder
     from kvbench.testbed import Testbed
@@ -205,16 +206,26 @@ def _execute(asked: Scenario, plan: Plan, bed: Testbed, result: ResultFolder) ->
 
 def _finish(result: ResultFolder) -> int:
     """Summarise, print, and return the exit code."""
-    from kvbench import summary  # noqa: PLC0415
-    from kvbench.audit import own, rules  # noqa: PLC0415
-    from kvbench.report import audit_section, terminal, typed_summary  # noqa: PLC0415
+    from kvbench.audit import result_claims, rules  # noqa: PLC0415
+    from kvbench.report import audit_section, terminal  # noqa: PLC0415
 
-    summed = summary.summarise(result.path)
-    result.write_json("summary.json", summed)
-    terminal.print_summary(typed_summary.read(result.path), console())
-    audit_section.print_findings(rules.examine(own.read(result.path)), console())
+    given = _write_summary(result.path)
+    terminal.print_summary(given, console())
+    assert given.result is not None  # noqa: S101 - it was read from the folder
+    audit_section.print_findings(rules.examine(result_claims.lay_out(given.result, given.summary)), console())
     typer.echo(str(result.path))
-    return 0 if summed["verdict"] == "valid" else 3
+    return 0 if given.summary.verdict == "valid" else 3
+
+
+def _write_summary(folder: Path) -> ReportInput:
+    """Compute and keep the summary of a result; return what its tables are made from."""
+    from kvbench import store  # noqa: PLC0415
+    from kvbench.report import report_input  # noqa: PLC0415
+    from kvbench.typed_json import to_json  # noqa: PLC0415
+
+    given = report_input.read(folder)
+    store.write_json(folder / "summary.json", to_json(given.summary))
+    return given
 
 
 @app.command()
@@ -272,38 +283,39 @@ def report(
     """Write a report that opens offline: one HTML file and one PDF for each result; none if a name is wrong."""
     from kvbench import store  # noqa: PLC0415
     from kvbench.report import document  # noqa: PLC0415
+    from kvbench.typed_json import to_json  # noqa: PLC0415
 
-    found = _summaries(result, results)
-    for folder, summed in found:
-        store.write_json(folder / "summary.json", summed)
+    inputs = _report_inputs(result, results)
+    for folder, given in inputs.items():
+        store.write_json(folder / "summary.json", to_json(given.summary))
     both = html == pdf
-    folders = [folder for folder, _ in found]
-    for path in document.write_report(folders, out, html=html or both, pdf=pdf or both):
+    for path in document.write_report(list(inputs.values()), out, html=html or both, pdf=pdf or both):
         typer.echo(str(path))
 
 
-def _summaries(names: Sequence[str], results: Path) -> list[tuple[Path, dict[str, Any]]]:
+def _report_inputs(names: Sequence[str], results: Path) -> dict[Path, ReportInput]:
     """Find and summarise every result that was named, each once, before anything is written.
 
     Raises:
         ResultError: some of them cannot be; the message tells all of these.
 
     """
-    from kvbench import lookup, summary  # noqa: PLC0415
+    from kvbench import lookup  # noqa: PLC0415
+    from kvbench.report import report_input  # noqa: PLC0415
 
-    found: dict[Path, dict[str, Any]] = {}
-    faults: list[KvbenchError] = []
+    inputs: dict[Path, ReportInput] = {}
+    faults = []
     for name in names:
         try:
             folder = lookup.find_result(name, results, tell)
-            found[folder] = summary.summarise(folder)
+            inputs[folder] = inputs.get(folder) or report_input.read(folder)
         except ResultError as fault:
             faults.append(fault)
     if faults:
         wrong = "; ".join(fault.message for fault in faults)
         spared = f"; no report was written for the other {len(names) - len(faults)}" if len(names) > len(faults) else ""
         raise ResultError(wrong + spared, faults[0].remedy)
-    return list(found.items())
+    return inputs
 
 
 app.command()(cli_compare.compare)
@@ -318,14 +330,11 @@ def import_result(
     results: ResultsDir = RESULTS,
 ) -> None:
     """Make a result of what another tool measured, so that show and report can read it; nothing of it is proven."""
-    from kvbench import store, summary  # noqa: PLC0415
     from kvbench.importers import result as imports  # noqa: PLC0415
-    from kvbench.report import terminal, typed_summary  # noqa: PLC0415
+    from kvbench.report import terminal  # noqa: PLC0415
 
     folder = imports.import_result(tool, path, results, name)
-    summed = summary.summarise(folder)
-    store.write_json(folder / "summary.json", summed)
-    terminal.print_summary(typed_summary.read(folder), console())
+    terminal.print_summary(_write_summary(folder), console())
     typer.echo(str(folder))
 
 

@@ -27,9 +27,10 @@ def compare(  # noqa: PLR0913, PLR0917 - these are the options of the command
     """Compare two results: what differed between their worlds, then what changed in their figures."""
     import json  # noqa: PLC0415
 
-    from kvbench import compare as meaning  # noqa: PLC0415
-    from kvbench import gates, lookup, records  # noqa: PLC0415
+    from kvbench import lookup, records  # noqa: PLC0415
+    from kvbench.analysis import gates, result_comparison  # noqa: PLC0415
     from kvbench.report import comparison  # noqa: PLC0415
+    from kvbench.typed_json import to_json  # noqa: PLC0415
 
     try:
         asked = [gates.parse(expression) for expression in fail_if or []]
@@ -37,12 +38,12 @@ def compare(  # noqa: PLR0913, PLR0917 - these are the options of the command
         raise typer.BadParameter(str(fault), param_hint="--fail-if") from None
     share = _share(margin)
     folders = [lookup.find_result(name, results, tell) for name in (base, other)]
-    found = meaning.compare(folders[0], folders[1], margin=share, anyway=anyway, asked=asked)
+    found = result_comparison.compare(folders[0], folders[1], margin=share, anyway=anyway, gates=asked)
     if as_json:
-        typer.echo(json.dumps({"schema_version": records.SCHEMA_VERSION, **found}, indent=1))
+        typer.echo(json.dumps({"schema_version": records.SCHEMA_VERSION, **to_json(found)}, indent=1))
     else:
         comparison.print_comparison(found, console())
-    sys.exit(4 if any(gate["failed"] for gate in found["gates"]) else 0)
+    sys.exit(4 if any(gate.failed for gate in found.gates) else 0)
 
 
 def _share(text: str) -> float:

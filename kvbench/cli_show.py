@@ -58,36 +58,39 @@ def show(
     elif table is None and chosen is Format.JSON:
         _print_summary_as_json(folder)
     elif table is None and chosen is Format.TABLE:
-        from kvbench.report import terminal, typed_summary  # noqa: PLC0415
+        from kvbench.report import report_input, terminal  # noqa: PLC0415
 
-        terminal.print_summary(typed_summary.read(folder), console())
+        terminal.print_summary(report_input.read(folder), console())
     else:
         _print_tables(folder, chosen, table)
 
 
 def _print_requests(folder: Path) -> None:
-    from kvbench import store, summary  # noqa: PLC0415
+    from kvbench import store  # noqa: PLC0415
+    from kvbench.analysis import dataset  # noqa: PLC0415
     from kvbench.report import terminal  # noqa: PLC0415
 
-    runs = [run["run_id"] for run in summary.summarise(folder)["runs"]]
+    runs = [run.run_id for run in dataset.read(folder).runs]
     terminal.print_requests({run: store.read_rows(folder / "runs" / run) for run in runs}, console())
 
 
 def _print_summary_as_json(folder: Path) -> None:
     import json  # noqa: PLC0415
 
-    from kvbench import records, summary  # noqa: PLC0415
+    from kvbench import records  # noqa: PLC0415
+    from kvbench.analysis import summary  # noqa: PLC0415
+    from kvbench.typed_json import to_json  # noqa: PLC0415
 
-    typer.echo(json.dumps({"schema_version": records.SCHEMA_VERSION, **summary.summarise(folder)}, indent=1))
+    typer.echo(json.dumps({"schema_version": records.SCHEMA_VERSION, **to_json(summary.summarise(folder))}, indent=1))
 
 
 def _print_tables(folder: Path, form: Format, name: str | None) -> None:
     """Print one table, or all of those that the terminal shows."""
-    from kvbench.report import terminal, typed_summary  # noqa: PLC0415
+    from kvbench.report import report_input, terminal  # noqa: PLC0415
     from kvbench.report.render import FORMATS  # noqa: PLC0415
     from kvbench.report.tables.registry import table_named, tables_of  # noqa: PLC0415
 
-    given = typed_summary.read(folder)
+    given = report_input.read(folder)
     if name is None and form is Format.CSV:
         names = ", ".join(table.name for table in tables_of(given))
         raise OptionError("a CSV file holds one table", f"Add --table with one of {names}.")

@@ -13,7 +13,7 @@ from kvbench import calibration, facts, lookup, sealed, store
 from kvbench.errors import ResultError
 from kvbench.report.tables import client_error
 from kvbench.result.calibration_record import CalibrationExcerpt
-from kvbench.typed_json import from_json
+from kvbench.typed_json import from_json, to_json
 from tests.builders import summaries
 from tests.test_calibrate import GAP_S, KEY
 

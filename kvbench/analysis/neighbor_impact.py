@@ -322,7 +322,7 @@ def _side_client(name: str, host: str, records: Sequence[SideClientRecord]) -> S
         device=first.device,
         device_bytes_per_s=_mean(_known(record.device_bytes_per_s for record in records)),
         device_shared_with_server=first.device_shared_with_server,
-        direct=direct if isinstance(direct := facts.get("direct"), bool) else None,
+        direct=_text(facts.get("direct")),
         scheduler=_scheduler(_text(scheduler)),
         file_system=_text(facts.get("file_system")),
         version=_text(facts.get("version")),

@@ -33,6 +33,7 @@ from kvbench.analysis.summary_types import (
     TreatmentSummary,
 )
 from kvbench.analysis.time_series import time_series
+from kvbench.result import answers
 from kvbench.result.verdict import worst
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def summary_of(read: Dataset) -> Summary:
         published=_source(publication) if publication is not None and publication.curves else None,
         published_table=published_comparison.compare(publication, design, treatments) if publication else None,
         complete=is_complete(read),
+        answers_compared=_answers_are_compared(read) if design.check_answers else True,
         facts_changed=facts_changed(read),
         calibration=read.calibration,
         imported=imported if isinstance(imported, dict) else None,
@@ -102,6 +104,12 @@ def summary_of(read: Dataset) -> Summary:
         headline=_headline(design),
         neighbors=neighbor_impact.impact(read),
     )
+
+
+def _answers_are_compared(read: Dataset) -> bool:
+    """Tell whether the answers of all runs have been compared with the recomputed ones."""
+    recomputed = [run.run_id for run in read.runs if run.record.cache.state == "off"]
+    return answers.are_settled(read.folder / "runs", recomputed)
 
 
 def _source(publication: Publication) -> PublishedSource:

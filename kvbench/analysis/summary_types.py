@@ -327,6 +327,7 @@ class Summary:
     published: PublishedSource | None  # A document whose curves stand beside the prompt lengths
     published_table: PublishedTable | None  # A document's rows beside the treatments
     complete: bool  # Whether every planned run is sealed
+    answers_compared: bool  # Whether all answers were compared with recomputed ones, where the scenario asks for it
     facts_changed: tuple[str, ...]  # Facts of the host that changed between sessions
     calibration: CalibrationExcerpt | None  # How wrong the client is on this host; None where none is attached
     imported: JsonObject | None  # Where an import comes from and what it lacks; None for a result of our own

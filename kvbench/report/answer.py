@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvbench.checks.verdict import named_tier
 from kvbench.report import neighbors
 from kvbench.report.text import SPACE, counted, percent, ratio, shown, three_digits
+from kvbench.result.run_record import named_tier
 from kvbench.units import format_count, format_duration
 
 if TYPE_CHECKING:

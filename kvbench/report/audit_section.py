@@ -9,14 +9,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from kvbench.audit import own, rules
+from kvbench.audit import result_claims, rules
 from kvbench.audit.outcome import MEANINGS, SEVERITIES
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from kvbench.audit.outcome import Audit, Check, Severity
-    from kvbench.report.material import Material
+    from kvbench.report.report_input import ReportInput
 
 _STYLES = {"conflict": "bold red", "unsupported": "bold yellow", "missing": "bold cyan", "note": "bold"}
 _QUIET: tuple[Severity, ...] = ("missing", "note")  # told in one line each, after the findings
@@ -100,11 +100,11 @@ def _held(one: Audit) -> Table:
     return table
 
 
-def section(material: Material) -> dict[str, Any]:
+def section(given: ReportInput) -> dict[str, Any] | None:
     """Audit the result of a report by the rules for published figures; what the template shows of it."""
-    size = material.server.get("info", {}).get("kv_bytes_per_token")
-    document = own.lay_out(material.summary, material.rows, size)
-    one = rules.examine(document)
+    if given.result is None:
+        return None
+    one = rules.examine(result_claims.lay_out(given.result, given.summary))
     return {
         "sentence": sentence(one),
         "findings": one.findings,

@@ -1,6 +1,6 @@
 """The report: one page that needs nothing but itself, as HTML for the screen and as PDF for paper.
 
-    result folder -> material -> answer, tables, plots -> template -> HTML -> PDF
+    result folder -> report input -> answer, tables, plots -> template -> HTML -> PDF
 
 Everything shown comes from the result folder; the same folder gives the same HTML, byte for byte.
 """
@@ -15,11 +15,9 @@ from kvbench.errors import StorageError
 from kvbench.report import (
     answer,
     audit_section,
-    material,
     neighbors,
     reasons,
     remarks,
-    typed_summary,
 )
 from kvbench.report.plots.registry import PLOT_SECTIONS, plots_of
 from kvbench.report.render.to_html import to_html
@@ -30,22 +28,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from kvbench.report.material import Material
     from kvbench.report.plots.registry import DrawnPlot
+    from kvbench.report.report_input import ReportInput
     from kvbench.report.table import Table
 
 
-def write_report(results: Sequence[Path], out: Path, *, html: bool, pdf: bool) -> list[Path]:
+def write_report(inputs: Sequence[ReportInput], out: Path, *, html: bool, pdf: bool) -> list[Path]:
     """Write `<scenario>.html` and `<scenario>.pdf` for each result, both from the same page; return what was written.
 
     Raises:
-        ResultError: a folder is not a result, or no run of it is sealed.
         StorageError: the folder `out` cannot be made or written.
 
     """
-    read = [material.read(result) for result in results]
     written = []
-    for name, one in zip(_file_names(read), read, strict=True):
+    for name, one in zip(_file_names(inputs), inputs, strict=True):
         page = render(one)
         if html:
             written.append(_write(out / f"{name}.html", page.encode()))
@@ -54,7 +50,7 @@ def write_report(results: Sequence[Path], out: Path, *, html: bool, pdf: bool) -
     return written
 
 
-def render(one: Material) -> str:
+def render(given: ReportInput) -> str:
     """Fill the template."""
     import jinja2  # noqa: PLC0415 - only a report needs it
 
@@ -66,12 +62,11 @@ def render(one: Material) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template("report.html.j2").render(**_content(one))
+    return environment.get_template("report.html.j2").render(**_content(given))
 
 
-def _content(one: Material) -> dict[str, Any]:
+def _content(given: ReportInput) -> dict[str, Any]:
     """Return what the template shows, section by section."""
-    given = typed_summary.report_input(one.folder, one.summary)
     summary = given.summary
     file, command, overrides = setup.reproduction(given)
     return {
@@ -87,7 +82,7 @@ def _content(one: Material) -> dict[str, Any]:
         "remarks": [*remarks.comparison_sentences(summary), *open_loop.sentences(summary)],
         "odd_steps": steps.has_odd_steps(summary),
         "client_error": client_error.sentence(summary),
-        "audit": audit_section.section(one),
+        "audit": audit_section.section(given),
         "neighbor_setting": neighbors.setting(summary.neighbors) if summary.neighbors else [],
         "neighbor_troubles": neighbors.troubles(summary.neighbors) if summary.neighbors else [],
         "fact_groups": setup.groups(given),
@@ -126,12 +121,12 @@ def _refuse_url(url: str) -> dict[str, Any]:
     raise ValueError(f"a report refers to nothing outside itself, not to {url}")
 
 
-def _file_names(read: Sequence[Material]) -> list[str]:
+def _file_names(read: Sequence[ReportInput]) -> list[str]:
     """Name each file by its scenario, by its result folder too where that is not enough."""
-    scenarios = Counter(one.summary["scenario"] for one in read)
+    scenarios = Counter(one.summary.scenario for one in read)
     names: list[str] = []
     for one in read:
-        scenario, folder = one.summary["scenario"], one.summary["result"]
+        scenario, folder = one.summary.scenario, one.summary.result
         name = scenario if scenarios[scenario] == 1 else f"{scenario}-{folder}"
         again = names.count(name)
         names.append(name if not again else f"{name}-{again + 1}")

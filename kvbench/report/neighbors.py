@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvbench.doses import MOST_DRAW
+from kvbench.analysis.neighbor_impact import MOST_DRAW
 from kvbench.report.tables.published_neighbors import nearest
 from kvbench.report.text import SPACE, percent
 from kvbench.units import format_duration, format_rate

@@ -6,8 +6,8 @@ import itertools
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from kvbench.metrics import METRICS
-from kvbench.ratios import FEWEST_ROUNDS
+from kvbench.analysis.metrics import METRICS
+from kvbench.analysis.stats.ratios import FEWEST_ROUNDS
 from kvbench.report.text import counted, percent, shown, three_digits
 from kvbench.units import format_count, format_duration
 

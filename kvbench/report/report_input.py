@@ -5,16 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import pandas as pd
+
+from kvbench.analysis import dataset, summary
+from kvbench.analysis.neighbor_time_series import neighbor_time_series
+from kvbench.analysis.summary_types import Summary
+from kvbench.errors import ResultError
+from kvbench.redact import without_secrets
+from kvbench.result.plan_record import PlanRecord
+from kvbench.result.run_record import ServerRecord
+from kvbench.typed_json import from_json, to_json
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-    import numpy as np
-    import pandas as pd
-    from numpy.typing import NDArray
-
-    from kvbench.analysis.summary_types import RunSummary, Summary
-    from kvbench.result.plan_record import PlanRecord
-    from kvbench.result.run_record import ServerRecord
+    from kvbench.analysis.dataset import Dataset
+    from kvbench.analysis.neighbor_time_series import NeighborTimeSeries
+    from kvbench.analysis.summary_types import RunSummary
     from kvbench.typed_json import JsonObject
 
 
@@ -26,55 +34,25 @@ class MeasuredRequests(Protocol):
         ...
 
 
-class NeighborRun(Protocol):
-    """One run of a noisy-neighbour experiment over time; `analysis.neighbor_time_series` makes it.
+class RequestsOfRuns:
+    """The measured requests of the sealed runs of a result that is read."""
 
-    Times are seconds after its first send, and None where the run has no neighbours.
-    """
+    def __init__(self, result: Dataset) -> None:
+        """Take the result."""
+        self._runs = result.runs
 
-    @property
-    def treatment(self) -> str:
-        """Its treatment."""
-
-    @property
-    def run_id(self) -> str:
-        """Its name within the result."""
-
-    @property
-    def load(self) -> str | None:
-        """The load of its neighbours; None for a quiet run."""
-
-    @property
-    def end_s(self) -> float:
-        """The last token."""
-
-    @property
-    def start_s(self) -> float | None:
-        """When neighbours were to start."""
-
-    @property
-    def ready_s(self) -> float | None:
-        """The end of their ramp."""
-
-    @property
-    def ended_s(self) -> float | None:
-        """When the last generator was gone."""
-
-    @property
-    def sent_s(self) -> NDArray[np.float64]:
-        """When each answered request was sent."""
-
-    @property
-    def ttft_s(self) -> NDArray[np.float64]:
-        """TTFT of each of them."""
-
-    @property
-    def rate_at_s(self) -> NDArray[np.float64]:
-        """The middle of each slice of time."""
-
-    @property
-    def bytes_per_s(self) -> NDArray[np.float64]:
-        """What all neighbours delivered in it; empty for a quiet run."""
+    def frame(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Return the named columns of all measured requests."""
+        parts = []
+        for run in self._runs:
+            of_run: dict[str, str | int] = {"run_id": run.run_id, "treatment": run.treatment, "repeat": run.repeat}
+            known = [name for name in columns if name not in of_run]
+            part = run.measured[known].copy(deep=False)
+            for name in columns:
+                if name in of_run:
+                    part[name] = of_run[name]
+            parts.append(part[list(columns)])
+        return pd.concat(parts, ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -87,8 +65,42 @@ class ReportInput:
     server: ServerRecord  # The server of the first run
     scenario_text: str  # The scenario as it was given; empty for an import
     requests: MeasuredRequests
-    neighbor_runs: Sequence[NeighborRun] = ()  # The typical run of each level, quiet ones first
+    result: Dataset | None = None  # The result itself; None where only its summary is known
+    neighbor_runs: Sequence[NeighborTimeSeries] = ()  # The typical run of each level, quiet ones first
 
     def runs_of(self, treatment: str) -> list[RunSummary]:
         """Return the sealed runs of a treatment."""
         return [run for run in self.summary.runs if run.treatment == treatment]
+
+
+def read(folder: Path) -> ReportInput:
+    """Read a result folder; its summary is computed, since an unfinished or older one has not all of it.
+
+    Raises:
+        ResultError: the folder is not a result, or no run of it is sealed.
+
+    """
+    return of_result(dataset.read(folder))
+
+
+def of_result(result: Dataset) -> ReportInput:
+    """Return what tables and plots are made from, with credentials taken out."""
+    summed = summary.summary_of(result)
+    is_import = result.design.imported is not None
+    return ReportInput(
+        summary=from_json(Summary, without_secrets(to_json(summed)), "the summary"),
+        plan=from_json(PlanRecord, without_secrets(to_json(result.plan)), "plan.json"),
+        facts=without_secrets(result.facts),
+        server=from_json(ServerRecord, without_secrets(to_json(result.runs[0].record.server)), "run.json"),
+        scenario_text="" if is_import else without_secrets(_read_text(result.folder / "scenario.yaml")),
+        requests=RequestsOfRuns(result),
+        result=result,
+        neighbor_runs=neighbor_time_series(result, summed.neighbors),
+    )
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ResultError(f"cannot read {path}: {fault}", "Name a result folder that `kvbench run` wrote.") from None

@@ -31,14 +31,35 @@ def settle_answers(runs: Path, reference_runs: list[str]) -> None:
     of the runs named in `reference_runs`, whose prompts, and turns of them, must be the same texts. A prompt without a
     reference stays null.
     """
-    sealed = {path.parent.name: path.with_name(ROWS) for path in sorted(runs.glob("*/run.json"))}
-    of_reference = [sealed[run_id] for run_id in reference_runs if run_id in sealed]
-    reference = reference_answers(answer for path in of_reference for answer in _answers_of(path))
+    sealed = _sealed(runs)
+    reference = _reference_of(sealed, reference_runs)
     for path in sealed.values():
         with storage_faults(path):
             parquet_file.replace_column(
                 path, "answers_match", Answer._fields, lambda *values: answer_matches(Answer(*values), reference)
             )
+
+
+def are_settled(runs: Path, reference_runs: list[str]) -> bool:
+    """Tell whether every row holds what comparing its answer gives: a kill may come between sealing and comparing."""
+    sealed = _sealed(runs)
+    reference = _reference_of(sealed, reference_runs)
+    return all(
+        answer_matches(Answer(*values), reference) == kept
+        for path in sealed.values()
+        for part in parquet_file.parts(path, (*Answer._fields, "answers_match"))
+        for *values, kept in part
+    )
+
+
+def _sealed(runs: Path) -> dict[str, Path]:
+    """Return the file of rows of each sealed run, by the run's name."""
+    return {path.parent.name: path.with_name(ROWS) for path in sorted(runs.glob("*/run.json"))}
+
+
+def _reference_of(sealed: dict[str, Path], reference_runs: list[str]) -> dict[tuple[str, int], str]:
+    files = [sealed[run_id] for run_id in reference_runs if run_id in sealed]
+    return reference_answers(answer for path in files for answer in _answers_of(path))
 
 
 def _answers_of(path: Path) -> Iterator[Answer]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from kvbench.ratios import TOO_FEW
+from kvbench.report.typed_summary import typed
 
 from kvbench import store, summary
 from kvbench.analysis.summary_types import EmptyStart
@@ -15,7 +16,6 @@ from kvbench.report import answer
 from kvbench.report.remarks import comparison_sentences
 from kvbench.report.tables.ttft_full_scale import has_load_ratio
 from kvbench.report.text import ratio
-from kvbench.report.typed_summary import typed
 from tests.builders import summaries
 from tests.builders.report_inputs import report_input
 from tests.builders.screens import shown_summary

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from kvbench.report.report_input import NeighborRun, ReportInput
+    from kvbench.analysis.neighbor_time_series import NeighborTimeSeries
+    from kvbench.report.report_input import ReportInput
 
 _RAMP, _LOADED = "#f1f1f1", "#dedede"
 _CELL_IN, _MOST_HEIGHT_IN = 1.62, 9.4  # of one run; of all of them, so that they fit on a page of paper
@@ -84,7 +85,7 @@ def _panels(figure: Figure, number: int, rows: int, abreast: int) -> tuple[Axes,
     return figure.add_axes(upper), figure.add_axes(lower)
 
 
-def _title(run: NeighborRun, drawn: int, letters: int) -> str:
+def _title(run: NeighborTimeSeries, drawn: int, letters: int) -> str:
     """Name the run in so many letters, and say how many of its requests are drawn where these are not all."""
     count = drawn_text(drawn, len(run.ttft_s)).removesuffix(" requests are drawn")
     ending = f"; {count}" if count else ""
@@ -92,7 +93,7 @@ def _title(run: NeighborRun, drawn: int, letters: int) -> str:
     return (name if len(name) <= room else f"{name[: room - 1]}…") + ending
 
 
-def _chosen(runs: Sequence[NeighborRun]) -> list[NDArray[np.intp]]:
+def _chosen(runs: Sequence[NeighborTimeSeries]) -> list[NDArray[np.intp]]:
     """Return the requests to draw of each run: all where there are few enough, else some of each slice of time."""
     if sum(len(run.ttft_s) for run in runs) <= MOST_DOTS:
         return [np.arange(len(run.ttft_s)) for run in runs]
@@ -103,7 +104,7 @@ def _chosen(runs: Sequence[NeighborRun]) -> list[NDArray[np.intp]]:
 class _Scales:
     """The scales that all runs of a plot share, so that they can be read against one another."""
 
-    def __init__(self, runs: Sequence[NeighborRun], limit: float | None) -> None:
+    def __init__(self, runs: Sequence[NeighborTimeSeries], limit: float | None) -> None:
         times = [end for run in runs if len(run.ttft_s) for end in (run.ttft_s.min(), run.ttft_s.max())]
         rates = [float(run.bytes_per_s.max()) for run in runs if len(run.bytes_per_s)]
         most = max([*rates, limit or 0.0, 1.0])
@@ -117,11 +118,11 @@ class _Scales:
             self.spans = dict.fromkeys(self.spans, whole)
 
 
-def _end_s(run: NeighborRun) -> float:
+def _end_s(run: NeighborTimeSeries) -> float:
     return max(run.end_s, run.ended_s or 0.0)
 
 
-def _draw_requests(axes: Axes, run: NeighborRun, chosen: NDArray[np.intp], scales: _Scales) -> None:
+def _draw_requests(axes: Axes, run: NeighborTimeSeries, chosen: NDArray[np.intp], scales: _Scales) -> None:
     canvas.prepare_seconds(axes, *scales.ttft)
     axes.yaxis.set_ticks(list(axes.get_yticks())[:: 1 + len(axes.get_yticks()) // 5])  # the panel is low
     _shade(axes, run, scales)
@@ -131,7 +132,7 @@ def _draw_requests(axes: Axes, run: NeighborRun, chosen: NDArray[np.intp], scale
     axes.grid(axis="y", color="white" if len(run.bytes_per_s) else canvas.RULE, linewidth=0.6)
 
 
-def _draw_rates(axes: Axes, run: NeighborRun, scales: _Scales, colour: str) -> None:
+def _draw_rates(axes: Axes, run: NeighborTimeSeries, scales: _Scales, colour: str) -> None:
     _shade(axes, run, scales)
     axes.set_ylim(0, scales.most)
     if scales.limit is not None:
@@ -144,7 +145,7 @@ def _draw_rates(axes: Axes, run: NeighborRun, scales: _Scales, colour: str) -> N
     axes.tick_params(labelsize=7.5)
 
 
-def _shade(axes: Axes, run: NeighborRun, scales: _Scales) -> None:
+def _shade(axes: Axes, run: NeighborTimeSeries, scales: _Scales) -> None:
     """Shade the time in which neighbours are at work, and mark the end of the load."""
     start, end = scales.spans[run.run_id]
     axes.set_xlim(start, end)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvbench.calibration import LEAST_FOR_P99
+from kvbench.calibration import least_n
 from kvbench.report.table import Cell, Column, Row, Table, row
 from kvbench.report.text import failures_text
 from kvbench.units import format_count
@@ -57,7 +57,8 @@ def _notes(cells: Sequence[CalibrationCell]) -> list[str]:
         "Every answered request is in. Over server: TTFT minus the server's own time. CPU: shares of one core.",
     ]
     if any(cell.n and cell.error_s.p99 is None for cell in cells):
-        notes.append(f"A 99th percentile needs n >= {LEAST_FOR_P99}; the maximum stands for it.")
+        p90, p99 = least_n("p90"), least_n("p99")
+        notes.append(f"A P90 needs n >= {p90}, a P99 n >= {p99}; with fewer the maximum stands for it.")
     return notes
 
 
@@ -70,9 +71,9 @@ def _row(cell: CalibrationCell, *, busy: bool, has_start: bool) -> Row:
         cell.connections,
         cell.prompt_tokens,
         cell.n,
-        *(_order(error, value) for value in (error.p50, error.p90, error.p99, error.max)),
+        *(_order(error, name) for name in ("p50", "p90", "p99", "max")),
         cell.upper_share,
-        *(_order(over, value) for value in (over.p50, over.p99, over.max)),
+        *(_order(over, name) for name in ("p50", "p99", "max")),
         _of_one_core(cell.client_cpu_s, cell.measured_s),
         _of_one_core(cell.server_cpu_s, cell.measured_s),
         cell.achieved_rps,
@@ -81,11 +82,12 @@ def _row(cell: CalibrationCell, *, busy: bool, has_start: bool) -> Row:
     )
 
 
-def _order(spread: Spread, value: float | None) -> Cell:
+def _order(spread: Spread, name: str) -> Cell:
     """Return one order statistic, or why n does not support it."""
+    value: float | None = getattr(spread, name)
     if value is not None:
         return Cell(value)
-    return Cell(refusal=f"n/a (n={spread.n} < {LEAST_FOR_P99})" if spread.n else None, mark="quiet")
+    return Cell(refusal=f"n/a (n={spread.n} < {least_n(name)})" if spread.n else None, mark="quiet")
 
 
 def _of_one_core(cpu_s: float | None, measured_s: float) -> float | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvbench.metrics import METRICS
-from kvbench.pooled import PROMPTS_REPEAT, SEVERAL_TURNS
+from kvbench.analysis.aggregate import PROMPTS_REPEAT, SEVERAL_TURNS
+from kvbench.analysis.metrics import METRICS
 from kvbench.report.table import Cell, Column, Row, Table, figure_cell, row
 from kvbench.report.text import (
     DASH,

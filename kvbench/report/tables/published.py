@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvbench.beside import metric_of
+from kvbench.analysis.published_comparison import metric_of
 from kvbench.report.table import Cell, Column, Row, Table, row
 from kvbench.report.text import ratio, signed_percent, three_digits, value_text, word_mark
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kvbench.percentile import needed_n
 from kvbench.report.table import Cell, Column, Row, Table, figure_cell, row
 from kvbench.report.tables.metrics import metric_column
 from kvbench.report.text import scale_note, signed_percent, tiers_text, word_mark
@@ -35,12 +36,13 @@ def treatments(given: ReportInput) -> Table | None:
         Column("served_from", "Served from", kind="text"),
     )
     rows = tuple(_row(name, item, summary.concurrencies[name]) for name, item in summary.treatments.items())
+    p95, p99 = (needed_n(percentile, two_sided=False) for percentile in (95, 99))
     notes = (
         (
             "Tokens/s a user and TTFT are means over requests; change: against the treatment's own baseline, by rounds;"
             " ? no difference shown, \N{DAGGER} too few rounds, = equivalent within 5 %."
         ),
-        "P95 needs 59 and P99 299 conversations or prompts.",
+        f"P95 needs {p95} and P99 {p99} conversations or prompts.",
         *scale_note(summary),
     )
     return Table("treatments", _title(summary), columns, rows, notes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvbench.checks.verdict import named_tier
 from kvbench.report.table import Cell, Column, Row, Table, figure_cell, ratio_cell, row
 from kvbench.report.text import (
     bare_refusal,
@@ -16,6 +15,7 @@ from kvbench.report.text import (
     tiers_text,
     turn_text,
 )
+from kvbench.result.run_record import named_tier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
