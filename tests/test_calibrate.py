@@ -18,7 +18,7 @@ from kvbench.errors import DriverError, OptionError
 from kvbench.percentile import needed_n
 from kvbench.records import Request, Response
 from kvbench.report import client_error
-from tests.test_checks import RUN
+from tests.made_up_runs import honest_run
 from tests.test_store import row
 
 if TYPE_CHECKING:
@@ -322,5 +322,9 @@ def test_an_error_above_5_percent_of_the_smallest_median_ttft_is_only_noted(
 ) -> None:
     rows = [row(number, ttft_s=ttft_s, isl_target=isl) for number, (ttft_s, isl) in enumerate([(1.0, 1), (9.0, 2)])]
     asked = checks.Asked(2, 8, 0, client_error_s=error_s)
-    found = [reason for reason in checks.judge_run(RUN, rows, asked).reasons if "calibrated error" in reason.text]
+    found = [
+        reason
+        for reason in checks.judge_run(honest_run().record, rows, asked).reasons
+        if "calibrated error" in reason.text
+    ]
     assert [reason.level for reason in found] == notes
