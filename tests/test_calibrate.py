@@ -17,9 +17,8 @@ from kvbench.calibration import CellKey, Effort
 from kvbench.errors import DriverError, OptionError
 from kvbench.percentile import needed_n
 from kvbench.records import Request, Response
-from kvbench.report.tables import client_error
-from kvbench.result.run_record import DriverRecord
-from tests.test_checks import RUN
+from kvbench.report import client_error
+from tests.made_up_runs import honest_run
 from tests.test_store import row
 
 if TYPE_CHECKING:
@@ -121,7 +120,11 @@ def test_every_cell_gets_enough_rows_in_whole_turns_of_its_connections() -> None
         (100, 500): 1000,
         (100, 130_000): 400,
     }
-    assert all(count * settings.rounds >= needed_n(99, two_sided=False) for count in asked.values())
+    assert all(count * settings.rounds >= calibration.LEAST_FOR_P99 for count in asked.values())
+
+
+def test_the_least_n_of_a_p99_is_that_of_its_upper_bound() -> None:
+    assert needed_n(99, two_sided=False) == calibration.LEAST_FOR_P99
 
 
 @pytest.mark.parametrize(
@@ -169,8 +172,8 @@ class MadeUp:
             on_response(response)
         return responses
 
-    def health(self) -> DriverRecord:
-        return DriverRecord("made up", client_cpu_s=float(len(self.log)))
+    def health(self) -> dict[str, Any]:
+        return {"client_cpu_s": float(len(self.log))}
 
 
 def test_kept_drivers_stay_open_and_others_are_opened_for_each_call(tmp_path: Path) -> None:
@@ -319,5 +322,9 @@ def test_an_error_above_5_percent_of_the_smallest_median_ttft_is_only_noted(
 ) -> None:
     rows = [row(number, ttft_s=ttft_s, isl_target=isl) for number, (ttft_s, isl) in enumerate([(1.0, 1), (9.0, 2)])]
     asked = checks.Asked(2, 8, 0, client_error_s=error_s)
-    found = [reason for reason in checks.judge_run(RUN, rows, asked).reasons if "calibrated error" in reason.text]
+    found = [
+        reason
+        for reason in checks.judge_run(honest_run().record, rows, asked).reasons
+        if "calibrated error" in reason.text
+    ]
     assert [reason.level for reason in found] == notes
