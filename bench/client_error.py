@@ -26,7 +26,9 @@ from rich.console import Console
 from kvbench import calibrate
 from kvbench.calibrate import CANDIDATES, Candidate, Runner, Settings
 from kvbench.errors import DriverError
-from kvbench.report import client_error
+from kvbench.report.terminal import print_calibration
+from kvbench.result.calibration_record import CalibrationCell
+from kvbench.typed_json import from_json
 from kvbench.units import format_count
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=Path()) as folder, calibrate.timed_server(Path(folder) / "log") as server:
         runner = Runner(server, settings, candidates(), Path(folder) / "rows.jsonl", Path(folder), tell)
         cells = runner.run({"idle": contextlib.nullcontext, "busy": lambda: busy_cores(options.spinners)})
-    client_error.print_calibration({"cells": cells}, Console(width=100))
+    print_calibration([from_json(CalibrationCell, cell, "the bench") for cell in cells], Console(width=100))
     figures = [*map(error_figure, cells), upper_figure(cells), *start_figure(cells)]
     missed = [figure for figure in figures if figure["met"] is False]
     print(f"goals of the native driver: {'missed' if missed else 'met'}")
@@ -92,10 +94,15 @@ def busy_cores(count: int) -> Iterator[None]:
             spinner.wait()
 
 
+def microseconds(value_s: float | None) -> str:
+    """Write an order statistic in whole microseconds, or that n does not support it."""
+    return "n/a" if value_s is None else f"{value_s * 1e6:,.0f}"
+
+
 def error_figure(cell: dict[str, Any]) -> dict[str, Any]:
     """Return a cell's line of the bench table; only the native driver has a goal."""
     errors, failed = cell["error_s"], cell["failed"]
-    told = " / ".join(client_error.microseconds(errors, name) for name in ("p50", "p99", "max"))
+    told = " / ".join(microseconds(errors[name]) for name in ("p50", "p99", "max"))
     lost = f", {failed} failed" if failed else ""
     name = f"TTFT error p50/p99/max: {cell['driver']}, {format_count(cell['prompt_tokens'])}, {cell['machine']}"
     measured = f"{told} us (n = {cell['n']}{lost})"

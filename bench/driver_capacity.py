@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any
 from client_error import CONNECTIONS, candidates, figure
 
 from kvbench.calibrate import Runner, Server, Settings
-from kvbench.report.client_error import cpu_share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +72,8 @@ def say(text: str) -> None:
 
 def measured(cell: dict[str, Any], per_core: float) -> str:
     """Write what a driver reached, and what the server did meanwhile."""
-    server = cpu_share(cell, "server_cpu_s")
+    cpu_s, measured_s = cell["server_cpu_s"], cell["measured_s"]
+    server = cpu_s / measured_s if cpu_s is not None and measured_s else None
     beside = "" if server is None else f", server {server:.0%} busy"
     failed = f", {cell['failed']} failed" if cell["failed"] else ""
     return f"{per_core:,.0f}/s ({cell['achieved_rps'] or 0:,.0f}/s reached{beside}; n = {cell['n']:,}{failed})"

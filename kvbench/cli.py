@@ -332,7 +332,9 @@ def calibrate(
 
     from kvbench import calibrate as act  # noqa: PLC0415
     from kvbench import calibration, store  # noqa: PLC0415
-    from kvbench.report import client_error  # noqa: PLC0415
+    from kvbench.report import terminal  # noqa: PLC0415
+    from kvbench.result.calibration_record import CalibrationCell  # noqa: PLC0415
+    from kvbench.typed_json import from_json  # noqa: PLC0415
 
     settings = act.Settings(_counts(connections, "--connections"), _counts(prompt_tokens, "--prompt-tokens"), rounds)
     try:
@@ -343,7 +345,8 @@ def calibrate(
     if as_json:
         typer.echo(json.dumps({"folder": str(folder), **made}, indent=1))
     else:
-        client_error.print_calibration(made, console())
+        cells = [from_json(CalibrationCell, cell, calibration.FILE) for cell in made["cells"]]
+        terminal.print_calibration(cells, console())
         typer.echo(str(folder))
     sys.exit(3 if any(cell["failed"] for cell in made["cells"]) else 0)
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from rich.console import Console
 
 from kvbench import beside, claims_file, published, scenario_file
+from kvbench.analysis.summary_types import PublishedTable
 from kvbench.errors import ResultError
-from kvbench.report.beside import beside_grid, beside_table
+from kvbench.report.tables.published import published as published_rows
+from kvbench.typed_json import from_json
+from tests.builders import summaries
+from tests.builders.report_inputs import report_input
+from tests.builders.screens import shown_table
+from tests.report.tables.shown import cells, texts
+
+if TYPE_CHECKING:
+    from kvbench.report.table import Table
 
 SCALE = {"time": 16.0, "bytes": 512}
 METRICS = ("requests_per_s", "total_time", "user_rate_mean", "ttft_mean", "ttft_p95", "ttft_p99")
@@ -82,37 +89,37 @@ def test_full_scale_takes_time_and_bytes_into_account(name: str, measured: float
     assert told["rows"][0]["cells"][name]["full_scale"] == pytest.approx(full_scale)
 
 
-def test_ratios_come_first_in_both_tables() -> None:
-    told = throughput()
-    screen = io.StringIO()
-    Console(file=screen, width=100).print(beside_table(told, scaled=True))
-    text = screen.getvalue()
-    header = next(line for line in text.splitlines() if line.strip().startswith("treatment"))
-    assert header.split() == ["treatment", "gain", "gain", "most", "requests/s", "total", "time"]
-    own = next(line for line in text.splitlines() if line.strip().startswith("empty_start"))
-    assert own.split() == ["empty_start", "2.20x", "2.20x", "2.30x", "0.330", "603", "s"]
-    printed = text.splitlines()[text.splitlines().index(own) + 1]
-    assert printed.split() == ["printed:", "G4,", '"started', 'empty"', "22.4x", "22.3x", "4.26", "46.94", "s"]
-    assert max(map(len, text.splitlines())) <= 100
-    grid = beside_grid(told)
-    assert [column.heading for column in grid.columns][:4] == [
-        "Treatment",
-        "requests/s gain",
-        "total time gain",
-        "at most",
+def table_of(told: dict[str, Any]) -> Table:
+    document = from_json(PublishedTable, told, "the test")
+    table = published_rows(report_input(summaries.summary(published_table=document)))
+    assert table is not None
+    return table
+
+
+def test_ratios_come_first() -> None:
+    table = table_of(throughput())
+    text = shown_table(table, 100)
+    own = next(line for line in text.splitlines() if line.startswith("empty_start"))
+    assert [word for word in own.split() if "(" not in word] == [
+        *("empty_start", "measured", "2.20x", "2.20x", "2.30x", "0.330", "603", "s")
     ]
-    assert all(len(line.cells) == len(grid.columns) for line in grid.lines)
-    cells = next(line.cells for line in grid.lines if line.cells[0].text == "empty_start")
-    assert cells[1].below.replace("\u00a0", " ") == "2.18x to 2.22x"
+    printed = text.splitlines()[text.splitlines().index(own) + 1]
+    assert "published: G4," in printed
+    assert printed.split()[-5:] == ["22.4x", "22.3x", "4.26", "46.94", "s"]
+    assert [column.name for column in table.columns][:5] == [
+        *("treatment", "source", "requests_per_s_gain", "total_time_gain", "most_gain")
+    ]
+    empty = next(row for row in cells(table) if row["treatment"].value == "empty_start")
+    assert empty["requests_per_s_gain"].low == pytest.approx(2.18, abs=0.005)
+    assert empty["requests_per_s_gain"].high == pytest.approx(2.22, abs=0.005)
 
 
-def test_a_narrow_terminal_breaks_names_and_cuts_no_figure() -> None:
-    screen = io.StringIO()
-    Console(file=screen, width=80).print(beside_table(throughput(), scaled=True))
-    text = screen.getvalue()
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_terminal_breaks_names_and_cuts_no_figure(width: int) -> None:
+    text = shown_table(table_of(throughput()), width)
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
     assert "1,048.56 s" in text
-    assert max(map(len, text.splitlines())) <= 80
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_the_published_matrix_is_compared_by_changes() -> None:
@@ -123,13 +130,11 @@ def test_the_published_matrix_is_compared_by_changes() -> None:
     }
     told = beside.account(published.load("wd-data24/matrix"), {"scale": {**SCALE, "time": 8.0}}, items)
     assert told is not None
-    screen = io.StringIO()
-    Console(file=screen, width=120).print(beside_table(told, scaled=True))
-    lines = [" ".join(line.split()) for line in screen.getvalue().splitlines()]
-    assert "local_ssd_4 -1.0 % +10.0 % 34.0 0.704 s n/a n/a 0 %" in lines
-    assert "printed: local SSD, 4 -1.3 % +15.4 % 33.94 0.793 s 4.567 s 6.787 s 0 %" in lines
-    assert "not printed" in lines  # concurrency 16 is promised there, and no row is printed
-    assert "not run: NVMe-oF, 8 -1.8 % +4.5 % 30.00 0.577 s 2.020 s 6.364 s 0 %" in lines
+    lines = [" ".join(row.values()) for row in texts(table_of(told))]
+    assert "local_ssd_4 measured -1.0 % +10.0 % 34.0 0.704 s n/a n/a 0 %" in lines
+    assert ("local_ssd_4 published: local SSD, 4 -1.3 % +15.4 % 33.94 0.793 s 4.567 s 6.787 s 0 %") in lines
+    assert "baseline_16 not published" in [line.strip() for line in lines]  # promised there, and no row is printed
+    assert "not run here published: NVMe-oF, 8 -1.8 % +4.5 % 30.00 0.577 s 2.020 s 6.364 s 0 %" in lines
 
 
 def test_what_has_no_rows_has_no_table() -> None:

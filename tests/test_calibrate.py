@@ -16,7 +16,7 @@ from kvbench import calibrate, calibration, checks, facts, stats, store
 from kvbench.calibration import CellKey, Effort
 from kvbench.errors import DriverError, OptionError
 from kvbench.records import Request, Response
-from kvbench.report import client_error
+from kvbench.report.tables import client_error
 from tests.test_checks import RUN
 from tests.test_store import row
 

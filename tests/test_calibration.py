@@ -11,7 +11,10 @@ import pytest
 
 from kvbench import calibration, facts, lookup, sealed, store
 from kvbench.errors import ResultError
-from kvbench.report import client_error
+from kvbench.report.tables import client_error
+from kvbench.result.calibration_record import CalibrationExcerpt
+from kvbench.typed_json import from_json
+from tests.builders import summaries
 from tests.test_calibrate import GAP_S, KEY
 
 
@@ -83,8 +86,13 @@ def test_a_result_at_several_concurrencies_is_told_the_cells_nearest_to_each(tmp
     assert told is not None
     assert [cell["connections"] for cell in told["cells"]] == [1, 100]  # 100 is 1.6 times 64, 64 2.3 times 28
     told = calibration.excerpt(folder, "native", [1, 90], [500], "2026-01-02T04:04:05+00:00")
-    sentence = client_error.sentence({"calibration": told, "concurrencies": {"a": 1, "b": 90}})
+    sentence = sentence_of(told, {"a": 1, "b": 90})
     assert "1 and 100 connections, the nearest to 1 and 90)" in sentence
+
+
+def sentence_of(excerpt: Any, concurrencies: dict[str, int]) -> str:
+    typed = from_json(CalibrationExcerpt, excerpt, "the test")
+    return client_error.sentence(summaries.summary(calibration=typed, concurrencies=concurrencies))
 
 
 def test_each_run_is_judged_by_the_error_at_its_own_concurrency(tmp_path: Path) -> None:
@@ -102,19 +110,17 @@ def test_each_run_is_judged_by_the_error_at_its_own_concurrency(tmp_path: Path) 
 def test_the_sentence_of_a_result(tmp_path: Path) -> None:
     folder = calibrated(tmp_path, "20260101T000000Z")
     told = calibration.excerpt(folder, "native", [16], [500, 130_000], "2026-01-02T04:04:05+00:00")
-    assert client_error.sentence({"calibration": told, "concurrencies": {"off": 16, "g4": 16}}) == (
+    assert sentence_of(told, {"off": 16, "g4": 16}) == (
         "client error (calibrated 2026-01-02, native, 28 connections, the nearest to 16): max 0.04 ms; n = 9 and 9"
     )
     assert told is not None
     for cell in told["cells"]:
         cell["error_s"]["p99"] = cell["error_s"]["p50"] * 5
-    assert client_error.sentence({"calibration": told, "concurrencies": {"off": 28}}) == (
+    assert sentence_of(told, {"off": 28}) == (
         "client error (calibrated 2026-01-02, native, 28 connections): p99 0.02 ms; n = 9 and 9"
     )
-    assert client_error.sentence({}).endswith(
-        "run kvbench calibrate --driver native"
-    )  # a summary of an earlier version
-    assert client_error.sentence({"calibration": None, "driver": "aiperf"}).endswith("calibrate --driver aiperf")
+    none = summaries.summary(calibration=None, driver="aiperf")
+    assert client_error.sentence(none).endswith("run kvbench calibrate --driver aiperf")
 
 
 def test_the_host_is_known_by_machine_processor_cores_and_kernel(tmp_path: Path) -> None:

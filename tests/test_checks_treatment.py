@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import math
 import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rich.console import Console
 
 from kvbench import checks, store, summary
 from kvbench.checks.treatment import empty_starts, gather_reasons, judge_treatment, most_gain
 from kvbench.checks.verdict import same_pairs
-from kvbench.report import terminal as tables
+from kvbench.report import typed_summary
+from tests.builders.screens import shown_summary
 from tests.made_up_runs import Shape, honest_run
 from tests.test_run import FakeTestbed, execute
 from tests.worlds import make_scenario
@@ -311,9 +310,8 @@ def test_a_treatments_reason_is_in_the_summary_and_on_the_screen(tmp_path: Path)
     assert (summed["verdict"], summed["treatments"]["g4"]["verdict"]) == ("suspect", "suspect")
     assert summed["treatments"]["recompute"]["reasons"] == []
     assert [one["rule"] for one in summed["treatments"]["g4"]["reasons"]] == ["efficiency over rounds"]
-    screen = io.StringIO()
-    tables.print_summary(summed, Console(file=screen, width=100))
-    assert "suspect, g4: hit efficiency differs over the rounds, 0.980 to 1.000" in " ".join(screen.getvalue().split())
+    text = " ".join(shown_summary(typed_summary.read(result.path), 100).split())
+    assert "suspect, g4: hit efficiency differs over the rounds, 0.980 to 1.000" in text
 
 
 def test_reasons_are_gathered_worst_first_with_all_that_they_hold_for() -> None:

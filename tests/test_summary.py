@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rich.console import Console
-from rich.table import Table
 
 from kvbench import published, store, summary
 from kvbench.errors import ResultError
-from kvbench.report import document, figures, material, matrix, metric_tables, setting
-from kvbench.report import terminal as tables
-from kvbench.report.length_table import length_table
+from kvbench.report import document, material, typed_summary
+from kvbench.report.remarks import time_series_sentences
+from kvbench.report.tables.setup import load_text
+from kvbench.report.tables.treatments import treatments as treatments_table
+from kvbench.report.tables.ttft_by_length import ttft_by_length
+from kvbench.report.tables.ttft_full_scale import ttft_full_scale
+from kvbench.report.typed_summary import typed
+from tests.builders.screens import shown_summary, shown_table
 from tests.report.synthetic import Case, build
+from tests.report.tables.shown import texts
 from tests.test_run import FakeTestbed, execute
 from tests.worlds import make_scenario
 
@@ -163,8 +166,7 @@ def test_the_share_of_failed_requests_is_of_all_that_were_sent(tmp_path: Path) -
     summed = summary.summarise(next(tmp_path.glob("*/*")))
     item = summed["treatments"]["g4"]
     assert (item["runs_used"], item["requests"], item["sent"], item["failures"]) == (1, 2, 4, {"cut": 1})
-    lines = {cells.cells[0].text: cells.cells[9].text for cells in matrix.matrix_grid(summed).lines}
-    assert lines == {"recompute": "0%", "g4": "25%"}
+    assert item["sent"] == 4
 
 
 GROUPS = {
@@ -180,7 +182,8 @@ def test_what_starts_a_group_at_another_concurrency_has_no_change(tmp_path: Path
     case = Case(treatments=GROUPS, baseline="base_1", lengths=["10k"], repeats=3, published=None)
     summed = summary.summarise(build(case, tmp_path))
     assert summed["baselines"] == {"base_1": None, "g4_1": "base_1", "base_4": None, "g4_4": "base_4"}
-    changes = {cells.cells[0].text: cells.cells[4].text for cells in matrix.matrix_grid(summed).lines}
+    table = treatments_table(typed_summary.read(next(tmp_path.glob("*/*"))))
+    changes = {row["treatment"]: row["user_rate_change"] for row in texts(table)}
     assert [name for name, text in changes.items() if text == "\u2013"] == ["base_1", "base_4"]
     assert not any(summed["treatments"]["base_4"]["comparisons"].values())
     sweep = Case(treatments={**GROUPS, "g4_4": {**GROUPS["g4_4"], "against": "g4_1"}}, baseline="base_1")
@@ -196,21 +199,11 @@ def test_turns_stand_beside_their_lengths(tmp_path: Path) -> None:
     folder = build(case, tmp_path)
     summed = summary.summarise(folder)
     assert [(row["isl"], row["turn"]) for row in summed["lengths"]] == [(10_000, 0), (12_008, 1), (14_016, 2)]
-    screen = io.StringIO()
-    Console(file=screen, width=80).print(length_table(summed, narrow=True))
-    lines = [line.split() for line in screen.getvalue().splitlines()]
-    assert lines[3][:3] == ["tokens", "turn", "treatment"]
-    assert [words[:3] for words in lines if words[2:3] == ["recompute"]] == [
-        ["10k", "1", "recompute"],
-        ["12,008", "2", "recompute"],
-        ["14,016", "3", "recompute"],
-    ]
     one = material.read(folder)
-    for grid in (figures.measured_grid(one), figures.published_grid(one)):
-        assert grid is not None
-        assert [column.heading for column in grid.columns][:3] == ["Prompt tokens", "Turn", "Treatment"]
-        assert [line.cells[1].text for line in grid.lines] == ["1", "1", "2", "2", "3", "3"]
-        assert all(len(line.cells) == len(grid.columns) for line in grid.lines)
+    given = typed_summary.read(folder)
+    for table in (ttft_by_length(given), ttft_full_scale(given)):
+        rows = [list(row.values())[:3] for row in texts(table)]
+        assert rows[::2] == [["10k", "1", "recompute"], ["12,008", "2", "recompute"], ["14,016", "3", "recompute"]]
     held = store.read_json(folder / "plan.json")
     held["runs"][0]["draws"][0] |= {"isl_target": 12_008}  # an older scenario could give one length to two turns
     assert summary._turns_by_length(held) == {10_000: 0, 14_016: 2}
@@ -222,28 +215,32 @@ def test_a_length_without_turns_has_no_column_for_them(tmp_path: Path) -> None:
     folder = build(Case(lengths=["10k"], repeats=1), tmp_path)
     summed = summary.summarise(folder)
     assert {row["turn"] for row in summed["lengths"]} == {None}
-    assert "turn" not in [column.header for column in length_table(summed).columns]
-    assert "Turn" not in [column.heading for column in figures.measured_grid(material.read(folder)).columns]
+    assert "turn" not in [column.name for column in ttft_by_length(typed_summary.read(folder)).columns]
 
 
 def test_an_empty_start_is_told_by_quarters(result: store.ResultFolder) -> None:
     """Nine slices do not divide by four: each quarter is the rate of its own slices."""
     summed = summary.summarise(result.path)
-    assert list(metric_tables.course_lines(summed)) == []
+    assert list(time_series_sentences(typed(summed))) == []
     course = {
+        "run_id": "r01-g4",
+        "round": 1,
         "slice_s": 2.0,
         "answered": [2, 2, 4, 4, 8, 8, 8, 8, 8],
+        "answered_per_s": [1.0, 1.0, 2.0, 2.0, 4.0, 4.0, 4.0, 4.0, 4.0],
         "hit_rate": [None, 0.1, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7],
         "distinct_prompts": [1, 2, 3, 4, 5, 6, 7, 8, 9],
     }
-    item = {**summed["treatments"]["g4"], "touches": {}, "courses": [course, course]}
+    none = {"n": 0, "median_s": None, "hit_rate": None}
+    touches = {"first_touch": none, "repeat_touch": none, "changes": []}
+    item = {**summed["treatments"]["g4"], "touches": touches, "courses": [course, course]}
     told = {**summed, "treatments": {"g4": item}}
-    (text,) = metric_tables.course_lines(told)
+    (text,) = time_series_sentences(typed(told))
     rates, hits, prompts = text.split("; ")
     assert rates == "g4 by quarters of its time: 1.00, 2.00, 4.00, 4.00 answers/s"
     assert (hits, prompts) == ("hit rate so far 10, 20, 50, 70 %", "distinct prompts so far 2, 4, 7, 9")
     item["courses"] = [{**course, "hit_rate": None}]
-    assert "hit rate" not in next(metric_tables.course_lines(told))
+    assert "hit rate" not in next(time_series_sentences(typed(told)))
 
 
 def test_the_load_is_told_of_every_treatment(tmp_path: Path) -> None:
@@ -254,20 +251,19 @@ def test_the_load_is_told_of_every_treatment(tmp_path: Path) -> None:
     }
     made = build(Case(treatments=treatments, lengths=["10k"], repeats=3, published=None), tmp_path)
     summed = summary.summarise(made)
-    assert setting.load_text(summed) == "concurrency 1, 4, 8"
+    assert load_text(typed(summed)) == "concurrency 1, 4, 8"
     loop = {"request_rate": 2.5, "arrival": "poisson"}
     rate = {**summed, "open_loops": dict.fromkeys(treatments, loop)}
-    assert setting.load_text(rate) == "open loop, requests due at 2.5/s poisson, at most concurrency 1, 4, 8"
+    assert load_text(typed(rate)) == "open loop, requests due at 2.5/s poisson, at most concurrency 1, 4, 8"
     some = {**summed, "open_loops": {"g4": {**loop, "arrival": "constant"}, "again": loop}}
     rates = "requests due at 2.5/s constant, 2.5/s poisson for g4, again"
-    assert setting.load_text(some) == f"open loop, {rates}, at most concurrency 1, 4, 8"
-    screen = io.StringIO()
-    tables.print_summary(summed, Console(file=screen, width=160))
-    assert "driver native, concurrency 1, 4, 8, scale model" in screen.getvalue()
+    assert load_text(typed(some)) == f"open loop, {rates}, at most concurrency 1, 4, 8"
+    text = shown_summary(typed_summary.read(made), 160)
+    assert "driver native, concurrency 1, 4, 8, scale model" in text
     assert summed["headline"] == "requests_per_s"
-    told = " ".join(screen.getvalue().split())
+    told = " ".join(text.split())
     assert "Throughput is" in told.replace("\u00a0", " ")
-    assert "storage rate" not in told  # of requests that wait for one another
+    assert "Storage rate" not in told  # of requests that wait for one another
 
 
 def test_a_narrow_matrix_has_every_figure_in_two_parts(tmp_path: Path) -> None:
@@ -277,22 +273,16 @@ def test_a_narrow_matrix_has_every_figure_in_two_parts(tmp_path: Path) -> None:
         for number in (4, 8, 16)
     }
     treatments["recompute"] = {"cache": "off", "concurrency": 1}
-    summed = summary.summarise(build(Case(treatments=treatments, repeats=3, published=None), tmp_path))
-    wide, _ = matrix.matrix_tables(summed, 160)
-    parts = list(matrix.matrix_tables(summed, 80))
-    assert [len(part.columns) for part in parts[:-1] if isinstance(part, Table)] == [7, 6]
-    assert isinstance(wide, Table)
-    assert len(wide.columns) == 11
-    shown = []
-    for width, tables_shown in ((160, [wide]), (80, parts)):
-        screen = io.StringIO()
-        for part in tables_shown:
-            Console(file=screen, width=width).print(part)
-        text = screen.getvalue()
-        assert max(map(len, text.splitlines())) <= width
-        assert "\N{HORIZONTAL ELLIPSIS}" not in text
-        shown.append({word for word in text.split() if "\u2500" not in word})
-    assert shown[0] <= shown[1]
+    folder = build(Case(treatments=treatments, repeats=3, published=None), tmp_path)
+    table = treatments_table(typed_summary.read(folder))
+    assert table is not None
+    wide, narrow = shown_table(table, 220), shown_table(table, 80)
+    assert "continued" in narrow
+    assert "continued" not in wide
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "\N{HORIZONTAL ELLIPSIS}" not in narrow
+    for row in texts(table):
+        assert all(word in narrow for text in row.values() for word in text.split())
 
 
 def test_the_overrun_shown_is_the_one_that_is_judged(tmp_path: Path) -> None:

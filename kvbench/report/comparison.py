@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from kvbench.metrics import METRICS
-from kvbench.report.figure_text import SHOWN, short_word, value_text
-from kvbench.report.grid import NOTHING, length_text
+from kvbench.report.tables.metrics import SHOWN
+from kvbench.report.text import NOTHING, length_text, short_word, value_text
 from kvbench.units import format_count
 
 if TYPE_CHECKING:

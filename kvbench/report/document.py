@@ -71,7 +71,7 @@ def render(one: Material) -> str:
 
 def _content(one: Material) -> dict[str, Any]:
     """Return what the template shows, section by section."""
-    given = typed_summary.report_input(one, one.folder)
+    given = typed_summary.report_input(one.folder, one.summary)
     summary = given.summary
     file, command, overrides = setup.reproduction(given)
     return {

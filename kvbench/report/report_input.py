@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     import pandas as pd
@@ -87,7 +87,8 @@ class ReportInput:
     server: ServerRecord  # The server of the first run
     scenario_text: str  # The scenario as it was given; empty for an import
     requests: MeasuredRequests
-    neighbor_runs: Sequence[NeighborRun] = ()  # The typical run of each level, quiet ones first
+    # Reads the typical run of each level over time, quiet ones first; only a plot needs them
+    read_neighbor_runs: Callable[[], Sequence[NeighborRun]] = tuple
 
     def runs_of(self, treatment: str) -> list[RunSummary]:
         """Return the sealed runs of a treatment."""

@@ -20,7 +20,7 @@ from kvbench.report.text import SPACE
 from kvbench.units import format_count, format_duration, format_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.console import Console
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kvbench.records import Row
     from kvbench.report.report_input import ReportInput
     from kvbench.report.table import Table
+    from kvbench.result.calibration_record import CalibrationCell
     from kvbench.scenario import Scenario
 
 _STYLES = {"valid": "green", "suspect": "yellow", "invalid": "red"}
@@ -53,6 +54,13 @@ def print_summary(given: ReportInput, console: Console) -> None:
     for sentence in open_loop.sentences(summary):
         console.print(Text(sentence, style="yellow"))
     _print_verdict(summary, console)
+
+
+def print_calibration(cells: Sequence[CalibrationCell], console: Console) -> None:
+    """Print for each cell of a calibration its errors, what it cost, and what went wrong."""
+    print_table(client_error.calibration_table(cells), console)
+    for sentence in client_error.troubles(cells):
+        console.print(Text(sentence, style="yellow"))
 
 
 def print_table(table: Table, console: Console) -> None:

@@ -31,7 +31,7 @@ def three_digits(value: float) -> str:
 
 def ratio(value: float) -> str:
     """Write a ratio with three significant digits: 55.93 to "55.9x"; with three decimals just above 1: "1.049x"."""
-    return f"{value:.3f}x" if 1 <= value < 1.1995 else f"{three_digits(value)}x"
+    return f"{value:.3f}x" if 1 < value < 1.1995 else f"{three_digits(value)}x"
 
 
 def percent(share: float) -> str:

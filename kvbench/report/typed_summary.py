@@ -5,9 +5,12 @@ It stands here only until `summarise` returns a `Summary` itself.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from kvbench import dose_courses, sealed, store, summary
 from kvbench.analysis.summary_types import Summary
+from kvbench.redact import without_secrets
 from kvbench.report.report_input import ReportInput
 from kvbench.result import record_files
 from kvbench.result.run_record import ServerRecord
@@ -21,24 +24,26 @@ if TYPE_CHECKING:
 
     from kvbench.dose_courses import Course
     from kvbench.records import Row
-    from kvbench.report.material import Material
 
     Json = dict[str, Any]
 
 
 class RowFrames:
-    """Makes frames of measured requests from their rows."""
+    """Makes frames of measured requests; rows are read when they are first asked for."""
 
-    def __init__(self, rows: dict[str, list[Row]]) -> None:
-        """Keep the rows of each sealed run."""
-        self._rows = rows
+    def __init__(self, result: Path, runs: Sequence[str]) -> None:
+        """Name the result and its sealed runs."""
+        self._folders = [result / "runs" / run for run in runs]
+        self._measured: list[Row] | None = None
 
     def frame(self, columns: Sequence[str]) -> pd.DataFrame:
         """Return the named columns of all measured requests."""
         import pandas as pd  # noqa: PLC0415 - 0.4 s
 
-        measured = [row for rows in self._rows.values() for row in rows if row.phase == "measure"]
-        return pd.DataFrame({name: [getattr(row, name) for row in measured] for name in columns})
+        if self._measured is None:
+            rows = (row for folder in self._folders for row in store.read_rows(folder))
+            self._measured = [row for row in rows if row.phase == "measure"]
+        return pd.DataFrame({name: [getattr(row, name) for row in self._measured] for name in columns})
 
 
 class RunOverTime:
@@ -55,28 +60,34 @@ class RunOverTime:
         self.rate_at_s, self.bytes_per_s = np.array(course.rates, dtype=np.float64).reshape(-1, 2).T
 
 
+def neighbor_runs(result: Path, value: Json) -> list[RunOverTime]:
+    """Return the typical run of each level over time."""
+    return list(map(RunOverTime, dose_courses.courses(sealed.read(result), value["doses"]))) if value["doses"] else []
+
+
 def read(result: Path) -> ReportInput:
-    """Read a result folder.
+    """Read a result folder; its summary is computed, since an unfinished or older one has not all of it.
 
     Raises:
         ResultError: the folder is not a result, or no run of it is sealed.
 
     """
-    from kvbench.report import material  # noqa: PLC0415 - it imports this module
-
-    return report_input(material.read(result), result)
+    return report_input(result, without_secrets(summary.summarise(result)))
 
 
-def report_input(material: Material, result: Path) -> ReportInput:
-    """Return what tables are made from."""
+def report_input(result: Path, value: Json) -> ReportInput:
+    """Return what tables are made from, given the dictionary of the summary."""
+    one = typed(value)
+    facts, scenario = result / "facts.json", result / "scenario.yaml"
+    record = store.read_json(result / "runs" / one.runs[0].run_id / "run.json")
     return ReportInput(
-        summary=typed(material.summary),
+        summary=one,
         plan=record_files.read_plan(result),
-        facts=material.facts,
-        server=from_json(ServerRecord, material.server, "run.json"),
-        scenario_text=material.scenario_text,
-        requests=RowFrames(material.rows),
-        neighbor_runs=list(map(RunOverTime, material.courses)),
+        facts=without_secrets(store.read_json(facts)) if facts.exists() else {},
+        server=from_json(ServerRecord, without_secrets(record["server"]), "run.json"),
+        scenario_text=without_secrets(scenario.read_text()) if scenario.exists() and one.imported is None else "",
+        requests=RowFrames(result, [run.run_id for run in one.runs]),
+        read_neighbor_runs=partial(neighbor_runs, result, value),
     )
 
 

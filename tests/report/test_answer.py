@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import statistics
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rich.console import Console
 
 from kvbench import store, summary
+from kvbench.analysis.summary_types import EmptyStart
 from kvbench.ratios import TOO_FEW
-from kvbench.report import answer, figures, grid, metric_tables
-from kvbench.report import terminal as tables
+from kvbench.report import answer
+from kvbench.report.remarks import comparison_sentences
+from kvbench.report.tables.ttft_full_scale import has_load_ratio
+from kvbench.report.text import ratio
+from kvbench.report.typed_summary import typed
+from tests.builders import summaries
+from tests.builders.report_inputs import report_input
+from tests.builders.screens import shown_summary
 from tests.report.synthetic import Case, build
 
 if TYPE_CHECKING:
@@ -23,9 +29,9 @@ def test_the_baseline_over_again_is_no_answer_and_a_floor_of_one_round_says_so(t
     treatments = {"recompute": {"cache": "off"}, "again": {"cache": "off"}, "g4": {"cache": {"warm": "g4"}}}
     case = Case(treatments=treatments, lengths=["10k"], repeats=1, published=None)
     summed = summary.summarise(build(case, tmp_path))
-    (sentence,) = answer.answers(summed)
+    (sentence,) = answer.answers(typed(summed))
     assert "when KV is read back from G4 than when it is recomputed" in sentence
-    told = " ".join(metric_tables.comparison_lines(summed))
+    told = " ".join(comparison_sentences(typed(summed)))
     assert "(A/A, again against recompute; the most seen in 1 round)" in told
     assert "by rank" not in told
 
@@ -37,27 +43,26 @@ def test_a_drawn_list_is_answered_by_its_rate_and_its_bound(tmp_path: Path) -> N
     case = Case(treatments=treatments, lengths=["10k", "30k", "50k"], load=load, published=None, per_length=1)
     summed = summary.summarise(build(case, tmp_path))
     assert summed["headline"] == "requests_per_s"
-    sentence, marked = answer.answers(summed)
+    sentence, marked = answer.answers(typed(summed))
     assert marked.startswith("Suspect: ")  # the client of made-up runs is idle between requests
     assert sentence.startswith("Throughput of g4 and recompute is equivalent within 5 % (")  # they are made 5 s apart
     assert "requests/s, n = 30 requests each; 95\u00a0% interval" in sentence
     assert all(item["storage_bytes_per_s"] is None for item in summed["treatments"].values())  # they wait for others
-    assert not figures.has_load_ratio(summed)
+    assert not has_load_ratio(typed(summed))
 
 
 def test_a_suspect_treatment_is_named_beside_its_sentences_and_marked_in_the_tables(tmp_path: Path) -> None:
     summed = summary.summarise(build(Case(lengths=["10k"]), tmp_path))
-    assert not any("Suspect" in sentence for sentence in answer.answers(summed))
+    assert not any("Suspect" in sentence for sentence in answer.answers(typed(summed)))
     run = next(one for one in summed["runs"] if one["treatment"] == "g4")
     run["reasons"] = [{"level": "suspect", "rule": "overrun", "text": "x", "remedy": "y"}]
     summed["treatments"]["g4"]["verdict"] = "suspect"
-    assert answer.answers(summed)[-1] == "Suspect: g4 (overrun). Read the verdict before these figures are used."
-    screen = io.StringIO()
-    tables.print_summary(summed, Console(file=screen, width=100))
-    assert screen.getvalue().count(" g4 (!)") >= 2
-    assert "recompute (!)" not in screen.getvalue()
-    assert "(!) suspect: the verdict at the end says why." in screen.getvalue()
-    imported = {**summed, "imported": "aiperf"}
+    assert answer.answers(typed(summed))[-1] == "Suspect: g4 (overrun). Read the verdict before these figures are used."
+    text = shown_summary(report_input(typed(summed)), 100)
+    assert text.count(" g4 (!)") >= 2
+    assert "recompute (!)" not in text
+    assert "(!) suspect: the verdict says why." in " ".join(text.split())
+    imported = typed({**summed, "imported": {"export": "AIPerf", "file": "x", "tool_version": None}})
     assert not any(sentence.startswith("Suspect") for sentence in answer.answers(imported))
 
 
@@ -79,20 +84,20 @@ def test_the_bound_of_an_empty_start_stands_beside_the_counts_that_give_it(draw:
     assert [one["most_gain"] for one in item["empty_starts"]] == pytest.approx([24 / len({*one}) for one in lists])
     assert item["most_gain"] == pytest.approx(statistics.geometric_mean(24 / len({*one}) for one in lists))
     assert summed["treatments"]["recompute"]["most_gain"] is None
-    told = answer.answers(summed)[0]
+    told = answer.answers(typed(summed))[0]
     counts = sorted(len({*one}) for one in lists)
     some = f"{counts[0]} to {counts[-1]}" if draw == "with_replacement" else "12"
     assert (
-        f" An empty start cannot give more than {grid.ratio(item['most_gain'])} the throughput of recomputing: in each"
+        f" An empty start cannot give more than {ratio(item['most_gain'])} the throughput of recomputing: in each"
         f" of 5 rounds {some} of 24 requests are the first of their prompt and must be computed"
     ) in told
-    span = f", which bounds a round at {grid.ratio(24 / counts[-1])} to {grid.ratio(24 / counts[0])}."
+    span = f", which bounds a round at {ratio(24 / counts[-1])} to {ratio(24 / counts[0])}."
     assert told.endswith(span) is (draw == "with_replacement")
 
 
 def test_prompts_of_several_lengths_are_weighed_by_their_tokens() -> None:
-    start = {"repeat": 1, "requests": 3, "prompts": 2, "most_gain": 1.9}
-    told = answer._bound({"most_gain": 1.9, "empty_starts": [start]})
+    start = EmptyStart(repeat=1, requests=3, prompts=2, most_gain=1.9)
+    told = answer._bound(summaries.treatment(most_gain=1.9, empty_starts=(start,)))
     assert told.endswith(
         "1.90x the throughput of recomputing: 2 of 3 requests are the first of their prompt and must be computed;"
         " their lengths differ, so they are weighed by tokens."
@@ -107,7 +112,7 @@ def test_what_starts_a_group_at_another_concurrency_is_no_answer(tmp_path: Path)
         "g4_4": {"cache": {"warm": "g4"}, "concurrency": 4, "against": "base_4"},
     }
     case = Case(treatments=treatments, baseline="base_1", lengths=["10k"], repeats=3, published=None)
-    told = " ".join(answer.answers(summary.summarise(build(case, tmp_path))))
+    told = " ".join(answer.answers(typed(summary.summarise(build(case, tmp_path)))))
     assert "base_4 as under base_1" not in told
     assert "base_4 and base_1" not in told
     assert "under g4_1 as under base_1" in told
@@ -115,8 +120,8 @@ def test_what_starts_a_group_at_another_concurrency_is_no_answer(tmp_path: Path)
 
 
 def test_tiers_are_told_in_short_where_they_are_several() -> None:
-    cell = {"tiers": {"g1": 5, "recompute": 2, "mixed": 1, "unproven": 2}}
-    assert answer._served(cell).replace("\u00a0", " ") == (
+    tiers = {"g1": 5, "recompute": 2, "mixed": 1, "unproven": 2}
+    assert answer._served(tiers).replace("\u00a0", " ") == (
         "proven of those requests: 50 % from G1, 20 % computed, 10 % from several tiers, and for 20 % of those requests"
         " (2 of 10) it is not proven which tier served them"
     )
@@ -134,12 +139,15 @@ def test_tiers_are_told_in_short_where_they_are_several() -> None:
     ],
 )
 def test_rates_are_told_in_words(changes: dict[str, Any], words: str) -> None:
-    found = {"ratio": 1.0, "low": 0.9, "high": 1.1, "least": 0.9, "most": 1.1, "rounds": 3, **changes}
-    found |= {"reason": "the 95 % interval contains 1"}
-    figures_ = {"requests_per_s": {"value": 2.0}, "ttft_p50": {"value": 0.5}}
-    item = {"cache_state": "off", "metrics": figures_, "tiers": {"recompute": 4}, "requests": 4, "touches": None}
-    item |= {"most_gain": None, "comparisons": {"requests_per_s": found}, "verdict": "valid"}
-    told = {"treatments": {"a": item, "b": item}, "baselines": {"a": "b", "b": None}, "same_pairs": [], "doses": None}
-    told["concurrencies"] = {"a": 4, "b": 4}
-    (sentence,) = answer.answers({**told, "headline": "requests_per_s", "complete": True})
+    judged = summaries.judged_ratio(1.0, low=0.9, high=1.1, reason="the 95 % interval contains 1")
+    item = summaries.treatment(
+        cache_state="off",
+        tiers={"recompute": 4},
+        metrics=summaries.metrics(requests_per_s=2.0, ttft_p50=0.5),
+        comparisons={"requests_per_s": replace(judged, **changes)},
+    )
+    one = summaries.summary(
+        treatments={"a": item, "b": item}, baselines={"a": "b", "b": None}, headline="requests_per_s"
+    )
+    (sentence,) = answer.answers(one)
     assert sentence.startswith(words)

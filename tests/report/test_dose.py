@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from rich.console import Console
 
 from kvbench import summary
-from kvbench.report import answer, document, dose, dose_plots, material, published_dose
-from kvbench.report.grid import SPACE
+from kvbench.report import answer, document, material, neighbors
+from kvbench.report.tables import neighbors as neighbors_table
+from kvbench.report.tables.published_neighbors import sentence
+from kvbench.report.text import SPACE, percent
+from kvbench.report.typed_summary import typed
+from tests.builders.report_inputs import report_input
+from tests.builders.screens import shown_table
 from tests.made_up_doses import Dose, build
 from tests.report import synthetic
 from tests.report.test_document import read, text_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from kvbench.analysis.neighbor_types import NeighborImpact
 
 FULL = Dose(lost=("r02-storage_25",), gone=("r03-storage_50",))
 
@@ -42,10 +47,13 @@ def plain(texts: list[str]) -> list[str]:
 
 
 def shown(summed: dict[str, Any], width: int) -> str:
-    console = Console(width=width, file=io.StringIO(), force_terminal=False)
-    dose.print_doses(summed, console)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
+    return shown_table(neighbors_table.neighbors(report_input(typed(summed))), width)
+
+
+def impact_of(summed: dict[str, Any]) -> NeighborImpact:
+    impact = typed(summed).neighbors
+    assert impact is not None
+    return impact
 
 
 def small(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -53,10 +61,10 @@ def small(folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 def test_answers_with_the_dose_the_loss_and_the_increase(summed: dict[str, Any]) -> None:
-    storage, fabric, recompute = plain(answer.answers(summed))[:3]
+    storage, fabric, recompute = plain(answer.answers(typed(summed)))[:3]
     assert re.fullmatch(
         r"At 60 % of the bottleneck's capacity delivered by neighbours, throughput fell by (59|60)\.\d %, "
-        r"i\.e\. the same work took 1[45]\d\.\d % longer \(1\d\d MB/s; 95 % intervals 59\.\d to 60\.\d % "
+        r"i\.e\. the same work took 1[45]\d % longer \(1\d\d MB/s; 95 % intervals 59\.\d to 60\.\d % "
         r"and 14\d\.\d to 15\d\.\d %; 5 rounds of storage_63, fio on 4 side clients\)\.",
         storage,
     )
@@ -64,42 +72,42 @@ def test_answers_with_the_dose_the_loss_and_the_increase(summed: dict[str, Any])
         "With 200 MB/s delivered by neighbours, throughput is equivalent within 5 % to that of qui"
     )
     assert "recomputed" in recompute
-    assert len(answer.answers(summed)) == 3  # one for each load, and one for what has no neighbours
+    assert len(answer.answers(typed(summed))) == 3  # one for each load, and one for what has no neighbours
 
 
 def test_one_round_is_told_without_an_interval(tmp_path: Path) -> None:
-    storage, fabric = plain(dose.answers(small(tmp_path, repeats=1)))
+    storage, fabric = plain(neighbors.answers(typed(small(tmp_path, repeats=1))))
     assert "interval" not in storage
     assert "one round of storage_63" in storage
-    assert re.search(r"throughput differs by 0\.\d % from that of quiet, too little for so few rounds", fabric)
+    assert re.search(r"throughput differs by 0\.\d+ % from that of quiet, too little for so few rounds", fabric)
 
 
 def test_says_what_the_bottleneck_is_and_that_it_stands_for_no_product(summed: dict[str, Any]) -> None:
-    text = " ".join(plain(dose.setting(summed["doses"])))
+    text = " ".join(plain(neighbors.setting(impact_of(summed))))
     assert "disk reads of this machine limited to 300 MB/s (cgroup v1 blkio). It stands for no product" in text
     assert re.search(r"quiet drew 9\d\.\d % of it undisturbed, so storage bound the load", text)
 
 
 def test_says_that_levels_cannot_be_told_apart_without_a_bottleneck(tmp_path: Path) -> None:
-    text = " ".join(plain(dose.setting(small(tmp_path, made=False)["doses"])))
+    text = " ".join(plain(neighbors.setting(impact_of(small(tmp_path, made=False)))))
     assert "No bottleneck of 300 MB/s could be made: no read limit could be made (cgroup v1 blkio: permiss" in text
     assert "the levels cannot be told apart" in text
 
 
 def test_says_that_the_experiment_was_not_bound_by_storage(tmp_path: Path) -> None:
-    text = " ".join(plain(dose.setting(small(tmp_path, draw=0.7)["doses"])))
+    text = " ".join(plain(neighbors.setting(impact_of(small(tmp_path, draw=0.7)))))
     assert "the experiment was not bound by storage, and shares are not judged" in text
 
 
 def test_says_that_a_quiet_run_was_too_short_for_its_limit(tmp_path: Path) -> None:
-    text = " ".join(plain(dose.setting(small(tmp_path, draw=1.1)["doses"])))
-    assert re.search(r"quiet drew 1(09|10)\.\d % of it undisturbed in 6\.\d\d s: .* are not judged\. Send more", text)
+    text = " ".join(plain(neighbors.setting(impact_of(small(tmp_path, draw=1.1)))))
+    assert re.search(r"quiet drew 1(09|10) % of it undisturbed in 6\.\d\d s: .* are not judged\. Send more", text)
 
 
 def test_says_where_no_bottleneck_was_asked_for(tmp_path: Path) -> None:
     summed = small(tmp_path, asked=False)
-    assert "No bottleneck was made" in dose.setting(summed["doses"])[0]
-    assert "of what they reach alone delivered by neighbours" in plain(dose.answers(summed))[0]
+    assert "No bottleneck was made" in neighbors.setting(impact_of(summed))[0]
+    assert "of what they reach alone delivered by neighbours" in plain(neighbors.answers(typed(summed)))[0]
 
 
 @pytest.mark.parametrize("width", [80, 120, 160])
@@ -109,12 +117,12 @@ def test_the_table_fits_the_terminal_and_cuts_nothing(summed: dict[str, Any], wi
     assert all(len(line) <= width for line in text.splitlines())
     for level in summed["doses"]["levels"]:
         assert re.search(rf"^ *{level['treatment']} ", text, re.MULTILINE)
-        assert f"{100 * level['kv_share']['value']:.1f} [{100 * level['kv_share']['low']:.1f}" in text
-        assert f" {100 * level['time_increase']['value']:.1f} " in text
+        for change in (level["kv_share"], level["time_increase"]):
+            assert percent(change["value"]).replace(SPACE, " ") in text
 
 
 def test_lost_hosts_and_broken_tries_are_told(summed: dict[str, Any]) -> None:
-    assert dose.troubles(summed["doses"]) == [
+    assert neighbors.troubles(impact_of(summed)) == [
         "r02-storage_25, try 1 broken off: c3 was lost: its agent ended",
         "r03-storage_50: c2 was lost (no word for 3 s); the run is left out",
     ]
@@ -123,8 +131,8 @@ def test_lost_hosts_and_broken_tries_are_told(summed: dict[str, Any]) -> None:
 
 def test_published_percentages_are_told_apart() -> None:
     """200 / 315 = 0.635; 1 - 3.6 / 4.26 = 0.155; 55.56 / 46.94 - 1 = 0.184."""
-    told = published_dose.sentence().replace(SPACE, " ")
-    assert "200 GB/s of neighbours, 63 % of the 315 GB/s" in told
+    told = sentence().replace(SPACE, " ")
+    assert "200 GB/s of neighbours, 63.5 % of the 315 GB/s" in told
     assert "a throughput loss of 15.5 %" in told
     assert "a time increase of 18.4 %" in told
     assert "a reduction in throughput of 18 % is the time increase" in told
@@ -133,7 +141,7 @@ def test_published_percentages_are_told_apart() -> None:
 def test_a_scenario_that_names_the_publication_gets_its_rows_once(tmp_path: Path) -> None:
     dose_asked = Dose(repeats=1, published="ibm-storage-scale/benchmark-3")
     text = text_of(document.render(material.read(build(dose_asked, tmp_path))))
-    assert "printed: G4 with neighbours" in text
+    assert "published: G4 with neighbours" in text
     assert "-15.5 %" in text.replace("\N{MINUS SIGN}", "-")
     assert "+18.4 %" in text
     assert "Throughput loss (1 - noisy / quiet)" not in text
@@ -143,7 +151,7 @@ def test_the_page_holds_every_level_and_every_side_client(page: str, summed: dic
     text = text_of(page)
     for level in summed["doses"]["levels"]:
         assert text.count(level["treatment"]) >= 3
-        assert f"{100 * level['throughput_loss']['value']:.1f} %" in text
+        assert percent(level["throughput_loss"]["value"]).replace(SPACE, " ") in text
     for words in (
         "within 10 %",
         "nothing paces it",
@@ -160,23 +168,14 @@ def test_the_page_stands_alone_with_these_plots_too(page: str) -> None:
     identifiers = re.findall(r'\bid="([^"]+)"', page)
     assert len(identifiers) == len(set(identifiers))
     assert [one for one in read(page).references if not one.startswith("#")] == []
-    section = page[page.index('<section id="neighbours">') : page.index('<section id="curves">')]
-    assert section.count("<svg viewBox=") == 3  # the response; storage and fabric over time
+    section = page[page.index('<section id="neighbors">') : page.index('<section id="curves">')]
+    assert section.count("<svg viewBox=") == 2  # the response, and runs over time
 
 
 def test_a_page_without_neighbours_has_no_such_section(tmp_path: Path) -> None:
     html = document.render(material.read(synthetic.build(synthetic.Case(repeats=1, lengths=["10k"]), tmp_path)))
-    assert "neighbours" not in text_of(html)
+    assert "Neighbours" not in text_of(html)
 
 
-def test_draws_only_levels_that_have_a_place(summed: dict[str, Any], page: str) -> None:
+def test_says_which_levels_have_no_place_in_the_plot(page: str) -> None:
     assert "or no KV rate: fabric." in text_of(page)
-    drawn = [one["treatment"] for one in dose_plots.drawn(summed["doses"])]
-    assert drawn == ["storage_25", "storage_50", "storage_63", "storage_unlimited"]
-
-
-def test_courses_are_drawn_for_each_load(folder: Path) -> None:
-    one = material.read(folder)
-    plots = dict(dose_plots.course_plots(one.courses, one.summary["doses"]))
-    assert list(plots) == ["storage", "fabric"]
-    assert all(svg.startswith("<svg viewBox=") for svg in plots.values())

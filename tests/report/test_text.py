@@ -25,7 +25,7 @@ def test_a_percentage_of_100_is_all_of_it(share: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(55.93, "55.9x"), (1234.5, "1,230x"), (1.0486, "1.049x"), (0.98649, "0.986x"), (1, "1.000x"), (1.2, "1.20x")],
+    [(55.93, "55.9x"), (1234.5, "1,230x"), (1.0486, "1.049x"), (0.98649, "0.986x"), (1, "1.00x"), (1.2, "1.20x")],
 )
 def test_a_ratio_shows_small_differences(value: float, text: str) -> None:
     assert ratio(value) == text

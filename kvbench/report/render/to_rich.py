@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _GAP = 2  # characters between two columns
 _NAME = 30  # characters of a name beyond which it is put on two lines
-_LEAST_TEXT = {"text": 18, "long": 28}  # characters that text gets at least, before it is put on more lines
+_LEAST_TEXT = {"text": 18, "long": 20}  # characters that text gets at least, before it is put on more lines
 _STYLES = {
     "key": "bold",
     "quiet": "dim",

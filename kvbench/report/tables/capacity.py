@@ -28,7 +28,7 @@ def capacity(scenario: Scenario, each_bytes: float) -> Table:
     tiers = sorted(found)
     columns = (
         Column("treatment", "treatment", kind="name", is_key=True),
-        Column("conversations", "conversations held", "count"),
+        Column("conversations", "held", "count"),
         Column("bytes_held", "take up to", "bytes"),
         *(Column(tier, f"{tier} a GPU" if tier == "g1" and several else tier, "bytes") for tier in tiers),
         Column("expected", "expected", kind="long"),

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from kvbench.calibration import LEAST_FOR_P99
 from kvbench.report.table import Cell, Column, Row, Table, row
+from kvbench.report.text import failures_text
+from kvbench.units import format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from kvbench.analysis.summary_types import Summary
     from kvbench.report.report_input import ReportInput
@@ -88,6 +90,18 @@ def _order(spread: Spread, value: float | None) -> Cell:
 
 def _of_one_core(cpu_s: float | None, measured_s: float) -> float | None:
     return cpu_s / measured_s if cpu_s is not None and measured_s else None
+
+
+def troubles(cells: Sequence[CalibrationCell]) -> Iterator[str]:
+    """Yield what went wrong in each cell: requests that failed, and answers without the server's stamp."""
+    for cell in cells:
+        place = f"{cell.driver}, {cell.connections} connections, {format_count(cell.prompt_tokens)} tokens"
+        if cell.failed:
+            yield f"failed: {cell.failed} of {place}: {failures_text(cell.failures)}"
+        if cell.without_server_stamp:
+            yield (
+                f"{cell.without_server_stamp} answers of {place} carried no stamp of the server: they are in no figure"
+            )
 
 
 # -- in a sentence -----------------------------------------------------------------------------------------------------

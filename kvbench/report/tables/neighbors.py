@@ -37,7 +37,7 @@ def neighbors(given: ReportInput) -> Table | None:
         Column("agreement", "Agreement", kind="text", priority=4),
         Column("ttft_p50_increase", "TTFT P50", "change", "lower", priority=5),
         Column("ttft_p95_increase", "TTFT P95", "change", "lower", priority=5),
-        Column("runs", "Runs", kind="text", priority=6),
+        Column("runs", "Runs", kind="text"),
     )
     rows = [_quiet_row(name, arm) for name, arm in impact.quiet.items()]
     rows += [_level_row(level) for level in impact.levels]

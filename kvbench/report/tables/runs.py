@@ -17,7 +17,6 @@ def runs(given: ReportInput) -> Table:
     """Return one row for each planned run, done or not."""
     columns = (
         Column("run", "Run", kind="name", is_key=True),
-        Column("treatment", "Treatment", kind="name", priority=4),
         Column("started", "Started (UTC)", "moment", kind="text", priority=3),
         Column("verdict", "Verdict", kind="text"),
         Column("attempt", "Attempt", "count", priority=5),
@@ -40,13 +39,12 @@ def runs(given: ReportInput) -> Table:
 def _row(planned: PlannedRun, run: RunSummary | None) -> Row:
     if run is None:
         not_done = Cell(text="not done", mark="quiet")
-        return row(planned.run_id, planned.treatment, None, not_done, *[None] * 5, "planned, not done yet")
+        return row(planned.run_id, None, not_done, *[None] * 5, "planned, not done yet")
     invalid = run.verdict == "invalid"
     reasons = "; ".join(f"{reason.level}: {reason.text}" for reason in run.reasons)
     tiers = ", ".join(f"{tier}{SPACE}{count}" for tier, count in sorted(run.tiers.items()))
     return row(
         Cell(run.run_id, mark="key"),
-        run.treatment,
         Cell(run.started, refusal="not known" if run.started is None else None),
         Cell(run.verdict, mark=run.verdict),
         run.attempt,

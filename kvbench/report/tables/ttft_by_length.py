@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kvbench.checks.verdict import named_tier
 from kvbench.report.table import Cell, Column, Row, Table, figure_cell, ratio_cell, row
 from kvbench.report.text import (
+    bare_refusal,
     counted,
     mark_note,
     marked,
@@ -19,7 +20,7 @@ from kvbench.report.text import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kvbench.analysis.summary_types import JudgedRatio, LengthCell, LengthRow, Summary
+    from kvbench.analysis.summary_types import Figure, JudgedRatio, LengthCell, LengthRow, Summary
     from kvbench.report.report_input import ReportInput
     from kvbench.report.table import RowMark
 
@@ -94,8 +95,8 @@ def _row(given: ReportInput, length: LengthRow, name: str) -> Row:
             figure_cell(cell.ttft["p50"], value=cell.median_s, mark="key"),
             Cell(cell.min_s),
             Cell(cell.max_s),
-            figure_cell(cell.ttft["p95"]),
-            figure_cell(cell.ttft["p99"]),
+            _tail(cell.ttft["p95"]),
+            _tail(cell.ttft["p99"]),
             _served_cell(cell),
         ]
     if summary.imported is None:
@@ -103,6 +104,13 @@ def _row(given: ReportInput, length: LengthRow, name: str) -> Row:
     if is_compared(summary):
         figures += _speed_up(cell, is_baseline=summary.baselines[name] is None)
     return row(*keys, _count(given, length, name), *figures, mark=mark)
+
+
+def _tail(figure: Figure) -> Cell:
+    """Show a percentile, or in few words why n supports none."""
+    if figure.value is None and figure.refusal is not None:
+        return figure_cell(figure, text=bare_refusal(figure.refusal))
+    return figure_cell(figure)
 
 
 def _count(given: ReportInput, length: LengthRow, name: str) -> Cell:
