@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
@@ -17,7 +18,7 @@ from kvbench.result.run_record import ServerRecord
 from kvbench.typed_json import from_json, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from kvbench.analysis.dataset import Dataset
@@ -66,7 +67,8 @@ class ReportInput:
     scenario_text: str  # The scenario as it was given; empty for an import
     requests: MeasuredRequests
     result: Dataset | None = None  # The result itself; None where only its summary is known
-    neighbor_runs: Sequence[NeighborTimeSeries] = ()  # The typical run of each level, quiet ones first
+    # Reads the typical run of each level over time, quiet ones first; only a plot needs them
+    read_neighbor_runs: Callable[[], Sequence[NeighborTimeSeries]] = tuple
 
     def runs_of(self, treatment: str) -> list[RunSummary]:
         """Return the sealed runs of a treatment."""
@@ -95,7 +97,7 @@ def of_result(result: Dataset) -> ReportInput:
         scenario_text="" if is_import else without_secrets(_read_text(result.folder / "scenario.yaml")),
         requests=RequestsOfRuns(result),
         result=result,
-        neighbor_runs=neighbor_time_series(result, summed.neighbors),
+        read_neighbor_runs=partial(neighbor_time_series, result, summed.neighbors),
     )
 
 

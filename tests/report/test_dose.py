@@ -6,13 +6,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from kvbench.report.typed_summary import typed
 
 from kvbench import summary
-from kvbench.report import answer, document, dose_plots, material, neighbors
+from kvbench.report import answer, document, material, neighbors
 from kvbench.report.tables import neighbors as neighbors_table
 from kvbench.report.tables.published_neighbors import sentence
 from kvbench.report.text import SPACE, percent
-from kvbench.report.typed_summary import typed
 from tests.builders.report_inputs import report_input
 from tests.builders.screens import shown_table
 from tests.made_up_doses import Dose, build
@@ -169,7 +169,7 @@ def test_the_page_stands_alone_with_these_plots_too(page: str) -> None:
     assert len(identifiers) == len(set(identifiers))
     assert [one for one in read(page).references if not one.startswith("#")] == []
     section = page[page.index('<section id="neighbors">') : page.index('<section id="curves">')]
-    assert section.count("<svg viewBox=") == 3  # the response; storage and fabric over time
+    assert section.count("<svg viewBox=") == 2  # the response, and runs over time
 
 
 def test_a_page_without_neighbours_has_no_such_section(tmp_path: Path) -> None:
@@ -177,14 +177,5 @@ def test_a_page_without_neighbours_has_no_such_section(tmp_path: Path) -> None:
     assert "Neighbours" not in text_of(html)
 
 
-def test_draws_only_levels_that_have_a_place(summed: dict[str, Any], page: str) -> None:
+def test_says_which_levels_have_no_place_in_the_plot(page: str) -> None:
     assert "or no KV rate: fabric." in text_of(page)
-    drawn = [one["treatment"] for one in dose_plots.drawn(summed["doses"])]
-    assert drawn == ["storage_25", "storage_50", "storage_63", "storage_unlimited"]
-
-
-def test_courses_are_drawn_for_each_load(folder: Path) -> None:
-    one = material.read(folder)
-    plots = dict(dose_plots.course_plots(one.courses, one.summary["doses"]))
-    assert list(plots) == ["storage", "fabric"]
-    assert all(svg.startswith("<svg viewBox=") for svg in plots.values())

@@ -32,7 +32,8 @@ _MOST_STRETCH = 4.0  # between the shortest and the longest run on one scale of 
 
 def neighbor_time_series(given: ReportInput) -> str | None:
     """Draw the requests of each typical run with the rate of its neighbours below; None without neighbours."""
-    impact, runs = given.summary.neighbors, given.neighbor_runs
+    impact = given.summary.neighbors
+    runs = given.read_neighbor_runs() if impact is not None else ()
     if impact is None or not runs:
         return None
     loads = loads_of(impact)

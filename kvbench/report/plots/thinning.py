@@ -36,7 +36,7 @@ def chosen_dots(values: NDArray[np.float64], groups: NDArray[np.intp], most: int
 def chosen_over_time(times: NDArray[np.float64], values: NDArray[np.float64], most: int) -> NDArray[np.intp]:
     """Return the places of the values to draw over time: all where there are at most `most`, else about as many.
 
-    Some are kept evenly spaced in order of time, so that dots are as dense as requests are, and the smallest and the
+    Some are kept evenly spaced in order of time, so that dots are as dense as requests are; and the smallest and the
     largest value of each of many equal slices of time, so that no outlier is lost.
     """
     if len(values) <= most:

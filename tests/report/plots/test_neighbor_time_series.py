@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def given_with(*runs: RunOverTime) -> ReportInput:
     summary = summaries.summary(neighbors=summaries.neighbor_impact())
-    return replace(report_input(summary), neighbor_runs=runs)
+    return replace(report_input(summary), read_neighbor_runs=lambda: runs)
 
 
 def test_each_run_has_its_requests_and_its_rates() -> None:
