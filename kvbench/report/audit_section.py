@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich import box
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from kvbench.audit import result_claims, rules
 from kvbench.audit.outcome import MEANINGS, SEVERITIES
+from kvbench.report.render.to_rich import to_rich
+from kvbench.report.tables.audit import audit_findings, audit_rules
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from kvbench.audit.outcome import Audit, Check, Severity
     from kvbench.report.report_input import ReportInput
+    from kvbench.report.table import Table
 
 _STYLES = {"conflict": "bold red", "unsupported": "bold yellow", "missing": "bold cyan", "note": "bold"}
 _QUIET: tuple[Severity, ...] = ("missing", "note")  # told in one line each, after the findings
@@ -41,8 +42,7 @@ def print_audit(one: Audit, console: Console) -> None:
     """Print findings with their arithmetic, then notes, what is not stated, and which rules were held."""
     console.print(Text(one.title, style="bold"))
     console.print(Text(sentence(one)))
-    if one.findings:
-        console.print(_overview(one))
+    _print_table(audit_findings(one), console)
     for number, check in enumerate(one.findings, 1):
         _print_finding(number, check, console)
     for severity in _QUIET:
@@ -52,7 +52,12 @@ def print_audit(one: Audit, console: Console) -> None:
             for check in checks:
                 console.print(Padding(Text(f"{check.claim}: {_in_short(check)}"), (0, 0, 0, 2)), highlight=False)
     console.print()
-    console.print(_held(one))
+    _print_table(audit_rules(one), console)
+
+
+def _print_table(table: Table | None, console: Console) -> None:
+    for part in to_rich(table, console.width) if table is not None else ():
+        console.print(part)
 
 
 def print_findings(one: Audit, console: Console) -> None:
@@ -60,16 +65,6 @@ def print_findings(one: Audit, console: Console) -> None:
     console.print(Text(f"audit: {sentence(one)}", style="dim" if not one.findings else ""))
     for number, check in enumerate(one.findings, 1):
         _print_finding(number, check, console)
-
-
-def _overview(one: Audit) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("", "severity", "rule", "claim"):
-        table.add_column(heading, justify="right" if not heading else "left", overflow="fold")
-    for number, check in enumerate(one.findings, 1):
-        severity = check.severity or ""
-        table.add_row(str(number), Text(severity, style=_STYLES.get(severity, "")), check.rule, Text(check.claim))
-    return table
 
 
 def _print_finding(number: int, check: Check, console: Console) -> None:
@@ -86,18 +81,6 @@ def _in_short(check: Check) -> str:
     """Return the last line of the arithmetic that computes something, and what follows from it."""
     computed = [line for line in check.arithmetic if not line.startswith("printed")]
     return computed[-1] if check.severity == "missing" else f"{computed[-1]}; {check.instead}"
-
-
-def _held(one: Audit) -> Table:
-    table = Table(title="checks that hold", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("rule")
-    table.add_column("held", justify="right")
-    table.add_column("findings", justify="right")
-    found = {rule: sum(check.rule == rule for check in one.findings) for rule in one.held}
-    for rule, count in one.held.items():
-        if count or found[rule]:
-            table.add_row(rule, str(count), str(found[rule]) if found[rule] else "-")
-    return table
 
 
 def section(given: ReportInput) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from kvbench.report.typed_summary import typed
 from kvbench import summary
 from kvbench.report import answer, document, material, neighbors
 from kvbench.report.tables import neighbors as neighbors_table
+from kvbench.report.tables.neighbor_load import neighbor_load
 from kvbench.report.tables.published_neighbors import sentence
 from kvbench.report.text import SPACE, percent
 from tests.builders.report_inputs import report_input
@@ -126,7 +127,7 @@ def test_lost_hosts_and_broken_tries_are_told(summed: dict[str, Any]) -> None:
         "r02-storage_25, try 1 broken off: c3 was lost: its agent ended",
         "r03-storage_50: c2 was lost (no word for 3 s); the run is left out",
     ]
-    assert "1 invalid" in shown(summed, 120)
+    assert "1 invalid" in shown_table(neighbor_load(report_input(typed(summed))), 100)
 
 
 def test_published_percentages_are_told_apart() -> None:

@@ -22,7 +22,6 @@ def audit_findings(audit: Audit) -> Table | None:
         Column("severity", "Severity", kind="text"),
         Column("rule", "Rule", kind="text"),
         Column("claim", "Claim", kind="long"),
-        Column("instead", "Instead", kind="long", priority=3),
     )
     rows = tuple(_row(number, check) for number, check in enumerate(audit.findings, 1))
     return Table("audit_findings", "Findings", columns, rows)
@@ -30,7 +29,7 @@ def audit_findings(audit: Audit) -> Table | None:
 
 def _row(number: int, check: Check) -> Row:
     severity = check.severity or ""
-    return row(number, Cell(severity, mark=_MARKS.get(severity, "")), check.rule, check.claim, check.instead)
+    return row(number, Cell(severity, mark=_MARKS.get(severity, "")), check.rule, check.claim)
 
 
 def audit_rules(audit: Audit) -> Table:

@@ -31,7 +31,7 @@ def neighbor_load(given: ReportInput) -> Table | None:
         Column("of_limit", "Of the limit", "share", priority=5),
         Column("starts_within", "Starts within", "s", "lower", priority=6),
         Column("stops_within", "Stops within", "s", "lower", priority=6),
-        Column("runs", "Runs", kind="text", priority=2),
+        Column("runs", "Runs", kind="text"),
     )
     rows = [_quiet_row(name, arm) for name, arm in impact.quiet.items()]
     rows += [_level_row(level) for level in impact.levels]

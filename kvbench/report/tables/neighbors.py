@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kvbench.report.table import Cell, Column, Row, Table, change_cell, extent_cell, row
-from kvbench.report.text import DASH, SPACE, counted
+from kvbench.report.text import DASH, NOTHING, SPACE, counted
 from kvbench.units import format_rate
 
 if TYPE_CHECKING:
@@ -27,17 +27,15 @@ def neighbors(given: ReportInput) -> Table | None:
         return None
     columns = (
         Column("treatment", "Treatment", kind="name", is_key=True),
-        Column("rounds", "Rounds", "count"),
+        Column("rounds", "Rounds", "count", priority=4),
         Column("requests_per_s", "Requests/s", "1/s", "higher"),
         Column("throughput_loss", "Throughput loss", "share", "lower", interval_priority=3),
         Column("time_increase", "Time increase", "share", "lower", interval_priority=3),
         Column("kv_bytes_per_s", "KV delivered", "bytes/s", "higher"),
         Column("kv_share", "KV share of quiet", "share", "higher", interval_priority=2),
         Column("expected_share", "Expected share", "share"),
-        Column("agreement", "Agreement", kind="text", priority=4),
         Column("ttft_p50_increase", "TTFT P50", "change", "lower", priority=5),
         Column("ttft_p95_increase", "TTFT P95", "change", "lower", priority=5),
-        Column("runs", "Runs", kind="text"),
     )
     rows = [_quiet_row(name, arm) for name, arm in impact.quiet.items()]
     rows += [_level_row(level) for level in impact.levels]
@@ -61,8 +59,7 @@ def _quiet_row(name: str, arm: QuietArm) -> Row:
         None,
         rate_cell(load.kv_bytes_per_s),
         1.0 if load.kv_bytes_per_s.mean is not None else None,
-        *[None] * 4,
-        verdicts_cell(load.verdicts, load.runs_used),
+        *[None] * 3,
     )
 
 
@@ -76,12 +73,18 @@ def _level_row(level: NeighborLevel) -> Row:
         change_cell(level.time_increase),
         rate_cell(load.kv_bytes_per_s),
         change_cell(level.kv_share),
-        Cell(level.expected_share, refusal=level.unjudged, mark="suspect" if level.agreement == "no" else ""),
-        level.unjudged or _AGREEMENT.get(level.agreement or "", "not judged"),
+        _expected(level),
         change_cell(level.ttft_p50_increase),
         change_cell(level.ttft_p95_increase),
-        verdicts_cell(load.verdicts, load.runs_used),
     )
+
+
+def _expected(level: NeighborLevel) -> Cell:
+    """Show the expected share; below it whether the measured one is near it, or why that is not judged."""
+    below = level.unjudged or _AGREEMENT.get(level.agreement or "", "not judged")
+    if level.expected_share is None:
+        return Cell(text=NOTHING, below=below, refusal=level.unjudged)
+    return Cell(level.expected_share, below=below, mark="suspect" if level.agreement == "no" else "")
 
 
 def rate_cell(extent: Extent) -> Cell:

@@ -27,7 +27,6 @@ def side_clients(given: ReportInput) -> Table | None:
         Column("device", "Device", kind="text"),
         Column("direct", "O_DIRECT", kind="text"),
         Column("scheduler", "Scheduler", kind="text"),
-        Column("file_system", "File system", kind="text"),
         Column("version", "Generator", kind="text"),
     )
     before = [None, *(one.treatment for one in impact.hosts)]
@@ -44,7 +43,7 @@ def side_clients(given: ReportInput) -> Table | None:
 
 
 def _row(one: SideClientSummary, *, is_first: bool) -> Row:
-    facts = (one.direct, one.scheduler, one.file_system, one.version)
+    facts = (one.direct, one.scheduler, one.version)
     known = [None if value is None else str(value) for value in facts]
     return row(
         Cell(one.treatment, mark="key" if is_first else "repeated"),
