@@ -22,7 +22,7 @@ from kvbench.result.plan_record import Design, OpenLoop, PlannedRun, PlanRecord,
 from kvbench.typed_json import from_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from kvbench.result.draw_file import DrawRow
     from kvbench.scenario import Scenario
@@ -333,23 +333,6 @@ def _run(scenario: Scenario, pool: Pool, treatment: str, repeat: int) -> RunSpec
         else None,
     )
     return RunSpec(run_id, treatment, repeat, draws)
-
-
-def most_speed_up(draws: Iterable[tuple[str, int]]) -> float:
-    """Return the most that a cache can gain over recomputing all of these (prompt, tokens) from an empty start.
-
-    Each distinct prompt must be computed once. Formula: max over p in 0, 1, 2 of sum(tokens^p over all requests) /
-    sum(tokens^p over distinct prompts); for p = 0, or prompts of one length, that is N / D. A prefill costs a + b n +
-    c n^2 with no term below 0, and the ratio of two such sums is at most the largest ratio of one kind of term.
-    Prompts that share beginnings, such as turns of a conversation, may gain more.
-    """
-    sums, distinct = [0.0, 0.0, 0.0], dict[str, int]()
-    for name, tokens in draws:
-        distinct[name] = tokens
-        sums = [total + tokens**power for power, total in enumerate(sums)]
-    if not distinct:
-        return 1.0
-    return max(total / sum(float(n) ** power for n in distinct.values()) for power, total in enumerate(sums))
 
 
 def needs_own_texts(scenario: Scenario, treatment: str) -> bool:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from kvbench import plan, store, summary
 from kvbench.proof import Blocks
 from kvbench.result.record_files import write_plan
+from tests.builders import results as synthetic
+from tests.builders.results import STARTED_NS, Case, make_row
 from tests.old_records import run_record
-from tests.report import synthetic
-from tests.report.synthetic import STARTED_NS, Case, make_row
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from kvbench.errors import DriverError, OptionError
 from kvbench.percentile import needed_n
 from kvbench.records import Request, Response
 from kvbench.report import client_error
-from tests.made_up_runs import honest_run
+from tests.builders.made_up_runs import honest_run
 from tests.test_store import row
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import zstandard
+from kvbench.checks.state import check_state
 
 from kvbench import store
-from kvbench.checks.state import check_state
 from kvbench.result import answers
 from kvbench.result.draw_file import read_draws
+from tests.builders.made_up_runs import honest_run
 from tests.load.test_aiperf import needs_aiperf
-from tests.made_up_runs import honest_run
 from tests.old_records import run_record
 from tests.test_cli import kvbench
 

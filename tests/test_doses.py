@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kvbench import dose_courses, doses, sealed
+from tests.builders import results as synthetic
 from tests.made_up_doses import ALONE, LIMIT, Dose, build
-from tests.report import synthetic
 
 if TYPE_CHECKING:
     from pathlib import Path

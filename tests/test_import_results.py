@@ -18,8 +18,8 @@ from kvbench.errors import OptionError, ResultError
 from kvbench.importers import aiperf, result
 from kvbench.report import document, material
 from kvbench.result.record_files import read_plan, write_plan
+from tests.builders.results import Case, build
 from tests.patience import PATIENCE_S
-from tests.report.synthetic import Case, build
 from tests.test_importers import AIPERF, DATA, GUIDELLM, VLLM
 
 

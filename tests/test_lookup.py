@@ -10,7 +10,7 @@ from kvbench import cli, lookup, store
 from kvbench.errors import ResultError
 from kvbench.result.plan_record import Design, PlannedRun, PlanRecord
 from kvbench.result.record_files import write_plan
-from tests.report.synthetic import Case, build
+from tests.builders.results import Case, build
 
 if TYPE_CHECKING:
     from pathlib import Path

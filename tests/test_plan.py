@@ -7,8 +7,6 @@ from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from kvbench import likeness, plan
 from kvbench.result import draw_file, record_files
 from tests.worlds import make_scenario
@@ -100,18 +98,6 @@ def test_the_kinds_of_draws() -> None:
     assert around[:12] == [f"p1000-{number % 10}" for number in range(12)]
     counts = Counter(draw.prompt_id for draw in drawn("zipf", 2000, repeats=1)[0].draws)
     assert counts["p1000-0"] > 2 * counts["p1000-4"] > 2 * counts["p1000-9"]  # weights 1, 1/5, 1/10
-
-
-def test_the_most_that_an_empty_start_can_gain() -> None:
-    assert plan.most_speed_up([("a", 100), ("b", 100), ("a", 100), ("a", 100)]) == 2.0
-    assert plan.most_speed_up([("a", 100), ("b", 100), ("a", 100)]) == 1.5
-    assert plan.most_speed_up([("a", 100), ("b", 300)]) == 1.0
-    assert plan.most_speed_up([("a", 100), ("b", 300), ("b", 300)]) == pytest.approx(190_000 / 100_000)
-    assert plan.most_speed_up([("a", 100), ("a", 100), ("b", 300)]) == 1.5  # short ones repeat: the count bounds
-    assert plan.most_speed_up([]) == 1.0
-    runs = drawn("with_replacement", 20, 200)
-    many = [plan.most_speed_up((draw.prompt_id, draw.isl_target) for draw in run.draws) for run in runs]
-    assert 2.2 < sum(many) / len(many) < 2.4  # 20 draws from 10 touch 8.78 on average
 
 
 def test_turns_of_a_conversation_follow_each_other_and_grow() -> None:

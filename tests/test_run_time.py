@@ -8,7 +8,7 @@ import pytest
 
 from kvbench.records import Response
 from kvbench.run_time import length_s, load_window_ns, total_time_s, window_of_stamps_ns
-from tests.made_up_runs import Shape, honest_run
+from tests.builders.made_up_runs import Shape, honest_run
 
 ONE = Response("a", "ok", 0, sent_ns=5_000_000_000, last_token_ns=6_000_000_000)
 TWO = Response("b", "ok", 0, sent_ns=4_000_000_000, last_token_ns=5_500_000_000)

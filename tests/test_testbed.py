@@ -10,7 +10,7 @@ import pytest
 
 from kvbench import testbed
 from kvbench.servers.endpoint import Counters, Endpoint
-from tests.report.synthetic import Case
+from tests.builders.results import Case
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from kvbench.plan import most_speed_up, working_set_bytes
+from kvbench.analysis.checks.empty_start import most_speed_up
+from kvbench.plan import working_set_bytes
 from kvbench.report import neighbors, remarks
 from kvbench.report.answer import answers
 from kvbench.report.reasons import grouped_reasons
@@ -149,10 +151,13 @@ def _print_bounds(plan: Plan, scenario: Scenario, console: Console) -> None:
     """Say what each round's list holds, and how much a start that is to be empty can gain on it at most."""
     is_cold = "cold" in (treatment.cache for treatment in scenario.treatments.values())
     for spec in {spec.repeat: spec for spec in plan.runs}.values():
-        most = most_speed_up((draw.prompt_id, draw.isl_target) for draw in spec.draws)
-        distinct = {draw.prompt_id for draw in spec.draws}
+        requests = Counter((draw.prompt_id, draw.isl_target) for draw in spec.draws)
+        lengths, distinct = Counter[int](), Counter(tokens for _, tokens in requests)
+        for (_, tokens), count in requests.items():
+            lengths[tokens] += count
+        most = most_speed_up(lengths, distinct)
         gain = f": from an empty start at most {most:.2f} times as fast as recomputing"
-        told = f"round {spec.repeat}: {len(spec.draws)} requests, {len(distinct)} distinct prompts"
+        told = f"round {spec.repeat}: {len(spec.draws)} requests, {len(requests)} distinct prompts"
         console.print(told + (gain if is_cold else ""))
 
 

@@ -18,8 +18,8 @@ from kvbench.report.tables.ttft_full_scale import has_load_ratio
 from kvbench.report.text import ratio
 from tests.builders import summaries
 from tests.builders.report_inputs import report_input
+from tests.builders.results import Case, build
 from tests.builders.screens import shown_summary
-from tests.report.synthetic import Case, build
 
 if TYPE_CHECKING:
     from pathlib import Path

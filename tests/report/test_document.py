@@ -9,10 +9,10 @@ from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from kvbench.metrics import METRICS
 
 from kvbench import store, summary
 from kvbench.errors import ResultError, StorageError
-from kvbench.metrics import METRICS
 from kvbench.redact import without_secrets
 from kvbench.report import document, material
 from kvbench.report.reasons import grouped_reasons
@@ -21,7 +21,7 @@ from kvbench.report.text import bare_refusal, ratio, short_word, three_digits, v
 from kvbench.result.verdict import Reason
 from kvbench.units import format_duration, format_size
 from tests.builders import summaries
-from tests.report.synthetic import Case, build
+from tests.builders.results import Case, build
 
 if TYPE_CHECKING:
     from pathlib import Path

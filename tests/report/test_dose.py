@@ -14,10 +14,10 @@ from kvbench.report.tables import neighbors as neighbors_table
 from kvbench.report.tables.neighbor_load import neighbor_load
 from kvbench.report.tables.published_neighbors import sentence
 from kvbench.report.text import SPACE, percent
+from tests.builders import results as synthetic
 from tests.builders.report_inputs import report_input
 from tests.builders.screens import shown_table
 from tests.made_up_doses import Dose, build
-from tests.report import synthetic
 from tests.report.test_document import read, text_of
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 import kvbench
 from kvbench.report import document, material
-from tests.report.synthetic import Case, build
+from tests.builders.results import Case, build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from kvbench.report.typed_summary import typed
 
 from kvbench import published, store, summary
 from kvbench.errors import ResultError
@@ -16,9 +17,8 @@ from kvbench.report.tables.setup import load_text
 from kvbench.report.tables.treatments import treatments as treatments_table
 from kvbench.report.tables.ttft_by_length import ttft_by_length
 from kvbench.report.tables.ttft_full_scale import ttft_full_scale
-from kvbench.report.typed_summary import typed
+from tests.builders.results import Case, build
 from tests.builders.screens import shown_summary, shown_table
-from tests.report.synthetic import Case, build
 from tests.report.tables.shown import texts
 from tests.test_run import FakeTestbed, execute
 from tests.worlds import make_scenario

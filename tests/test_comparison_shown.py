@@ -17,7 +17,7 @@ from kvbench.errors import ResultError
 from kvbench.importers import result as imports
 from kvbench.report import comparison
 from kvbench.result.record_files import read_plan, write_plan
-from tests.report.synthetic import FACTS, Case, build
+from tests.builders.results import FACTS, Case, build
 from tests.test_cli import SCENARIO, kvbench, one_sentence_with_remedy
 from tests.worlds import make_scenario
 
