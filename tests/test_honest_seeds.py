@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.honest_worlds import EXCUSED, complaints, run_through, scenario_of
+from tests.builders.honest_worlds import EXCUSED, complaints, run_through, scenario_of
 from tests.worlds import make_scenario
 
 SEEDS = 50
@@ -24,13 +24,13 @@ def test_an_honest_server_is_believed(seed: int, tmp_path: Path) -> None:
     scenario = scenario_of(seed, tmp_path)
     summed = run_through(scenario, tmp_path)
     assert not complaints(summed)
-    assert {run["word"] for run in summed["runs"]} <= {"valid", "suspect"}
+    assert {run.verdict for run in summed.runs} <= {"valid", "suspect"}
     for name, treatment in scenario.treatments.items():
-        item = summed["treatments"][name]
-        assert item["requests"] == item["sent"] > 0
-        assert "unproven" not in item["tiers"]
+        item = summed.treatments[name]
+        assert item.requests == item.sent > 0
+        assert "unproven" not in item.tiers
         if treatment.cache == "off":
-            assert set(item["tiers"]) == {"recompute"}
+            assert set(item.tiers) == {"recompute"}
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
@@ -53,7 +53,7 @@ def test_a_server_that_moves_files_down_is_believed(concurrency: int, tmp_path: 
     )
     summed = run_through(scenario, tmp_path)
     assert not complaints(summed)
-    tiers = summed["treatments"]["cold"]["tiers"]
+    tiers = summed.treatments["cold"].tiers
     assert "unproven" not in tiers
     assert tiers["recompute"] >= 8  # what waits for room below is not to be found meanwhile
     ledger = json.loads(next(tmp_path.glob("**/r01-cold/run.json")).read_text())["ledger"]

@@ -192,7 +192,10 @@ class _Place:
 
 
 def _family(places: Sequence[_Place], pair: Pair, margin: float, *, same: bool) -> Iterator[ComparedFigure]:
-    rounds = {one.place: tuple(baseline_comparison.rounds_of(result, one.place) for result in pair) for one in places}
+    rounds = {
+        place: tuple(baseline_comparison.rounds_of(result, place) for result in pair)
+        for place in dict.fromkeys(one.place for one in places)
+    }
     arms = {(one.treatment, one.place): [_arm(table, one.treatment) for table in rounds[one.place]] for one in places}
     ratios = {key: ratio_of_samples(*arm, kind=key[1].metric.kind) for key, arm in arms.items()}
     adjusted = baseline_comparison.adjusted_p(ratios)

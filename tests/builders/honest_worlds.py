@@ -10,12 +10,14 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kvbench import plan, run, store, summary, testbed
+from kvbench import plan, run, store, testbed
+from kvbench.analysis import summary
 from kvbench.scenario import Scenario
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from kvbench.analysis.summary_types import Summary
     from kvbench.plan import RunSpec
     from kvbench.records import Row
 
@@ -180,7 +182,7 @@ class Silent:
         """The run is sealed."""
 
 
-def run_through(scenario: Scenario, folder: Path) -> dict[str, Any]:
+def run_through(scenario: Scenario, folder: Path) -> Summary:
     """Run a scenario through the real driver and the emulator's own process; return its summary."""
     laid_out = plan.expand(scenario)
     with testbed.stand_up(scenario) as bed:
@@ -191,13 +193,13 @@ def run_through(scenario: Scenario, folder: Path) -> dict[str, Any]:
     return summary.summarise(result.path)
 
 
-def complaints(summed: dict[str, Any]) -> list[str]:
+def complaints(summed: Summary) -> list[str]:
     """Return every reason that says more than that the machine was busy, with the run or treatment that it is of."""
-    owners = [(one["run_id"], one["reasons"]) for one in summed["runs"]]
-    owners += [(name, one["reasons"]) for name, one in summed["treatments"].items()]
+    owners = [(one.run_id, one.reasons) for one in summed.runs]
+    owners += [(name, one.reasons) for name, one in summed.treatments.items()]
     return [
-        f"{owner}: {reason['level']}, {reason['rule']}: {reason['text']}"
+        f"{owner}: {reason.level}, {reason.rule}: {reason.text}"
         for owner, reasons in owners
         for reason in reasons
-        if reason["rule"] not in EXCUSED
+        if reason.rule not in EXCUSED
     ]
