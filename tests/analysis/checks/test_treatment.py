@@ -60,10 +60,13 @@ class Judged:
     record: RunRecord
     rows: list[Row]
     verdict: Verdict
+    frame: tuple[list[Row], pd.DataFrame] | None = None
 
     @property
     def measured(self) -> pd.DataFrame:
-        return frame_of(self.rows)
+        if self.frame is None or self.frame[0] != self.rows:  # made again where a row was changed
+            self.frame = (list(self.rows), frame_of(self.rows))
+        return self.frame[1]
 
     def edit(self, number: int, **fields: Any) -> None:
         self.rows[number] = replace(self.rows[number], **fields)
@@ -75,12 +78,12 @@ class Judged:
 @functools.cache
 def _honest(seed: int, shape: Shape) -> Judged:
     made = honest_run(seed, shape)
-    return Judged(made.record, made.rows, made.verdict)
+    return Judged(made.record, made.rows, made.verdict, (list(made.rows), made.measured))
 
 
 def judged(seed: int, shape: Shape) -> Judged:
     made = _honest(seed, shape)
-    return Judged(made.record, list(made.rows), made.verdict)
+    return replace(made, rows=list(made.rows))
 
 
 def honest_result(seed: int, rounds: int = ROUNDS) -> list[Judged]:
@@ -111,7 +114,7 @@ def faster(runs: list[Judged], share: float) -> None:
 
 
 def test_honest_treatments_are_never_called_suspect() -> None:
-    for seed in range(8):
+    for seed in range(4):
         runs = honest_result(seed)
         assert {run.verdict.word for run in runs} == {"valid"}
         for name in TREATMENTS:
@@ -265,13 +268,14 @@ def test_each_round_is_held_against_the_bound_of_its_own_list() -> None:
 def test_a_busy_machine_makes_no_bound_of_an_honest_server_suspect() -> None:
     """Rounds whose total times vary by 20 %, of empty starts that gain all that they can."""
     chance = random.Random(1)  # noqa: S311 - noise, no secret
-    for rounds in (1, 2, 3, ROUNDS):
-        found = 0
-        for _ in range(40):
+    for rounds in (3, ROUNDS):
+        accused = 0
+        for _ in range(20):
             runs = honest_result(1, rounds)
             gain(runs, [2 * chance.lognormvariate(0, 0.28) for _ in range(rounds)])
-            found += rules("empty", runs, replace(DESIGN, repeats=rounds)) != []
-        assert found <= 2, rounds  # 2.5 % of them, and fewer for the slack
+            pair = of("recompute", runs) + of("empty", runs)
+            accused += rules("empty", pair, replace(DESIGN, repeats=rounds)) != []
+        assert accused <= 1, rounds  # 2.5 % of them, and fewer for the slack
 
 
 def test_rounds_with_failures_and_other_loads_are_held_against_no_bound() -> None:
