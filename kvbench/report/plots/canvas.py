@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -27,9 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kvbench.analysis.summary_types import Figure as SummaryFigure
+    from kvbench.report.plots.series import Series
 
 INK = "#222222"
-GREY = "#4d4d4d"
 RULE = "#d9d9d9"
 WIDTH_IN = 7.2
 DASHES = (0, (4, 3))
@@ -49,24 +48,6 @@ _STYLE: Any = {
     "axes.unicode_minus": False,
     "text.parse_math": False,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """A figure of one treatment at each prompt length; an end of an interval that n does not support is None."""
-
-    name: str
-    colour: str
-    marker: str
-    lengths: tuple[int, ...]
-    medians: tuple[float, ...]
-    lows: tuple[float | None, ...]
-    highs: tuple[float | None, ...]
-
-    @property
-    def label(self) -> str:
-        """A name that fits beside the end of a line."""
-        return self.name if len(self.name) <= 15 else f"{self.name[:14]}…"
 
 
 def style() -> AbstractContextManager[None]:

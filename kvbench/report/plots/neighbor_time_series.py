@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kvbench.report.plots import canvas
-from kvbench.report.plots.neighbors import LOOKS, loads_of
+from kvbench.report.plots.series import GREY, load_look
 from kvbench.report.plots.thinning import MOST_DOTS, RULE, chosen_over_time, drawn_text
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ def neighbor_time_series(given: ReportInput) -> str | None:
     runs = given.read_neighbor_runs() if impact is not None else ()
     if impact is None or not runs:
         return None
-    loads = loads_of(impact)
     abreast = 2 if len(runs) <= _TWO_ABREAST else 3
     rows = -(-len(runs) // abreast)
     height_in = min(rows * _CELL_IN + 0.3, _MOST_HEIGHT_IN)
@@ -46,7 +45,7 @@ def neighbor_time_series(given: ReportInput) -> str | None:
         figure = Figure(figsize=(canvas.WIDTH_IN, height_in))
         for number, run in enumerate(runs):
             upper, lower = _panels(figure, number, rows, abreast)
-            colour = canvas.GREY if run.load is None else LOOKS[loads.index(run.load) % len(LOOKS)][0]
+            colour = GREY if run.load is None else load_look(run.load, impact)[0]
             _draw_requests(upper, run, chosen[number], scales)
             _draw_rates(lower, run, scales, colour)
             title = _title(run, len(chosen[number]), _TITLE_LETTERS[abreast])
@@ -137,12 +136,12 @@ def _draw_rates(axes: Axes, run: NeighborTimeSeries, scales: _Scales, colour: st
     _shade(axes, run, scales)
     axes.set_ylim(0, scales.most)
     if scales.limit is not None:
-        axes.axhline(scales.limit / scales.bytes, color=canvas.GREY, linewidth=0.8, linestyle=canvas.DASHES)
+        axes.axhline(scales.limit / scales.bytes, color=GREY, linewidth=0.8, linestyle=canvas.DASHES)
     if len(run.bytes_per_s):
         rates = run.bytes_per_s / scales.bytes
         axes.plot(run.rate_at_s, rates, color=colour, linewidth=1.2, drawstyle="steps-mid")
     else:
-        axes.text(0.5, 0.4, "no neighbours", transform=axes.transAxes, ha="center", fontsize=7.5, color=canvas.GREY)
+        axes.text(0.5, 0.4, "no neighbours", transform=axes.transAxes, ha="center", fontsize=7.5, color=GREY)
     axes.tick_params(labelsize=7.5)
 
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from kvbench.report.plots import canvas
+from kvbench.report.plots.series import GREY, load_look, place_of_load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,14 +21,12 @@ if TYPE_CHECKING:
     from kvbench.analysis.neighbor_types import NeighborImpact, NeighborLevel
     from kvbench.report.report_input import ReportInput
 
-LOOKS = (("#0072b2", "s"), ("#d55e00", "^"), ("#009e73", "D"), ("#aa4499", "v"))
-"""Colour and marker of each load of neighbours, in the order of the loads."""
-
 
 class Point(NamedTuple):
     """One level in the plot: `share` of a capacity was delivered, and `kv_share` is left of the KV rate."""
 
     level: NeighborLevel
+    look: tuple[str, str]
     load_place: int
     share: float
     least: float
@@ -46,8 +45,8 @@ def neighbors(given: ReportInput) -> str | None:
         axes = figure.add_axes((0.09, 0.185, 0.885, 0.69))
         _prepare_shares(axes, points)
         if impact.limit_bytes_per_s is not None:
-            axes.plot([0, 1], [1, 0], color=canvas.GREY, linewidth=1.0, linestyle=canvas.DASHES, zorder=1)
-        axes.plot([0], [1], "o", color=canvas.GREY, markersize=6, zorder=4)
+            axes.plot([0, 1], [1, 0], color=GREY, linewidth=1.0, linestyle=canvas.DASHES, zorder=1)
+        axes.plot([0], [1], "o", color=GREY, markersize=6, zorder=4)
         for point in points:
             _draw_point(axes, point)
         _explain(axes, points, with_line=impact.limit_bytes_per_s is not None)
@@ -73,21 +72,15 @@ def caption(given: ReportInput) -> str:
 
 def points_of(impact: NeighborImpact) -> list[Point]:
     """Return the levels that have a place in the plot: a share of a capacity, and a KV rate on both sides."""
-    loads = loads_of(impact)
     points = []
     for level in impact.levels:
         share, kv_share, delivered = level.of_capacity, level.kv_share.value, level.delivered_bytes_per_s
         if share is None or kv_share is None or level.capacity is None:
             continue
         ends = [end / level.capacity.bytes_per_s for end in (delivered.least, delivered.most) if end is not None]
-        place = loads.index(level.load_name)
-        points.append(Point(level, place, share, min(ends, default=share), max(ends, default=share), kv_share))
+        look, place = load_look(level.load_name, impact), place_of_load(level.load_name, impact)
+        points.append(Point(level, look, place, share, min(ends, default=share), max(ends, default=share), kv_share))
     return points
-
-
-def loads_of(impact: NeighborImpact) -> list[str]:
-    """Return the loads of neighbours in the scenario's order."""
-    return list(dict.fromkeys(level.load_name for level in impact.levels))
 
 
 def _prepare_shares(axes: Axes, points: Sequence[Point]) -> None:
@@ -106,7 +99,7 @@ def _prepare_shares(axes: Axes, points: Sequence[Point]) -> None:
 
 def _draw_point(axes: Axes, point: Point) -> None:
     """Draw one level with the range of what was delivered and the interval of its effect; unlimited ones are hollow."""
-    colour, marker = LOOKS[point.load_place % len(LOOKS)]
+    colour, marker = point.look
     unlimited, low, high = point.level.unlimited, point.level.kv_share.low, point.level.kv_share.high
     axes.hlines([point.kv_share], point.least, point.most, color=colour, linewidth=1.0, zorder=2)
     if low is not None and high is not None:
@@ -121,14 +114,14 @@ def _draw_point(axes: Axes, point: Point) -> None:
 
 
 def _explain(axes: Axes, points: Sequence[Point], *, with_line: bool) -> None:
-    grey, ink = canvas.GREY, canvas.INK
+    grey, ink = GREY, canvas.INK
     marks = [Line2D([], [], marker="o", color=grey, linestyle="", label="quiet")]
-    first_levels: dict[int, NeighborLevel] = {}
+    first_points: dict[str, Point] = {}
     for point in points:
-        first_levels.setdefault(point.load_place, point.level)
-    for place, level in first_levels.items():
-        colour, marker = LOOKS[place % len(LOOKS)]
-        label = f"{level.load_name} ({level.generator})"
+        first_points.setdefault(point.level.load_name, point)
+    for load_name, point in first_points.items():
+        colour, marker = point.look
+        label = f"{load_name} ({point.level.generator})"
         marks.append(Line2D([], [], marker=marker, color=colour, linestyle="", label=label))
     if any(point.level.unlimited for point in points):
         marks.append(Line2D([], [], marker="s", color=ink, markerfacecolor="white", linestyle="", label="unlimited"))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from kvbench.published import PublishedCurve
-    from kvbench.report.plots.canvas import Series
+    from kvbench.report.plots.series import Series
     from kvbench.report.report_input import ReportInput
 
 _DERIVED = (0, (5, 3))

@@ -1,23 +1,43 @@
-"""The figures of each treatment by prompt length, and its look: one colour and one marker in all plots.
+"""The figures of each treatment by prompt length, and looks: one colour and marker in all plots for whatever is drawn.
 
 Colours are those of Okabe and Ito, safe for the colour-blind; the baseline is grey.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from kvbench.report.plots.canvas import GREY, Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from kvbench.analysis.neighbor_types import NeighborImpact
     from kvbench.analysis.summary_types import LengthCell, Summary
 
     ValueAndInterval = tuple[float | None, float | None, float | None]
 
+GREY = "#4d4d4d"
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#56b4e9", "#e69f00")
 _MARKERS = ("s", "^", "D", "v", "P", "X")
+_MOST_LOADS = 4  # loads of neighbours that differ in their looks
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A figure of one treatment at each prompt length; an end of an interval that n does not support is None."""
+
+    name: str
+    colour: str
+    marker: str
+    lengths: tuple[int, ...]
+    medians: tuple[float, ...]
+    lows: tuple[float | None, ...]
+    highs: tuple[float | None, ...]
+
+    @property
+    def label(self) -> str:
+        """A name that fits beside the end of a line."""
+        return self.name if len(self.name) <= 15 else f"{self.name[:14]}…"
 
 
 def ttft_series(summary: Summary) -> list[Series]:
@@ -62,3 +82,14 @@ def look(name: str, summary: Summary) -> tuple[str, str]:
     others = [other for other in summary.treatments if other != summary.baseline]
     place = others.index(name)
     return _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
+
+
+def load_look(load_name: str, impact: NeighborImpact) -> tuple[str, str]:
+    """Return colour and marker of a load of neighbours."""
+    place = place_of_load(load_name, impact) % _MOST_LOADS
+    return _COLOURS[place], _MARKERS[place]
+
+
+def place_of_load(load_name: str, impact: NeighborImpact) -> int:
+    """Return the place of a load among all of them, in the scenario's order."""
+    return list(dict.fromkeys(level.load_name for level in impact.levels)).index(load_name)

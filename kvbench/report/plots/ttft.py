@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kvbench.report.plots import canvas
-from kvbench.report.plots.rate import RATES
-from kvbench.report.plots.series import reach, speed_up_series, ttft_series
+from kvbench.report.plots.series import GREY, reach, speed_up_series, ttft_series
 from kvbench.report.plots.thinning import MOST_DOTS, RULE, chosen_dots, drawn_text
 
 if TYPE_CHECKING:
@@ -19,10 +18,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from kvbench.analysis.summary_types import Summary
-    from kvbench.report.plots.canvas import Series
+    from kvbench.report.plots.series import Series
     from kvbench.report.report_input import ReportInput
 
 _FEWEST_LENGTHS = 2  # a curve over one length is a row of dots, and the tables hold them
+_TIME = "ttft_p50"  # the metric that answers where no rate does
 _COLUMNS = ("run_id", "length", "status", "ttft_s")
 
 
@@ -40,7 +40,7 @@ def ttft(given: ReportInput) -> str | None:
     summary = given.summary
     series, gains = ttft_series(summary), speed_up_series(summary)
     lengths = sorted({length for curve in series for length in curve.lengths})
-    if not series or (len(lengths) < _FEWEST_LENGTHS and summary.headline in RATES):
+    if not series or (len(lengths) < _FEWEST_LENGTHS and summary.headline != _TIME):
         return None
     with canvas.style():
         figure, upper, lower = canvas.panels(with_lower=bool(gains))
@@ -110,7 +110,7 @@ def _draw_ttft(axes: Axes, series: Sequence[Series], drawn: Dots) -> None:
 def _draw_speed_up(axes: Axes, gains: Sequence[Series], printed: Sequence[tuple[int, float]]) -> None:
     low, high = reach(gains)
     canvas.prepare_ratios(axes, low, max(high, *(value for _, value in printed), 1.0))
-    axes.axhline(1, color=canvas.GREY, linewidth=0.8, linestyle=canvas.DASHES)
+    axes.axhline(1, color=GREY, linewidth=0.8, linestyle=canvas.DASHES)
     for place, curve in enumerate(gains):
         canvas.draw_series(axes, curve, 3.0 * (place - (len(gains) - 1) / 2))
         if len(gains) == 1:
@@ -119,5 +119,5 @@ def _draw_speed_up(axes: Axes, gains: Sequence[Series], printed: Sequence[tuple[
     for length, value in printed:
         axes.plot([length], [value], "*", markersize=13, markerfacecolor="none", markeredgecolor=canvas.INK, zorder=5)
         labels.append((length, value, f"published {value:g}x", canvas.INK))
-    canvas.label_ends(axes, [*labels, (int(axes.get_xlim()[1]), 1.0, "1x: equal", canvas.GREY)])
+    canvas.label_ends(axes, [*labels, (int(axes.get_xlim()[1]), 1.0, "1x: equal", GREY)])
     axes.set_title("Speed-up over the baseline", loc="left", fontsize=9)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from kvbench.report.plots.canvas import GREY
-from kvbench.report.plots.series import look, reach, ttft_series
+from kvbench.report.plots.series import GREY, load_look, look, reach, ttft_series
 from tests.builders import summaries
 
 
@@ -21,3 +20,10 @@ def test_lengths_without_a_figure_are_left_out() -> None:
     recompute, warm = ttft_series(summary)
     assert (recompute.lengths, warm.lengths) == ((10_000, 50_000), (10_000,))
     assert reach([warm]) == (0.98 * 0.0242, 1.02 * 0.0242)
+
+
+def test_loads_of_neighbours_differ_in_colour_and_marker() -> None:
+    levels = [summaries.neighbor_level(name, load_name=name) for name in ("a", "b", "a", "c")]
+    impact = summaries.neighbor_impact(levels=tuple(levels))
+    colours, markers = zip(*(load_look(name, impact) for name in "abc"), strict=True)
+    assert (len(set(colours)), len(set(markers))) == (3, 3)
