@@ -172,6 +172,7 @@ class Journal:
 
 
 def _json_line(value: dict[str, Any]) -> bytes:
+    """Return a value as one line of JSON."""
     return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
 

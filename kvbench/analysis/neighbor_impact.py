@@ -9,7 +9,6 @@ larger of the limit and the quiet draw, because a limit may let several streams 
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -20,30 +19,36 @@ from kvbench.analysis import aggregate, measured
 from kvbench.analysis.baseline_comparison import ratio_between
 from kvbench.analysis.checks.neighbors import PAYLOAD_SHARE
 from kvbench.analysis.metrics import METRICS, limits_of
+from kvbench.analysis.neighbor_hosts import (
+    broken_tries,
+    known_of,
+    lost_side_clients,
+    mean_of,
+    object_of,
+    side_clients,
+    with_neighbors,
+)
 from kvbench.analysis.neighbor_types import (
-    BrokenTry,
     Capacity,
     Change,
     Extent,
     LoadFigures,
-    LostSideClient,
     NeighborImpact,
     NeighborLevel,
     QuietArm,
-    SideClientSummary,
     TrialExtremes,
 )
 from kvbench.analysis.stats.ratios import equivalent, figure_of
 from kvbench.percentile import needed_n
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from kvbench.analysis.dataset import Dataset, SealedRun
+    from kvbench.analysis.dataset import Dataset
     from kvbench.analysis.metrics import Metric
     from kvbench.analysis.stats.ratios import RatioFigure
     from kvbench.result.plan_record import Design
-    from kvbench.result.run_record import BottleneckRecord, NeighborRecord, SideClientRecord
+    from kvbench.result.run_record import BottleneckRecord, NeighborRecord
     from kvbench.typed_json import JsonObject
 
     Rounds = dict[int, float]
@@ -86,26 +91,21 @@ def impact(dataset: Dataset) -> NeighborImpact | None:
         limit_bytes_per_s=limit,
         quiet=quiet,
         levels=tuple(_level(dataset, arm, quiet, limit) for arm in arms),
-        hosts=tuple(line for name in names for line in _side_clients(name, dataset.of(name))),
-        lost=tuple(_lost(dataset)),
-        attempts=tuple(_broken_tries(dataset)),
+        hosts=tuple(line for name in names for line in side_clients(name, dataset.of(name))),
+        lost=tuple(lost_side_clients(dataset)),
+        attempts=tuple(broken_tries(dataset)),
     )
 
 
 def _arms(design: Design) -> list[_Arm]:
     """Return the treatments with neighbours; one that is held against another of them has no quiet partner."""
-    noisy = {name: _object(one.get("neighbors")) for name, one in design.definitions.items() if one.get("neighbors")}
+    noisy = {name: object_of(one.get("neighbors")) for name, one in design.definitions.items() if one.get("neighbors")}
     arms = []
     for name in design.treatments:
         for load, target in noisy.get(name, {}).items():
             base = design.baseline_of(name)
-            arms.append(_Arm(name, load, _object(target), base if base not in noisy else None))
+            arms.append(_Arm(name, load, object_of(target), base if base not in noisy else None))
     return arms
-
-
-def _object(value: object) -> JsonObject:
-    """Return a part of a scenario's own words; nothing where it is not an object."""
-    return value if isinstance(value, dict) else {}
 
 
 def _recompute(design: Design) -> str | None:
@@ -130,13 +130,13 @@ def _limit(bottleneck: BottleneckRecord | None) -> float | None:
 
 def _passes(dataset: Dataset, arm: _Arm, bottleneck: BottleneckRecord | None) -> bool:
     """Tell whether a load shares the bottleneck: reads under a read limit, reads or `reverse` streams over a link."""
-    loads = _object(_object(dataset.design.setting.get("neighbors")).get("loads"))
-    spec = _object(loads.get(arm.load))
+    loads = object_of(object_of(dataset.design.setting.get("neighbors")).get("loads"))
+    spec = object_of(loads.get(arm.load))
     if bottleneck is None:
         return False
-    if iperf3 := _object(spec.get("iperf3")):
+    if iperf3 := object_of(spec.get("iperf3")):
         return bottleneck.kind == "link" and bool(iperf3.get("reverse", True))
-    return _object(spec.get("fio")).get("rw", "read") in ("read", "randread")
+    return object_of(spec.get("fio")).get("rw", "read") in ("read", "randread")
 
 
 # -- one treatment -----------------------------------------------------------------------------------------------------
@@ -144,10 +144,10 @@ def _passes(dataset: Dataset, arm: _Arm, bottleneck: BottleneckRecord | None) ->
 
 def _quiet(dataset: Dataset, name: str, limit: float | None) -> QuietArm:
     """Return what the load does undisturbed."""
-    mean = _mean(_by_round(dataset, name, _KV).values())
+    mean = mean_of(_by_round(dataset, name, _KV).values())
     return QuietArm(
         load=_load_figures(dataset, name),
-        window_s=_mean(_by_round(dataset, name, _TIME).values()),
+        window_s=mean_of(_by_round(dataset, name, _TIME).values()),
         of_limit=mean / limit if mean is not None and limit else None,
         storage_bound=mean >= LEAST_DRAW * limit if mean is not None and limit else None,
     )
@@ -155,14 +155,14 @@ def _quiet(dataset: Dataset, name: str, limit: float | None) -> QuietArm:
 
 def _level(dataset: Dataset, arm: _Arm, quiet: Mapping[str, QuietArm], limit: float | None) -> NeighborLevel:
     """Return the row of one treatment with neighbours."""
-    records = _with_neighbors(dataset.of(arm.name))
+    records = with_neighbors(dataset.of(arm.name))
     neighbors = list(records.values())
     delivered = {repeat: record.delivered_bytes_per_s for repeat, record in records.items()}
-    calibrated = _mean(_known(record.calibrated_bytes_per_s for record in neighbors))
+    calibrated = mean_of(known_of(record.calibrated_bytes_per_s for record in neighbors))
     partner = quiet.get(arm.quiet or "")
     passes = limit is not None and _passes(dataset, arm, _bottleneck(dataset))
     capacity = _capacity(limit if passes else None, partner, calibrated)
-    mean = _mean(delivered.values())
+    mean = mean_of(delivered.values())
     passed = _passed(dataset, arm.name, delivered) if passes and limit else None
     expected = _expectation(dataset, arm, delivered, capacity if passes else None, partner)
     compared = (_RATE, _TIME, _KV, METRICS["ttft_p50"], METRICS["ttft_p95"])
@@ -175,10 +175,10 @@ def _level(dataset: Dataset, arm: _Arm, quiet: Mapping[str, QuietArm], limit: fl
         hosts=max((len(record.hosts) for record in neighbors), default=0),
         target=next((record.target for record in neighbors), None),
         unlimited=arm.unlimited,
-        asked_bytes_per_s=_mean(_known(record.asked_bytes_per_s for record in neighbors)),
+        asked_bytes_per_s=mean_of(known_of(record.asked_bytes_per_s for record in neighbors)),
         calibrated_bytes_per_s=calibrated,
         delivered_bytes_per_s=_extent(delivered.values()),
-        delivered_over_asked=_mean(_known(record.delivered_over_asked for record in neighbors)),
+        delivered_over_asked=mean_of(known_of(record.delivered_over_asked for record in neighbors)),
         capacity=capacity,
         of_capacity=mean / capacity.bytes_per_s if mean is not None and capacity else None,
         trials=_trials(neighbors),
@@ -230,8 +230,8 @@ def _trials(neighbors: Sequence[NeighborRecord]) -> TrialExtremes:
     trials = [record.trial for record in neighbors if record.trial is not None]
     return TrialExtremes(
         ramp_s=max((trial.ramp_s for trial in trials), default=None),
-        start_skew_s=max(_known(trial.start_skew_s for trial in trials), default=None),
-        stop_s=max(_known(trial.stop_s for trial in trials), default=None),
+        start_skew_s=max(known_of(trial.start_skew_s for trial in trials), default=None),
+        stop_s=max(known_of(trial.stop_s for trial in trials), default=None),
         steady=sum(trial.steady for trial in trials),
         trials=len(trials),
     )
@@ -240,7 +240,7 @@ def _trials(neighbors: Sequence[NeighborRecord]) -> TrialExtremes:
 def _passed(dataset: Dataset, name: str, delivered: Rounds) -> float | None:
     """Return what the load and its neighbours moved together through the limit."""
     draw = _by_round(dataset, name, _KV)
-    return _mean(draw[number] + delivered[number] for number in draw.keys() & delivered.keys())
+    return mean_of(draw[number] + delivered[number] for number in draw.keys() & delivered.keys())
 
 
 # -- against the quiet partner -----------------------------------------------------------------------------------------
@@ -298,68 +298,7 @@ def _agreement(figure: RatioFigure) -> str:
     return "mean" if abs(math.log(figure.ratio or math.inf)) < math.log1p(MARGIN) else "no"
 
 
-# -- side clients ------------------------------------------------------------------------------------------------------
-
-
-def _side_clients(name: str, runs: Sequence[SealedRun]) -> Iterator[SideClientSummary]:
-    """Yield what each side client did in a treatment, over all its used runs."""
-    hosts_by_run = [record.hosts for record in _with_neighbors(runs).values()]
-    for host in sorted({host for hosts in hosts_by_run for host in hosts}):
-        yield _side_client(name, host, [hosts[host] for hosts in hosts_by_run if host in hosts])
-
-
-def _side_client(name: str, host: str, records: Sequence[SideClientRecord]) -> SideClientSummary:
-    first = records[0]
-    facts = first.facts
-    scheduler = _object(facts.get("queue")).get("scheduler")
-    return SideClientSummary(
-        treatment=name,
-        host=host,
-        runs=len(records),
-        delivered_bytes_per_s=_mean(record.delivered_bytes_per_s for record in records),
-        coverage=min(_known(record.coverage for record in records), default=None),
-        clock_error_s=max(max(one.clock_error_s or 0.0, abs(one.clock_drift_s or 0.0)) for one in records),
-        device=first.device,
-        device_bytes_per_s=_mean(_known(record.device_bytes_per_s for record in records)),
-        device_shared_with_server=first.device_shared_with_server,
-        direct=_text(facts.get("direct")),
-        scheduler=_scheduler(_text(scheduler)),
-        file_system=_text(facts.get("file_system")),
-        version=_text(facts.get("version")),
-    )
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _scheduler(setting: str | None) -> str | None:
-    """Return the scheduler that is in use, of "none [mq-deadline] kyber"."""
-    active = re.search(r"\[(.+?)\]", setting or "")
-    return active[1] if active else setting
-
-
-def _lost(dataset: Dataset) -> Iterator[LostSideClient]:
-    for run in dataset.runs:
-        if run.record.neighbors is not None:
-            for lost in run.record.neighbors.lost:
-                yield LostSideClient(run.run_id, lost.host, lost.why, run.used)
-
-
-def _broken_tries(dataset: Dataset) -> Iterator[BrokenTry]:
-    """Yield the tries of runs that were broken off because a host was lost."""
-    for run in dataset.runs:
-        if run.record.neighbors is not None:
-            for number, attempt in enumerate(run.record.neighbors.attempts, 1):
-                yield BrokenTry(run.run_id, number, attempt.why)
-
-
 # -- small arithmetic --------------------------------------------------------------------------------------------------
-
-
-def _with_neighbors(runs: Sequence[SealedRun]) -> dict[int, NeighborRecord]:
-    """Return what the runs say of their neighbours, by round."""
-    return {run.repeat: run.record.neighbors for run in runs if run.record.neighbors is not None}
 
 
 def _by_round(dataset: Dataset, name: str | None, metric: Metric) -> Rounds:
@@ -378,18 +317,9 @@ def _ratio_between(dataset: Dataset, baseline: str | None, name: str, metric: Me
     return ratio_between(pd.DataFrame(rounds), baseline, name, metric.kind)
 
 
-def _known(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None]
-
-
-def _mean(values: Iterable[float]) -> float | None:
-    known = list(values)
-    return statistics.fmean(known) if known else None
-
-
 def _extent(values: Iterable[float]) -> Extent:
     known = list(values)
-    return Extent(_mean(known), min(known, default=None), max(known, default=None), len(known))
+    return Extent(mean_of(known), min(known, default=None), max(known, default=None), len(known))
 
 
 def _change(figure: RatioFigure | None) -> Change:

@@ -18,7 +18,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationCell:
-    """One driver at one number of connections with one prompt length; `kvbench.calibrate` says what each figure is.
+    """One driver at one number of connections with one prompt length; `kvbench calibrate` makes it.
 
     `n` counts the answered requests that carry the server's stamp, `machine` is `idle` or `busy`. `achieved_rps` and
     `offered_rps` are requests per second.
