@@ -1,4 +1,4 @@
-"""What side clients did in a noisy-neighbour experiment: what each delivered, who was lost, which tries broke off.
+"""What side clients did in a noisy-neighbour experiment: what each delivered, who was lost, which tries broke off."""
 
 from __future__ import annotations
 
