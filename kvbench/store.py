@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
     from kvbench.result.run_record import RunRecord
 
-ROWS, TIERS = "requests.parquet", "tiers.jsonl"
+ROWS = "requests.parquet"
+TIERS = "tiers.jsonl"
 Judge = Callable[[Row, dict[str, int]], tuple[Tier, str] | None]
 """Says which tier served a measured request, and by what evidence, from its row and its answer's own word on tiers."""
 
