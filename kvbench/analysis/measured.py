@@ -92,6 +92,11 @@ class SelectedRequests:
         columns = {name: self._requests[name].array[self._kept] for name in names}
         return pd.DataFrame(columns, index=index, copy=False)
 
+    def of_length(self, length: int) -> SelectedRequests:
+        """Return those of them that stand under one prompt length."""
+        keep = (self._requests["length"] == length).to_numpy(dtype=bool, na_value=False)
+        return SelectedRequests(self._requests, pd.Series(keep if self._kept is None else keep & self._kept))
+
     def frame(self) -> pd.DataFrame:
         """Return all columns."""
         return self[[str(name) for name in self._requests]]

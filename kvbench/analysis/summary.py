@@ -334,8 +334,8 @@ def _beside_published(cell: LengthCell, name: str, isl: int, design: Design, pub
 def _cell(read: Dataset, isl: int | None, treatment: str) -> LengthCell:
     """One length under one treatment: the figures of all answered requests of runs that are not invalid."""
     runs, limits, scale = read.of(treatment), metrics.limits_of(read.design), read.design.scale
-    answered = [_of_length(run.answered, isl) for run in runs]
-    proven = [_of_length(run.proven, isl) for run in runs]  # a tier that was not proven gives no figure
+    answered = [run.answered if isl is None else run.answered.of_length(isl) for run in runs]
+    proven = [run.proven if isl is None else run.proven.of_length(isl) for run in runs]  # only these give figures
     times, _ = aggregate.values_of(TTFT, runs, isl)
     figures = aggregate.of_treatment_each(list(_OF_A_CELL.values()), runs, limits, isl)
     median = float(np.median(times)) if len(times) else None
@@ -355,15 +355,10 @@ def _cell(read: Dataset, isl: int | None, treatment: str) -> LengthCell:
     )
 
 
-def _of_length(requests: SelectedRequests, isl: int | None) -> pd.DataFrame:
-    """Return what is asked of the requests of one prompt length, or of all."""
-    columns = requests[["tier", "server_storage_s", "server_path_s", "length"]]
-    return columns if isl is None else rows_where(columns, columns["length"] == isl)
-
-
-def _load_s(parts: Sequence[pd.DataFrame]) -> float | None:
+def _load_s(parts: Sequence[SelectedRequests]) -> float | None:
     """Return the median time to load from the tier, by the server's clock; None where nothing was read."""
-    requests = [rows_where(part, part["server_storage_s"] != 0) for part in parts]
+    columns = ["server_storage_s", "server_path_s"]
+    requests = [rows_where(part[columns], part["server_storage_s"] != 0) for part in parts]
     loads = [np.fmax(as_floats(one["server_storage_s"]), as_floats(one["server_path_s"])) for one in requests]
     found = np.concatenate(loads) if loads else np.empty(0)
     return float(np.median(found)) if len(found) else None
