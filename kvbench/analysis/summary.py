@@ -39,6 +39,7 @@ from kvbench.result.verdict import worst
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
+    from typing import TypeVar
 
     from kvbench.analysis.dataset import Dataset, SealedRun
     from kvbench.analysis.measured import SelectedRequests
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from kvbench.published import Publication
     from kvbench.result.plan_record import Design
     from kvbench.result.verdict import VerdictWord
+
+    _Number = TypeVar("_Number", int, float)
 
 MOST_LENGTHS = 12  # of an import; with more, its table would have a row for nearly every request
 TTFT = METRICS["ttft_p50"]
@@ -208,7 +211,7 @@ def _summarise_treatment(name: str, read: Dataset) -> TreatmentSummary:
         cached_tokens=cached,
         expected_cached_tokens=expected,
         hit_efficiency=_share(cached, expected),
-        read_bytes=_counted_bytes([ledger.counted_bytes for ledger in ledgers]),
+        read_bytes=_sum(ledger.counted_bytes for ledger in ledgers),
         process_read_bytes=_sum(ledger.process_read_bytes for ledger in ledgers),
         # Of an empty start nothing was primed, so nothing is expected
         expected_read_bytes=_sum(ledger.expected_read_bytes for ledger in ledgers) if state != "cold" else None,
@@ -250,17 +253,11 @@ def _answers_match(runs: Sequence[SealedRun]) -> float | None:
     return _mean([run.measured["answers_match"].dropna() for run in runs])
 
 
-def _counted_bytes(counted: Sequence[float | None]) -> float | None:
-    """Return the bytes that the server's tier counters say were read; None, never 0, where it has no such counter."""
-    known = [one for one in counted if one is not None]
-    return sum(known) if known else None
-
-
-def _sum(values: Iterable[int | None]) -> int | None:
+def _sum(values: Iterable[_Number | None]) -> _Number | None:
     """Return the sum of the ledgers' counts, or None where one of them is missing or there is none."""
-    found = list(values)
-    known = [value for value in found if value is not None]
-    return sum(known) if known and len(known) == len(found) else None
+    counts = list(values)
+    known = [value for value in counts if value is not None]
+    return sum(known[1:], known[0]) if known and len(known) == len(counts) else None
 
 
 def _share(part: float | None, whole: float | None) -> float | None:

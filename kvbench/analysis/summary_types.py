@@ -195,7 +195,7 @@ class TreatmentSummary:
     cached_tokens: int | None  # Sum over runs that are used; None where one does not tell
     expected_cached_tokens: int | None  # What its cache state lets expect
     hit_efficiency: float | None  # Cached over expected cached tokens
-    read_bytes: float | None  # Bytes read, by the server's tier counters; None without such a counter
+    read_bytes: float | None  # Bytes read, by the server's tier counters; None where a run has no such counter
     process_read_bytes: int | None  # Bytes read, by the kernel's count of the server's processes
     expected_read_bytes: int | None  # Bytes of the prompts' files in the tier
     answers_match: float | None  # Share of answers that equal the recomputed ones; None where that was not checked
