@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from kvbench.report.plots import canvas
 from kvbench.report.plots.series import GREY, load_look
-from kvbench.report.plots.thinning import MOST_DOTS, RULE, chosen_over_time, drawn_text
+from kvbench.report.plots.thinning import MOST_DOTS, chosen_over_time, drawn_text, rule_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ def caption(given: ReportInput) -> str:
     if impact is not None and impact.limit_bytes_per_s is not None:
         text += " Dashed: the limit."
     rule = "evenly spaced in order of their sends, and the fastest and the slowest of each of many equal slices of time"
-    return f"{text} {RULE}: {rule}."
+    return text + rule_text(given.summary, rule)
 
 
 def _panels(figure: Figure, number: int, rows: int, abreast: int) -> tuple[Axes, Axes]:

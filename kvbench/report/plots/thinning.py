@@ -9,9 +9,10 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from kvbench.analysis.summary_types import Summary
+
 MOST_DOTS = 5000  # in one plot; each is about 120 bytes of the page
 _EXTREMES_SHARE = 0.2  # of the dots of a plot over time
-RULE = f"Of more than {MOST_DOTS:,} requests only some are drawn, and the plot says how many"
 
 
 def chosen_dots(values: NDArray[np.float64], groups: NDArray[np.intp], most: int) -> NDArray[np.intp]:
@@ -46,6 +47,13 @@ def chosen_over_time(times: NDArray[np.float64], values: NDArray[np.float64], mo
     extremes = chosen_dots(values, np.searchsorted(edges[1:-1], times, side="right"), 2 * slices)
     even = np.linspace(0, len(values) - 1, most - len(extremes)).round().astype(np.intp)
     return np.union1d(np.argsort(times, kind="stable")[even], extremes)
+
+
+def rule_text(summary: Summary, rule: str) -> str:
+    """Return the rule as a sentence for a caption; nothing for a result of so few requests that all are drawn."""
+    if sum(run.requests for run in summary.runs) <= MOST_DOTS:
+        return ""
+    return f" Of more than {MOST_DOTS:,} requests only some are drawn, and the plot says how many: {rule}."
 
 
 def drawn_text(drawn: int, requests: int) -> str:

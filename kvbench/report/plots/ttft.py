@@ -9,7 +9,7 @@ import pandas as pd
 
 from kvbench.report.plots import canvas
 from kvbench.report.plots.series import GREY, reach, speed_up_series, ttft_series
-from kvbench.report.plots.thinning import MOST_DOTS, RULE, chosen_dots, drawn_text
+from kvbench.report.plots.thinning import MOST_DOTS, chosen_dots, drawn_text, rule_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,8 @@ def caption(given: ReportInput) -> str:
     )
     if speed_up_series(given.summary):
         text += " Speed-up: over rounds, with its 95 % interval."
-    return f"{text} {RULE}: of each treatment and length equally many, evenly spaced by rank, with both extremes."
+    rule = "of each treatment and length equally many, evenly spaced by rank, with both extremes"
+    return text + rule_text(given.summary, rule)
 
 
 def dots(given: ReportInput, series: Sequence[Series]) -> Dots:

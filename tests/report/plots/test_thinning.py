@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kvbench.report.plots.thinning import chosen_dots, chosen_over_time, drawn_text
+from kvbench.report.plots.thinning import chosen_dots, chosen_over_time, drawn_text, rule_text
+from tests.builders import summaries
 
 VALUES = np.random.default_rng(1).lognormal(0, 1, 10_000)
 GROUPS = np.arange(10_000) % 4
@@ -52,3 +53,10 @@ def test_over_time_dots_are_as_dense_as_requests_and_no_outlier_is_lost() -> Non
 def test_the_number_is_given_only_where_some_are_left_out() -> None:
     assert drawn_text(10, 10) == ""
     assert drawn_text(4_998, 1_000_000) == "4,998 of 1,000,000 requests are drawn"
+
+
+def test_the_rule_is_in_a_caption_only_where_some_may_be_left_out() -> None:
+    few, many = (summaries.summary(runs=(summaries.run(requests=number),)) for number in (5_000, 5_001))
+    assert rule_text(few, "by rank") == ""
+    assert rule_text(many, "by rank").startswith(" Of more than 5,000 requests only some are drawn")
+    assert rule_text(many, "by rank").endswith(": by rank.")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kvbench.report.plots import thinning, ttft
+from kvbench.report.plots import ttft
 from kvbench.report.plots.series import speed_up_series, ttft_series
 from tests.builders import summaries
 from tests.builders.report_inputs import report_input, request
@@ -47,7 +47,6 @@ def test_very_many_requests_are_thinned_and_their_extremes_stay(monkeypatch: pyt
     assert (drawn.ttft_s.min(), drawn.ttft_s.max()) == (rows[0]["ttft_s"], rows[899]["ttft_s"])
     svg = ttft.ttft(given) or ""
     assert 100 <= svg.count("<use ") < 300
-    assert thinning.RULE in ttft.caption(given)
 
 
 def test_one_length_is_no_curve_where_a_rate_answers_and_nothing_is_drawn_without_lengths() -> None:
