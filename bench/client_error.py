@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import plain_loops
 from rich.console import Console
 
-from kvbench import calibrate
-from kvbench.calibrate import CANDIDATES, Candidate, Runner, Settings
 from kvbench.errors import DriverError
+from kvbench.experiment import calibrate
+from kvbench.experiment.calibrate import CANDIDATES, Candidate, Runner, Settings
 from kvbench.report.terminal import print_calibration
 from kvbench.result.calibration_record import CalibrationCell
 from kvbench.typed_json import from_json

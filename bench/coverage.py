@@ -1,4 +1,4 @@
-"""How often the intervals of kvbench.analysis.stats contain the truth, by simulation, beside common mistakes.
+"""Simulates how often the intervals of `analysis.stats` contain the truth, in comparison with common mistakes.
 
 Percentiles: independent lognormal and bimodal (hit or miss) times, n = 60, 300, 1000; goal at least 93 %. What n
 cannot support is shown as refused, a bound on one side as such. Ratios: five requests an arm and round, lognormal

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from client_error import CONNECTIONS, candidates, figure
 
-from kvbench.calibrate import Runner, Server, Settings
+from kvbench.experiment.calibrate import Runner, Server, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -139,7 +139,7 @@ def import_steps(folder: Path, rows: int, only: str) -> list[Step]:
 IMPORT = """
 import sys
 from pathlib import Path
-from kvbench.importers.result import import_result
+from kvbench.importers.write_result import import_result
 if __name__ == "__main__":
     tool, path, results, name = sys.argv[1:]
     print(import_result(tool, Path(path), Path(results), name))

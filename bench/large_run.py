@@ -21,17 +21,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from kvbench import plan, store
-from kvbench.lane import make_row
-from kvbench.ledger import RunSums, close_ledger, judge_by_ledger
-from kvbench.proof import Blocks
-from kvbench.records import Response
+from kvbench.experiment.run_client import make_row
+from kvbench.experiment.run_ledger import RunSums, close_ledger, judge_by_ledger
+from kvbench.experiment.tier_proof import Blocks
 from kvbench.result import answers
 from kvbench.result.draw_file import write_draws
+from kvbench.result.folder import RunFolder
 from kvbench.result.record_files import write_plan
+from kvbench.result.records import Response
 from kvbench.result.run_record import CacheRecord, DriverRecord, RunRecord, ServerRecord
-from kvbench.scenario import Scenario
-from kvbench.servers.endpoint import Counters
+from kvbench.scenario import plan
+from kvbench.scenario.scenario import Scenario
+from kvbench.testbed.servers.counters import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +115,7 @@ def make_plan(folder: Path, requests: int) -> None:
 def keep_journal(folder: Path, requests: int) -> None:
     """Keep a row of each request, and the sums of all."""
     spec, sums = laid_out(requests).runs[0], RunSums(BLOCKS, None, warm=False)
-    run = store.RunFolder(folder / "runs" / RUN, 1)
+    run = RunFolder(folder / "runs" / RUN, 1)
     run.path.mkdir(parents=True)
     with contextlib.closing(run.open_journal()) as journal:
         for number, draw in enumerate(spec.draws):
@@ -161,7 +162,7 @@ def seal(folder: Path, _requests: int) -> None:
     record = RunRecord(
         RUN, "off", 1, None, 1.0, CacheRecord("off"), ledger, None, DriverRecord("native"), ServerRecord(None, None)
     )
-    run = store.RunFolder(folder / "runs" / RUN, 1)
+    run = RunFolder(folder / "runs" / RUN, 1)
     run.seal(record, lambda row, tier_tokens: judge_by_ledger(BLOCKS, row, tier_tokens, ledger, delta))
 
 

@@ -21,11 +21,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kvbench import hosts, lab, units
+from kvbench import units
 from kvbench.errors import HostError
-from kvbench.hosts import HostsFile
-from kvbench.neighbor_spec import NeighborSpec, Target
-from kvbench.neighbors.crew import Crew, crew_for
+from kvbench.scenario.neighbors import NeighborSpec, Target
+from kvbench.testbed import lab
+from kvbench.testbed.hosts import file as hosts_file
+from kvbench.testbed.hosts.file import HostsFile
+from kvbench.testbed.neighbors.neighbor_loads import crew_for
+from kvbench.testbed.neighbors.side_clients import Crew
 from kvbench.typed_json import to_json
 
 TRIALS = 20
@@ -74,7 +77,7 @@ def through_sshd(folder: Path, trials: int) -> list[dict[str, Any]]:
     """Make the trials through sshd in four namespaces, and one more that asks for more than the link carries."""
     need("iperf3")
     standing = lab.standing(folder / "lab", rate_bytes_per_s=LINK, prefix=PREFIX)
-    with standing as file, crew_of(FLOWS, hosts.load(file), folder) as crew:
+    with standing as file, crew_of(FLOWS, hosts_file.load(file), folder) as crew:
         made = course(crew, Target(aggregate=0.5 * LINK), trials)
         return [*made, trial(crew, Target(aggregate=3 * LINK))]
 

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, Self
 import aiohttp
 import httpx
 
-from kvbench.records import Response
+from kvbench.result.records import Response
 from kvbench.result.run_record import DriverRecord
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from types import TracebackType
 
-    from kvbench.load.target import Target
-    from kvbench.records import Request
+    from kvbench.drivers.target import Target
+    from kvbench.result.records import Request
 
 _HEADERS = {"Content-Type": "application/json"}
 

@@ -18,7 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from kvbench import facts
+from kvbench.this_host import facts
 
 SCRIPTS = (
     "prompt_making",

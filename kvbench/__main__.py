@@ -1,5 +1,5 @@
 """`python -m kvbench` is the `kvbench` command."""
 
-from kvbench.cli import main
+from kvbench.cli.app import main
 
 main()

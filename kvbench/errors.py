@@ -1,4 +1,4 @@
-"""Every error a user can meet: one sentence that says what is wrong, and one that says what to do.
+"""All errors that a user can see: each has one sentence that says what is wrong and one that says what to do.
 
     KvbenchError            exit code 1
     ├── OptionError         exit code 2: what an option of the command line was given cannot be meant
@@ -12,7 +12,8 @@
     ├── ResultError         a result folder that is missing, unreadable or of another schema version
     └── Interrupted         exit code 130: Ctrl-C; what was measured is kept
 
-`cli.main` is the only place that catches them. A bug is any other exception, and only `--debug` shows its traceback.
+`cli.app.main` is the only place that catches them. A bug is any other exception, and only `--debug` shows its
+traceback.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads a YAML file into a strict model, and says of any fault what is wrong, in which line, and what to write instead.
+"""Reads a YAML file into plain values and remembers the line of each.
 
     text -> Tree (values, and the line of each key) -> model of pydantic's
 

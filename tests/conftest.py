@@ -7,8 +7,8 @@ import signal
 import hypothesis
 import pytest
 
-from kvbench.neighbors import crew, side_client
-from tests.patience import PATIENCE_S
+from kvbench.testbed.neighbors import agent_client, side_clients
+from tests.builders.patience import PATIENCE_S
 
 
 def pytest_configure() -> None:
@@ -27,5 +27,5 @@ hypothesis.settings.load_profile("any speed")
 @pytest.fixture(autouse=True)
 def _patient_with_side_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lose no side client only because this machine is busy."""
-    monkeypatch.setattr(side_client, "LOST_AFTER_S", PATIENCE_S)
-    monkeypatch.setattr(crew, "_ANSWER_S", PATIENCE_S)
+    monkeypatch.setattr(agent_client, "LOST_AFTER_S", PATIENCE_S)
+    monkeypatch.setattr(side_clients, "_ANSWER_S", PATIENCE_S)

@@ -15,22 +15,23 @@ from typing import Any
 
 import pytest
 
-from kvbench import scenario, scenario_file
-from kvbench.neighbors import registry as generators
-from kvbench.servers import registry as servers
-from tests.test_cli import SCENARIO
+from kvbench.scenario import file as scenario_file
+from kvbench.scenario import scenario
+from kvbench.testbed.neighbors import registry as generators
+from kvbench.testbed.servers import registry as servers
+from tests.cli.test_cli import SCENARIO
 
 PAGE = Path("docs/adding.md").read_text()
 START = """\
 import my_engine, my_exporter, my_reader
 from kvbench.importers.registry import IMPORTERS
-from kvbench.neighbors.registry import GENERATORS
-from kvbench.servers.registry import KINDS
+from kvbench.testbed.neighbors.registry import GENERATORS
+from kvbench.testbed.servers.registry import KINDS
 
 KINDS["mine"] = my_engine.KIND
 GENERATORS["reader"] = my_reader.GENERATOR
 IMPORTERS["mytool"] = my_exporter.IMPORTER
-from kvbench.cli import main
+from kvbench.cli.app import main
 
 main()
 """

@@ -1,4 +1,4 @@
-"""The layout is one straight line: enforced over the imports, and the budgets are printed."""
+"""The folders and who may import whom: enforced over the imports; the longest chain and the median file are printed."""
 
 from __future__ import annotations
 
@@ -7,63 +7,45 @@ import functools
 from pathlib import Path
 
 ROOT = Path("kvbench")
-# The parts of docs/design.md in order; a module may import from its own part and from earlier ones.
-PARTS: list[tuple[str, ...]] = [
-    (
-        "errors",
-        "units",
-        "shapes",
-        "fault_names",
-        "scenario_models",
-        "scenario",
-        "scenario_file",
-        "prompts",
-        "plan",
-        "records",
-        "redact",
-        "neighbor_spec",
-        "yaml_tree",
-    ),
-    ("store", "calibration", "lookup", "likeness"),
-    ("facts", "servers", "hosts"),
-    ("neighbors",),
-    ("load",),
-    ("testbed", "lab"),
-    ("proof", "ledger", "bench", "prime", "cache", "lane", "run", "calibrate"),
-    (
-        "printed",
-        "claims",
-        "claims_file",
-        "published",
-        "checks",
-        "stats",
-        "ratios",
-        "ranks",
-        "sealed",
-        "pooled",
-        "metrics",
-        "touches",
-        "arrivals",
-        "beside",
-        "speed_ups",
-        "doses",
-        "courses",
-        "dose_courses",
-        "summary",
-        "gates",
-        "compare",
-        "importers",
-        "audit",
-    ),
-    ("report",),
-    ("terminal", "cli_show", "cli_compare", "cli_lab", "cli"),
-]
-WORLD, MEANING = slice(2, 7), slice(7, 9)  # what touches hosts and servers; what reads files and shows them
-EMULATOR_MAY_IMPORT = {"errors", "units", "shapes", "fault_names", "emulator"}
+# Modules without a folder, which every folder may import.
+ROOT_MODULES = {
+    "errors",
+    "units",
+    "strict_yaml",
+    "model_shapes",
+    "emulator_faults",
+    "lenient_json",
+    "emulator_profile",
+    "percentile",
+    "typed_json",
+}
+# What a folder may import besides itself and the root modules; docs/design.md draws it.
+MAY_IMPORT: dict[str, set[str]] = {
+    "result": set(),
+    "this_host": {"result"},
+    "scenario": {"result"},
+    "publications": set(),
+    "drivers": {"result", "this_host"},
+    "testbed": {"scenario", "drivers", "result", "this_host"},
+    "experiment": {"scenario", "drivers", "result", "this_host", "testbed"},
+    "analysis": {"result", "publications"},
+    "importers": {"result", "analysis", "drivers"},
+    "audit": {"analysis", "publications", "result"},
+    "report": {"analysis", "audit", "publications", "result", "scenario"},
+    "cli": set(),  # all of them; see test_who_imports_whom
+    "emulator": set(),
+}
+# Importers share the readers of `drivers`, and nothing that opens a connection or starts a process.
+CONNECTS = {"native", "aiperf", "connection", "receiver_link", "target", "tls", "network_floor"}
+# A result is read once, by `analysis.dataset`; these compute from what they are given.
+TAKE_WHAT_THEY_ARE_GIVEN = ("metrics", "aggregate", "first_touch", "open_loop", "time_series")
+# What computes and shows figures; loaded after the last run is sealed, or by commands that read results.
+COMPUTES = {"analysis", "audit", "report"}
 LONGEST_CHAIN = 13
 MOST_LINES = 400
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     return {
         ".".join(path.with_suffix("").parts).removesuffix(".__init__"): path
@@ -72,71 +54,64 @@ def modules() -> dict[str, Path]:
     }
 
 
-def imports_of(path: Path) -> set[str]:
-    """Modules of ours that a file imports, at whatever depth, type checking included."""
-    known, found = modules(), set()
-    for node in ast.walk(ast.parse(path.read_text())):
+@functools.cache
+def imports_of(name: str) -> frozenset[str]:
+    """Modules of kvbench that a module imports, at whatever depth, type checking included."""
+    found = set()
+    for node in ast.walk(ast.parse(modules()[name].read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
-    return {name for name in found if name in known} - {"kvbench"}
+    return frozenset(found & set(modules()) - {"kvbench"})
 
 
-def part_of(module: str) -> int:
-    top = module.split(".")[1]
-    return next(number for number, names in enumerate(PARTS) if top in names)
+def top(name: str) -> str:
+    """Return the folder of a module, or the name of a root module."""
+    return name.split(".")[1]
 
 
-def test_every_module_has_its_place() -> None:
-    placed = {name for names in PARTS for name in names} | {"emulator"}
-    assert {name.split(".")[1] for name in modules() if name != "kvbench"} <= placed
+def test_every_module_has_its_folder() -> None:
+    assert {top(name) for name in modules() if name != "kvbench"} == ROOT_MODULES | set(MAY_IMPORT)
+    assert {path.stem for path in ROOT.glob("*.py")} == ROOT_MODULES | {"__init__", "__main__"}
 
 
-def test_nobody_imports_from_a_later_part() -> None:
+def test_who_imports_whom() -> None:
     wrong = []
-    for name, path in modules().items():
-        if name == "kvbench" or name.startswith("kvbench.emulator"):
+    for name in modules():
+        if name == "kvbench":  # exposes the public interface on demand
             continue
-        for other in imports_of(path):
-            pair = (name.split(".")[1], other.split(".")[1])
-            if pair[1] == "emulator":
-                if pair[0] != "cli":  # `kvbench serve`
-                    wrong.append(f"{name} imports {other}")
-            elif part_of(other) > part_of(name):
+        for other in imports_of(name):
+            if top(other) in ROOT_MODULES | {top(name)}:
+                continue
+            if top(name) in ROOT_MODULES or (top(name) != "cli" and top(other) not in MAY_IMPORT[top(name)]):
                 wrong.append(f"{name} imports {other}")
     assert not wrong
 
 
-def test_meaning_and_showing_never_touch_the_world() -> None:
-    world = {name for names in PARTS[WORLD] for name in names}
-    meaning = {name for names in PARTS[MEANING] for name in names}
-    assert {"servers", "lane", "calibrate"} <= world
-    assert {"sealed", "summary", "report"} <= meaning
-    for name, path in modules().items():
-        if name != "kvbench" and name.split(".")[1] in meaning:
-            assert not {other.split(".")[1] for other in imports_of(path)} & world, name
-
-
-def test_the_emulator_stands_alone() -> None:
-    for name, path in modules().items():
-        if name.startswith("kvbench.emulator"):
-            assert {other.split(".")[1] for other in imports_of(path)} <= EMULATOR_MAY_IMPORT, name
+def test_importers_share_only_the_readers_of_drivers() -> None:
+    for name in modules():
+        if name.startswith("kvbench.importers"):
+            assert not imports_of(name) & {f"kvbench.drivers.{other}" for other in CONNECTS}, name
 
 
 def test_the_receiver_imports_nothing_of_ours() -> None:
-    assert not imports_of(ROOT / "load" / "receiver.py")
+    assert not imports_of("kvbench.drivers.receiver")
+
+
+def test_what_keeps_the_chain_short() -> None:
+    assert not imports_of("kvbench.testbed.hosts")
+    for name in TAKE_WHAT_THEY_ARE_GIVEN:
+        assert "kvbench.analysis.dataset" not in imports_of(f"kvbench.analysis.{name}"), name
 
 
 def test_no_cycle_and_no_long_chain() -> None:
-    graph = {name: imports_of(path) for name, path in modules().items()}
-
     @functools.cache
     def depth(name: str, above: tuple[str, ...] = ()) -> int:
         assert name not in above, f"cycle: {' -> '.join((*above, name))}"
-        return 1 + max((depth(other, (*above, name)) for other in graph[name]), default=0)
+        return 1 + max((depth(other, (*above, name)) for other in imports_of(name)), default=0)
 
-    longest = max(graph, key=depth)
+    longest = max(modules(), key=depth)
     print(f"longest import chain: {depth(longest)} modules, from {longest}")  # noqa: T201
     assert depth(longest) <= LONGEST_CHAIN
 
@@ -151,17 +126,18 @@ def test_files_stay_small_and_names_say_what_they_are() -> None:
         classes = [node.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
         assert not [name for name in classes if name.endswith(banned)], path
         assert path.name not in ("utils.py", "common.py", "helpers.py"), path
-        if path != ROOT / "cli.py":
+        if path != ROOT / "cli" / "app.py":
             assert "except Exception" not in text, path
     print(f"median file: {sorted(sizes.values())[len(sizes) // 2]} lines")  # noqa: T201
 
 
 def test_heavy_imports_wait_until_they_are_needed() -> None:
-    """A run's first request must not wait for what only a report needs."""
+    """What runs load, and the command line, must not wait for what only figures need."""
     heavy = {"pandas", "matplotlib", "scipy", "pyarrow", "weasyprint", "jinja2"}
-    late = ("kvbench.report.plots",)  # only the page imports plots, and commands import the page when they write it
     for name, path in modules().items():
-        for node in ast.parse(path.read_text()).body if not name.startswith(late) else []:
+        if name != "kvbench" and top(name) in COMPUTES:
+            continue
+        for node in ast.parse(path.read_text()).body:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {imported.split(".")[0] for imported in names} & heavy, name

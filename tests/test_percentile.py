@@ -37,5 +37,5 @@ def test_the_needed_n_follows_the_formula() -> None:
 
 def test_the_command_starts_without_numpy() -> None:
     """A run reads calibrations, and must not wait for what only a report needs."""
-    code = "import sys, kvbench.cli, kvbench.calibration; sys.exit('numpy' in sys.modules)"
+    code = "import sys, kvbench.cli.app, kvbench.result.calibration; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import pytest
 from pydantic import Field
 
-from kvbench import claims_file, scenario_file, strict_yaml
+from kvbench import strict_yaml
 from kvbench.emulator import settings
 from kvbench.emulator_profile import PROFILES
 from kvbench.errors import HostError, KvbenchError, ResultError, ScenarioError, ServerError
-from kvbench.hosts import file as hosts_file
+from kvbench.publications import claims_file
+from kvbench.scenario import file as scenario_file
 from kvbench.strict_yaml import Strict
-from tests import test_claims_file, test_hosts, test_scenario_file
+from kvbench.testbed.hosts import file as hosts_file
+from tests.publications import test_claims_file
+from tests.scenario import test_file
+from tests.testbed.hosts import test_hosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
 
 PROFILE = (PROFILES / "gpt-oss-120b_rtx-pro-6000.yaml").read_text()
 FRONT_ENDS: dict[str, tuple[Callable[[Path], object], str, type[KvbenchError]]] = {
-    "scenario": (scenario_file.load, test_scenario_file.GOOD, ScenarioError),
+    "scenario": (scenario_file.load, test_file.GOOD, ScenarioError),
     "claims": (claims_file.load, test_claims_file.HEAD + test_claims_file.TABLE, ResultError),
     "hosts": (hosts_file.load, test_hosts.GOOD, HostError),
     "profile": (lambda path: settings.load_profile(str(path)), PROFILE, ServerError),
@@ -106,7 +110,7 @@ def test_a_slip_has_its_line_and_the_nearest_key_of_its_place(
 
 
 def test_a_number_as_a_key_has_its_line(tmp_path: Path) -> None:
-    text = test_scenario_file.GOOD.replace("  g4: {", "  4: {cache: lukewarm}\n  g4: {")
+    text = test_file.GOOD.replace("  g4: {", "  4: {cache: lukewarm}\n  g4: {")
     fault = fault_of("scenario", tmp_path / "written.yaml", text)
     assert "written.yaml:11: `treatments.4.cache`: 'lukewarm'" in fault.message
 

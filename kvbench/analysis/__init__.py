@@ -1,1 +1,1 @@
-"""What the requests of a result mean: metrics, comparisons, verdicts and the summary of them all."""
+"""Computes from the files of a result what it shows: metrics, comparisons, verdicts and the summary."""

@@ -1,4 +1,4 @@
-"""Metrics over the requests or the rounds of a treatment: each figure with its interval, or why it has none."""
+"""Combines the requests or rounds of a treatment into one figure with its interval, or why there is none."""
 
 from __future__ import annotations
 

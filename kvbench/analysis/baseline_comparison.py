@@ -1,4 +1,4 @@
-"""What the treatments of one result are worth against its baseline: ratios by round, the noise floor, and the word.
+"""Compares the treatments of one result with its baseline: ratios by round, the noise floor, and the conclusion.
 
 Two treatments of one definition are an A/A pair: their ratio shows how far the set-up differs from itself, and no
 difference below that is claimed in the result.

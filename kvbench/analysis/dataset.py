@@ -1,4 +1,4 @@
-"""The sealed runs of a result with their verdicts: what every figure, summary and comparison starts from.
+"""Reads the sealed runs of a result with their verdicts; every figure, summary and comparison starts from them.
 
 A run that is not sealed has a journal and no `run.json`; it is not here, because its cache state died with it.
 """
@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from kvbench import calibration
 from kvbench.analysis.checks.expected import Expected
 from kvbench.analysis.checks.judge import judge_imported, judge_run
 from kvbench.analysis.measured import RequestValues, SelectedRequests
 from kvbench.errors import ResultError
-from kvbench.records import Row
+from kvbench.result import calibration
+from kvbench.result.files import read_json
 from kvbench.result.record_files import RUN, read_plan, read_run
-from kvbench.store import read_json
+from kvbench.result.records import Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""First and repeat touches of an empty start, and where in a run the hit rate became another one.
+"""Splits the requests of an empty start into first and repeat touches, and finds where the hit rate changed.
 
 A request whose prompt the run has not sent before cannot be served from a cache that began empty, unless prompts share
 beginnings; one whose prompt was sent before can. They are two populations, so they never stand in one figure here, and

@@ -1,4 +1,4 @@
-"""Gates: what `kvbench compare --fail-if` takes, and whether a comparison passes it.
+"""Parses the expressions of `kvbench compare --fail-if` and tells whether a comparison passes them.
 
     NAME[@TREATMENT][/LENGTH] OP NUMBER        ttft_p50@g4/130k > 1.05
 

@@ -1,4 +1,4 @@
-"""The metrics: each with its label, unit, direction and statistic, and what reads it off requests or a run.
+"""Defines the metrics: what is computed from one request, and what from one run.
 
 Figures of requests (`ttft`, `tpot`, ...) become percentiles over requests; figures of a run (`requests_per_s`, ...)
 become means over rounds. Failed requests are in no time. A request whose tier was not proven gives no time, and a run

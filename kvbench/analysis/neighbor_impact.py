@@ -1,4 +1,4 @@
-"""What neighbours cost: for each treatment with neighbours what they delivered, and what that did to the load.
+"""Computes what neighbours delivered in each treatment and how much the load slowed down with them.
 
 Each is held against its quiet partner (`against`), round by round. A throughput loss (1 - noisy / quiet) and a time
 increase (noisy / quiet - 1) are different numbers, and both are given. Where a bottleneck of known capacity C was made,

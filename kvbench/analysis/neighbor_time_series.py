@@ -1,4 +1,4 @@
-"""One run over time: when its neighbours ramped, loaded and stopped, and the rate that they delivered meanwhile.
+"""Time series of one run's neighbours: when they ramped, loaded and stopped, and what rate they delivered.
 
 Read from `runs/<run id>/neighbors/<host>.jsonl`: cumulative bytes, interpolated and summed over the side clients.
 """

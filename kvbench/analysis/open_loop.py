@@ -1,4 +1,4 @@
-"""Open loops: each figure from the send and from the schedule, and whether the server kept up with the rate.
+"""Open-loop figures, from the send and from the schedule, and whether the server kept up with the rate.
 
 A request is scheduled for the moment at which it is due. When `concurrency` requests are already out, it waits to be
 sent: that wait is in no figure that counts from the send, and it is what a user of a server that is too slow would see.

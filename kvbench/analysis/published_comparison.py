@@ -1,4 +1,4 @@
-"""Published rows beside our own figures: ratios first, since a scale model shares those with what it models.
+"""Compares measured figures with the rows of a published document, ratios first.
 
 A row of a document stands beside each treatment of the names that the document's entry gives. What was published is at
 full scale, so our own figures are given at full scale too, in fields of their own; ratios need no scale.
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from kvbench.analysis.summary_types import TreatmentSummary
-    from kvbench.published import Publication, PublishedRow
+    from kvbench.publications.library import Publication, PublishedRow
     from kvbench.result.plan_record import Design, Scale
 
 

@@ -1,4 +1,4 @@
-"""Two results side by side: what differed around them, then what changed in their figures.
+"""Compares two results: first what differed in plan, host and software, then what changed in the figures.
 
 A is the base, and every ratio is B / A of what was measured. The rounds of two results are no pairs, so the interval is
 that of two samples; what drifted between the two days is in the ratio, and only the noise floor speaks of it.
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from kvbench import calibration, likeness
 from kvbench.analysis import aggregate, baseline_comparison, dataset, summary
 from kvbench.analysis.baseline_comparison import MARGIN, Place
 from kvbench.analysis.comparison_types import ComparedFigure, ComparedResult, Difference, ResultComparison
@@ -19,6 +18,7 @@ from kvbench.analysis.gates import check, judge
 from kvbench.analysis.metrics import METRICS, limits_of
 from kvbench.analysis.stats.ratios import FEWEST_ROUNDS, compare_ratio, mean_over_rounds, ratio_of_samples
 from kvbench.errors import ResultError
+from kvbench.result import calibration, differences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,7 +58,7 @@ def compare_datasets(
 ) -> ResultComparison:
     """Compare two results that are read already; see `compare`."""
     pair = (base, other)
-    question = likeness.differing_questions(_question(base), _question(other))
+    question = differences.differing_questions(_question(base), _question(other))
     if question and not anyway:
         listed = "; ".join(f"{name} {_short(name, one)} against {_short(name, two)}" for name, one, two in question)
         raise ResultError(
@@ -74,7 +74,7 @@ def compare_datasets(
         other=_about(other),
         same_result=same,
         question=tuple(Difference(*one) for one in question),
-        facts=tuple(Difference(*one) for one in likeness.differing_facts(_facts(base), _facts(other))),
+        facts=tuple(Difference(*one) for one in differences.differing_facts(_facts(base), _facts(other))),
         margin=margin,
         figures=figures,
         gates=tuple(judge(gate, figures) for gate in gates),
@@ -109,12 +109,12 @@ def _about(result: Dataset) -> ComparedResult:
 
 def _question(result: Dataset) -> dict[str, Any]:
     states = {name: result.cache_state(name) for name in result.design.treatments}
-    return likeness.question_of(result.plan, states)
+    return differences.question_of(result.plan, states)
 
 
 def _facts(result: Dataset) -> dict[str, Any]:
     """Gather the facts of a result; the client's calibrated error is one of them."""
-    facts = likeness.facts_of(result.facts, result.plan, result.runs[0].record)
+    facts = differences.facts_of(result.facts, result.plan, result.runs[0].record)
     excerpt = result.calibration
     error = f"{calibration.worst_error_s(excerpt)[0] * 1e6:.0f} us" if excerpt is not None else None
     return {**facts, "calibration": {"worst error": error}}

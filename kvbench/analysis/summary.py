@@ -1,4 +1,4 @@
-"""The summary of a result: every figure with its n, its spread, the tier that served it and the verdict on its runs.
+"""Builds the summary of a result: every figure with its n, its spread, its tier and the verdict on its runs.
 
 Reads the files of a result folder and nothing else, so it can be computed again at any time. Invalid runs are counted
 and left out of every figure. Measured figures are never scaled in place: what a scale model's figures would be at full
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from kvbench import published
 from kvbench.analysis import aggregate, baseline_comparison, dataset, metrics, neighbor_impact, published_comparison
 from kvbench.analysis.baseline_comparison import Place
 from kvbench.analysis.checks.client import overrun_shares
@@ -33,6 +32,7 @@ from kvbench.analysis.summary_types import (
     TreatmentSummary,
 )
 from kvbench.analysis.time_series import time_series
+from kvbench.publications import library
 from kvbench.result import answers
 from kvbench.result.verdict import worst
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from kvbench.analysis.dataset import Dataset, SealedRun
     from kvbench.analysis.measured import SelectedRequests
     from kvbench.analysis.summary_types import JudgedRatio
-    from kvbench.published import Publication
+    from kvbench.publications.library import Publication
     from kvbench.result.plan_record import Design
     from kvbench.result.verdict import VerdictWord
 
@@ -70,7 +70,7 @@ def summarise(result: Path) -> Summary:
 def summary_of(read: Dataset) -> Summary:
     """Compute the summary of a result that is read already."""
     plan, design, runs = read.plan, read.design, read.runs
-    publication = published.load(design.published) if design.published else None
+    publication = library.load(design.published) if design.published else None
     treatments = _summarise_treatments(read)
     imported = read.facts.get("imported")
     return Summary(

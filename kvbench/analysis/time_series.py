@@ -1,4 +1,4 @@
-"""A run over time: answers per slice, and what hit rate and how many distinct prompts it had come to by then.
+"""Time series of one run: answers per slice of time, and hit rate and number of distinct prompts so far.
 
 Only for runs whose requests were out beside one another: between requests that are sent one by one kvbench reads
 counters, so time says nothing there. Turns of a conversation share their beginnings and are told by their turn instead.

@@ -1,1 +1,1 @@
-"""The auditor: rules over claims. A rule asks for kinds of figures, so it holds for any document that has them."""
+"""Checks the claims of any document against arithmetic: each rule applies to the kinds of figures that it needs."""

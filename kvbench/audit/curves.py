@@ -1,4 +1,4 @@
-"""How TTFT grows with prompt length: the words that a document uses for it, and what its points and the work allow.
+"""Rules on how TTFT grows with prompt length: the stated law, the printed points, and the work they imply.
 
 Prefill does work of each token with the weights (linear) and of each token with all before it (quadratic), so T(n) =
 c + a n + b n^2 with nothing negative; between two points its power-law exponent lies between 0 and 2. Loading a cache
@@ -10,14 +10,14 @@ from __future__ import annotations
 from math import log
 from typing import TYPE_CHECKING
 
-from kvbench.audit.outcome import Check, token_bytes
-from kvbench.printed import show
+from kvbench.audit.findings import Check, token_bytes
+from kvbench.publications.printed_figure import show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kvbench.claims import Growth
-    from kvbench.claims_file import Document, Figure
+    from kvbench.publications.claims import Growth
+    from kvbench.publications.claims_file import Document, Figure
 
 _FLAT = 1.1
 _LINEAR = (0.9, 1.1)

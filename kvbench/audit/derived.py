@@ -1,4 +1,4 @@
-"""Figures that follow from others: percentages and ratios, the same thing said twice, sums and quotients, order.
+"""Rules on figures that follow from other figures: percentages, ratios, sums, quotients, order.
 
 A derived figure is a conflict only if no numbers that are rounded to the printed ones give it. Which base a percentage
 was taken of is told, since a loss (1 - new/old) and an increase (new/old - 1) are different numbers.
@@ -11,14 +11,14 @@ import itertools
 import operator
 from typing import TYPE_CHECKING
 
-from kvbench.audit.outcome import Check, sections
-from kvbench.printed import Interval, show, show_interval
+from kvbench.audit.findings import Check, sections
+from kvbench.publications.printed_figure import Interval, show, show_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kvbench.claims import Derived, Form, Statistic, What
-    from kvbench.claims_file import Cell, Document, Figure
+    from kvbench.publications.claims import Derived, Form, Statistic, What
+    from kvbench.publications.claims_file import Cell, Document, Figure
 
 _ONE = Interval.exact(1.0)
 _FORMULAS: dict[Form, str] = {

@@ -1,4 +1,4 @@
-"""Summaries: can so few values carry a percentile, can any values have it, and is a difference more than noise.
+"""Rules on percentiles and differences: whether n values support them, and whether any values can have them.
 
 The feasibility rule asks for the largest possible smallest value. With mean, P95 and P99 of n values given, all but
 the few slowest share what those leave of n times the mean; if that lies below the time of one forward pass under every
@@ -10,15 +10,15 @@ from __future__ import annotations
 from math import ceil, floor, sqrt
 from typing import TYPE_CHECKING
 
-from kvbench.audit.outcome import Check, listed, sections
+from kvbench.audit.findings import Check, listed, sections
 from kvbench.percentile import needed_n
-from kvbench.printed import Interval, show
+from kvbench.publications.printed_figure import Interval, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kvbench.claims import Statistic
-    from kvbench.claims_file import Cell, Document, Figure
+    from kvbench.publications.claims import Statistic
+    from kvbench.publications.claims_file import Cell, Document, Figure
 
 _P: dict[Statistic, float] = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 # From n and p to the rank h, counted from 0; the percentile lies between the values at floor(h) and the next one.

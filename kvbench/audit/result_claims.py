@@ -1,4 +1,4 @@
-"""A result of our own as a claims document, so that it is held against the same rules as what others publish.
+"""Turns a result of kvbench into a claims document, so that the same rules apply to it.
 
 A figure of a result has as many digits as it is shown with here, so its interval is narrow. A cell is a treatment at
 one prompt length, or a treatment with all its lengths, which is where durations and byte counts belong.
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kvbench import claims_file
 from kvbench.analysis import dataset, summary
 from kvbench.analysis.measured import as_floats
-from kvbench.claims import Claims, Condition, Experiment, Quantity, Source
 from kvbench.percentile import needed_n
+from kvbench.publications import claims_file
+from kvbench.publications.claims import Claims, Condition, Experiment, Quantity, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from kvbench.analysis.dataset import Dataset, SealedRun
     from kvbench.analysis.summary_types import Summary, TreatmentSummary
-    from kvbench.claims import Statistic, What
-    from kvbench.claims_file import Document
+    from kvbench.publications.claims import Statistic, What
+    from kvbench.publications.claims_file import Document
     from kvbench.result.run_record import Ledger
 
     Array = NDArray[np.float64]

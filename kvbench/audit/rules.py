@@ -1,24 +1,41 @@
-"""The rules, and the one function that applies them all."""
+"""The list of all audit rules, and the function that applies them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvbench.audit import curves, derived, draws, kv, load, percentiles, stated
-from kvbench.audit.outcome import Audit
+from kvbench.audit import completeness, curves, derived, distinct_prompts, kv_capacity, percentiles, queueing
+from kvbench.audit.findings import Audit
 
 if TYPE_CHECKING:
-    from kvbench.claims_file import Document
+    from kvbench.publications.claims_file import Document
 
 RULES = (
     *(derived.check_derived, derived.check_restated, derived.check_identities, derived.check_order),
-    *(draws.check_draws, kv.check_bytes_per_token, kv.check_workload_bytes, kv.check_context, kv.check_capacity),
-    *(kv.check_weights, kv.check_fits, kv.check_working_set, load.check_little, load.check_closed_loop),
-    *(load.check_bandwidth, load.check_hits_need_bytes, load.check_curve_against_throughput),
+    *(
+        distinct_prompts.check_draws,
+        kv_capacity.check_bytes_per_token,
+        kv_capacity.check_workload_bytes,
+        kv_capacity.check_context,
+        kv_capacity.check_capacity,
+    ),
+    *(
+        kv_capacity.check_weights,
+        kv_capacity.check_fits,
+        kv_capacity.check_working_set,
+        queueing.check_little,
+        queueing.check_closed_loop,
+    ),
+    *(queueing.check_bandwidth, queueing.check_hits_need_bytes, queueing.check_curve_against_throughput),
     *(curves.check_growth, curves.check_load_rate),
     *(percentiles.check_counts, percentiles.check_feasible, percentiles.check_differences),
-    *(stated.check_promises, stated.check_features, stated.check_neighbours, stated.check_left_out),
-    stated.check_failures,
+    *(
+        completeness.check_promises,
+        completeness.check_features,
+        completeness.check_neighbours,
+        completeness.check_left_out,
+    ),
+    completeness.check_failures,
 )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from kvbench.fault_names import LATE_HITS, LATE_S
+from kvbench.emulator_faults import LATE_HITS, LATE_S
 
 if TYPE_CHECKING:
     from kvbench.emulator.hierarchy import StoreRules

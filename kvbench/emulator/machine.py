@@ -20,7 +20,7 @@ from kvbench.emulator.hierarchy import Hierarchy, StoreRules
 from kvbench.emulator.pace import FixedPace
 from kvbench.emulator.settings import load_profile
 from kvbench.errors import ServerError
-from kvbench.shapes import shape_of
+from kvbench.model_shapes import shape_of
 
 if TYPE_CHECKING:
     from kvbench.emulator.directories import HostMemory, TierDirectory

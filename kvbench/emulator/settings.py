@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from kvbench import emulator_profile, strict_yaml
 from kvbench.emulator.files import MIN_PAYLOAD_BYTES
 from kvbench.emulator.gpu import GpuFigures
+from kvbench.emulator_faults import FAULTS
 from kvbench.emulator_profile import KIND
 from kvbench.errors import OptionError, ServerError
-from kvbench.fault_names import FAULTS
 from kvbench.units import parse_size
 
 if TYPE_CHECKING:

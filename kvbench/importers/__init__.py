@@ -1,1 +1,1 @@
-"""Results that other tools measured, as result folders of kvbench: read one tool's export, then lay the folder out."""
+"""Reads the results of other load tools and writes them as result folders of kvbench."""

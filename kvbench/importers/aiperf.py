@@ -1,4 +1,4 @@
-"""AIPerf's export per request: `profile_export.jsonl`, and `profile_export_raw.jsonl` with every chunk.
+"""Reads AIPerf's export per request: `profile_export.jsonl`, and `profile_export_raw.jsonl` with every chunk.
 
 The raw export wins, because only it shows what was streamed: AIPerf counts an answer as a success although an error
 came inside the stream, and keeps no time of a stream that broke. Its records are read and judged by the reader of the
@@ -11,13 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kvbench.drivers.aiperf_export import read_answer, read_own_word
 from kvbench.errors import ResultError
 from kvbench.importers.aiperf_phases import split
 from kvbench.importers.columns import numbers, seconds, texts, wholes
+from kvbench.importers.export import Source
+from kvbench.importers.export_kind import REMEDIES, kind_of, misplaced, one_line, read_bytes, shared, wrong_kind
 from kvbench.importers.line_ranges import map_ranges
-from kvbench.importers.source import REMEDIES, Source, kind_of, misplaced, one_line, read_bytes, shared, wrong_kind
 from kvbench.lenient_json import at, items, parse, text, whole
-from kvbench.load.aiperf_export import read_answer, read_own_word
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from kvbench.importers.columns import schema
-from kvbench.importers.source import Part
+from kvbench.importers.export import Part
 from kvbench.lenient_json import at, items, text, whole
 
 if TYPE_CHECKING:

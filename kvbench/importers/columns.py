@@ -6,7 +6,7 @@ from operator import attrgetter
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from kvbench.importers.source import Seen
+from kvbench.importers.export import Seen
 from kvbench.lenient_json import number, text, whole
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""GuideLLM's benchmark report: each benchmark, a strategy at one rate, is a run, and a treatment by its name.
+"""Reads GuideLLM's benchmark report: each benchmark becomes a run, and a treatment by its strategy and rate.
 
 GuideLLM's own latency runs to the end of the request; here it ends at the last token, as everywhere in kvbench. Its
 `inter_token_latency_ms` is TPOT, its `time_per_output_token_ms` is latency over OSL and is not read.
@@ -11,19 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench.errors import ResultError
 from kvbench.importers.columns import numbers, table_of_rows
+from kvbench.importers.export import Part, Seen, Source
+from kvbench.importers.export_kind import REMEDIES, misplaced, read_bytes, shared, span_s, status_of, wrong_kind
 from kvbench.importers.json_members import MemberReader, NotAnObjectError, Place
-from kvbench.importers.source import (
-    REMEDIES,
-    Part,
-    Seen,
-    Source,
-    misplaced,
-    read_bytes,
-    shared,
-    span_s,
-    status_of,
-    wrong_kind,
-)
 from kvbench.lenient_json import at, number, parse, shortened, text, whole
 
 if TYPE_CHECKING:
@@ -31,7 +21,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from kvbench.records import Status
+    from kvbench.result.records import Status
 
 _OUTCOMES = ("successful", "errored", "incomplete")
 _BATCH = 8192

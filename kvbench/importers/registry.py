@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kvbench.importers import aiperf, guidellm, vllm
-from kvbench.importers.source import EXPORTS, REMEDIES, Source
+from kvbench.importers.export_kind import EXPORTS, REMEDIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from kvbench.importers.export import Source
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kvbench.importers.columns import changed
-from kvbench.redact import without_named_secrets
-from kvbench.store import row_schema
+from kvbench.result.redact import without_named_secrets
+from kvbench.result.rows import row_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from kvbench.importers.line_ranges import map_ranges
 from kvbench.lenient_json import parse
-from kvbench.redact import without_named_secrets
-from kvbench.store import writing_atomically
+from kvbench.result.files import writing_atomically
+from kvbench.result.redact import without_named_secrets
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""The result of `vllm bench serve --save-result --save-detailed`: lists with one entry for each request.
+"""Reads the result of `vllm bench serve --save-result --save-detailed`: lists with one entry for each request.
 
 Times are of a performance counter without a date, so wall-clock times stay null. vLLM calls the gaps between chunks
 `itls`; here they only serve to find the latency in files that do not hold it. A file that was written with
@@ -13,17 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench.errors import ResultError
 from kvbench.importers.columns import numbers, table_of, texts, wholes, without_zero
-from kvbench.importers.source import (
-    REMEDIES,
-    Part,
-    Source,
-    misplaced,
-    read_bytes,
-    read_lines,
-    shared,
-    status_of,
-    wrong_kind,
-)
+from kvbench.importers.export import Part, Source
+from kvbench.importers.export_kind import REMEDIES, misplaced, read_bytes, read_lines, shared, status_of, wrong_kind
 from kvbench.lenient_json import items, number, parse, shortened, text, whole
 
 if TYPE_CHECKING:
@@ -31,7 +22,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from kvbench.records import Status
+    from kvbench.result.records import Status
 
 _LISTS = ("ttfts", "input_lens", "output_lens", "itls", "latencies", "queue_times", "errors")
 _REASONS = {status.phrase: status.value for status in HTTPStatus if status.value >= 400}

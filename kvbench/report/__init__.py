@@ -1,1 +1,1 @@
-"""What is shown: terminal tables, the live view, and the HTML and PDF report."""
+"""Shows results: terminal tables, the progress view, and the HTML and PDF report."""

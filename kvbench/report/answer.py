@@ -1,4 +1,4 @@
-"""The answer to the scenario's question, in sentences built from the figures and nothing else."""
+"""Writes the answer to the scenario's question in sentences, from the figures alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What neighbours cost, in sentences; a throughput loss and a time increase are always both named.
+"""The page's section on neighbours: sentences, plots and tables.
 
 The tables are in `tables/neighbors.py` and beside it.
 """

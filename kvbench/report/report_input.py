@@ -1,4 +1,4 @@
-"""What tables and plots are made from: the summary of one result, its plan, and the files that stand beside it."""
+"""Reads the files of one result folder for a report, once, with credentials removed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from kvbench.analysis import dataset, summary
 from kvbench.analysis.neighbor_time_series import neighbor_time_series
 from kvbench.analysis.summary_types import Summary
 from kvbench.errors import ResultError
-from kvbench.redact import without_secrets
 from kvbench.result.plan_record import PlanRecord
+from kvbench.result.redact import without_secrets
 from kvbench.result.run_record import ServerRecord
 from kvbench.typed_json import from_json, to_json
 

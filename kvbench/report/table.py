@@ -1,4 +1,4 @@
-"""One table as a value: its columns, its rows, and cells that hold figures; `kvbench.report.render` shows it.
+"""A table of the page: its columns, lines and cells.
 
 A cell holds the value as measured and its interval. The words that people read are made from them by the column's unit,
 so that a CSV file and the page cannot disagree. A figure that is not known is None with a refusal, never 0.

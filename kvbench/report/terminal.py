@@ -1,4 +1,4 @@
-"""The terminal: what `run` ends with and `show` prints."""
+"""Prints the tables of `kvbench run`, `show` and `plan` to the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from kvbench.analysis.checks.empty_start import most_speed_up
-from kvbench.plan import working_set_bytes
 from kvbench.report import neighbors, remarks
 from kvbench.report.answer import answers
 from kvbench.report.reasons import grouped_reasons
@@ -19,6 +18,7 @@ from kvbench.report.tables.capacity import capacity, gpus
 from kvbench.report.tables.registry import tables_of
 from kvbench.report.tables.setup import load_text
 from kvbench.report.text import SPACE
+from kvbench.scenario.plan import working_set_bytes
 from kvbench.units import format_count, format_duration, format_size
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from kvbench.analysis.summary_types import Summary
-    from kvbench.plan import Plan
-    from kvbench.records import Row
     from kvbench.report.report_input import ReportInput
     from kvbench.report.table import Table
     from kvbench.result.calibration_record import CalibrationCell
-    from kvbench.scenario import Scenario
+    from kvbench.result.records import Row
+    from kvbench.scenario.plan import Plan
+    from kvbench.scenario.scenario import Scenario
 
 _STYLES = {"valid": "green", "suspect": "yellow", "invalid": "red"}
 _MOST_REASONS = 8

@@ -1,4 +1,4 @@
-"""Figures as words: a value in its unit, its interval, or what stands in its place."""
+"""Formats figures as text: a value in its unit, its interval, or the word that stands in its place."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is kept of a result: its folder, its plan, its runs and their requests."""
+"""The result folder: its files, and the values that are kept in them."""

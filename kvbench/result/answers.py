@@ -6,13 +6,14 @@ import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvbench.result import parquet_file
-from kvbench.store import ROWS, storage_faults
+from kvbench.result.files import storage_faults
+from kvbench.result.rows import ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from kvbench.records import Row
+    from kvbench.result.records import Row
 
 
 class Answer(NamedTuple):

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from kvbench.result import parquet_file
-from kvbench.store import storage_faults
+from kvbench.result.files import storage_faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

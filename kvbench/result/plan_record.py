@@ -1,4 +1,4 @@
-"""The plan of a result as `plan.json` keeps it: its runs in order, and what the result must be judged by.
+"""Reads from plan.json what a result is judged by: concurrency, open loops, baselines, ceilings.
 
 What each run sends, one request a row, is in `draws.parquet` beside it, because a list may hold a million requests.
 """

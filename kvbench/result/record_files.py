@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from kvbench.result.files import read_json, write_json
 from kvbench.result.plan_record import PlanRecord
 from kvbench.result.run_record import RunRecord
-from kvbench.store import read_json, write_json
 from kvbench.typed_json import from_json, to_json
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from tests.builders.made_up_runs import MadeUpRun, Shape, honest_run
 
 if TYPE_CHECKING:
     from kvbench.analysis.dataset import SealedRun
-    from kvbench.records import Row
+    from kvbench.result.records import Row
 
 CONSTANT = OpenLoop(10, "constant")
 

@@ -13,7 +13,7 @@ import pytest
 from kvbench.analysis import gates
 from kvbench.analysis.result_comparison import compare
 from kvbench.errors import ResultError
-from kvbench.importers import result as imports
+from kvbench.importers import write_result as imports
 from kvbench.result.record_files import read_plan, write_plan
 from kvbench.typed_json import to_json
 from tests.builders.results import FACTS, Case, build

@@ -13,7 +13,7 @@ from kvbench.analysis import dataset, summary
 from kvbench.analysis.dataset import read_requests
 from kvbench.analysis.summary_types import Summary
 from kvbench.errors import ResultError
-from kvbench.importers import result as imports
+from kvbench.importers import write_result as imports
 from kvbench.result.record_files import read_run, write_run
 from kvbench.result.run_record import Step
 from kvbench.typed_json import from_json, to_json

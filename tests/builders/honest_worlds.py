@@ -10,16 +10,19 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kvbench import plan, run, store, testbed
 from kvbench.analysis import summary
-from kvbench.scenario import Scenario
+from kvbench.experiment import run
+from kvbench.result.folder import open_result
+from kvbench.scenario import plan
+from kvbench.scenario.scenario import Scenario
+from kvbench.testbed import testbed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from kvbench.analysis.summary_types import Summary
-    from kvbench.plan import RunSpec
-    from kvbench.records import Row
+    from kvbench.result.records import Row
+    from kvbench.scenario.plan import RunSpec
 
 # Reasons that a busy machine gives to an honest server: what the client, the emulator's processor time or the host did.
 EXCUSED = {
@@ -186,7 +189,7 @@ def run_through(scenario: Scenario, folder: Path) -> Summary:
     """Run a scenario through the real driver and the emulator's own process; return its summary."""
     laid_out = plan.expand(scenario)
     with testbed.stand_up(scenario) as bed:
-        result = store.open_result(folder / "results", scenario.name, scenario.fingerprint)
+        result = open_result(folder / "results", scenario.name, scenario.fingerprint)
         result.write_json("plan.json", laid_out.to_json())
         result.write_json("facts.json", {})
         run.execute(scenario, laid_out, bed, result, Silent())

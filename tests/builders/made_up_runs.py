@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kvbench.analysis.checks.expected import Expected
 from kvbench.analysis.checks.judge import judge_run
 from kvbench.analysis.dataset import SealedRun
-from kvbench.records import Row
+from kvbench.result.records import Row
 from kvbench.result.run_record import (
     BlockRecord,
     CacheRecord,
@@ -27,7 +27,7 @@ from tests.builders.requests import frame_of
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kvbench.records import Tier
+    from kvbench.result.records import Tier
     from kvbench.result.verdict import VerdictWord
 
 BEGAN_NS = 1_763_755_200_000_000_000

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kvbench.analysis.dataset import SealedRun, requests_frame
-from kvbench.records import Row
+from kvbench.result.records import Row
 from kvbench.result.run_record import BlockRecord, CacheRecord, DriverRecord, Ledger, RunRecord, ServerRecord
 from kvbench.result.verdict import Verdict
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
-from kvbench import plan
-from kvbench.records import Row
+from kvbench.result.files import write_json
 from kvbench.result.record_files import write_plan, write_run
+from kvbench.result.records import Row
 from kvbench.result.run_record import (
     BlockRecord,
     CacheRecord,
@@ -21,15 +21,15 @@ from kvbench.result.run_record import (
     ServerRecord,
     Step,
 )
-from kvbench.scenario import Scenario
-from kvbench.store import write_json
+from kvbench.scenario import plan
+from kvbench.scenario.scenario import Scenario
 from tests.builders.requests import table_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kvbench.plan import RunSpec
-    from kvbench.records import Status, Tier
+    from kvbench.result.records import Status, Tier
+    from kvbench.scenario.plan import RunSpec
 
 STARTED_NS = 1_763_755_200_000_000_000
 LENGTHS = ["10k", "30k", "50k", "70k", "90k", "110k", "130k"]

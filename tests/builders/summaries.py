@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from kvbench.metrics import METRICS
+
 from kvbench.analysis.neighbor_types import (
     Capacity,
     Change,
@@ -30,7 +32,6 @@ from kvbench.analysis.summary_types import (
     Summary,
     TreatmentSummary,
 )
-from kvbench.metrics import METRICS
 from kvbench.result.calibration_record import CalibrationCell, CalibrationExcerpt, Spread
 from kvbench.result.plan_record import Slo
 from kvbench.result.run_record import BottleneckRecord, DriverRecord, Ledger, Step

@@ -18,7 +18,7 @@ from kvbench.emulator.blocks import (
     render_chat,
     token_ids,
 )
-from tests.emulator.hashing import hash_prompt
+from tests.builders.hashing import hash_prompt
 
 ROOT = chain_root("model", 144)
 TEXTS = st.one_of(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kvbench.emulator.settings import DEFAULT_PROFILE, load_profile
-from tests.emulator.virtual_world import BLOCK_BYTES, ROUND_FIGURES, World, prompt_of
+from tests.builders.virtual_world import BLOCK_BYTES, ROUND_FIGURES, World, prompt_of
 
 if TYPE_CHECKING:
     from kvbench.emulator.instance import Generation

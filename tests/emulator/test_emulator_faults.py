@@ -1,4 +1,4 @@
-"""Each fault does what `fault_names.FAULTS` says, and nothing else."""
+"""Each fault does what `emulator_faults.FAULTS` says, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from kvbench.emulator.faults import Faults
-from kvbench.fault_names import FAULTS
-from tests.emulator.emulator_server import MODEL, Server, g4, running
-from tests.emulator.virtual_world import words
-from tests.patience import PATIENCE_S, wait_until
+from kvbench.emulator_faults import FAULTS
+from tests.builders.emulator_server import MODEL, Server, g4, running
+from tests.builders.patience import PATIENCE_S, wait_until
+from tests.builders.virtual_world import words
 
 BODY = {"prompt": words(160), "max_tokens": 3, "stream_options": {"include_usage": True}}
 

@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from kvbench.emulator.direct_io import probe
-from tests.emulator.emulator_server import MODEL, failure, g4, launch, running
+from tests.builders.emulator_server import MODEL, failure, g4, launch, running
+from tests.builders.patience import PATIENCE_S, wait_until
+from tests.builders.virtual_world import words
 from tests.emulator.test_emulator_faults import storage_bytes
-from tests.emulator.virtual_world import words
-from tests.patience import PATIENCE_S, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

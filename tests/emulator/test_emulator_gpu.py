@@ -12,7 +12,7 @@ from kvbench.emulator.gpu import Gpu
 from kvbench.emulator.settings import DEFAULT_PROFILE, load_profile
 from kvbench.emulator_profile import PROFILES
 from kvbench.errors import ServerError
-from tests.emulator.virtual_world import ROUND_FIGURES
+from tests.builders.virtual_world import ROUND_FIGURES
 
 KV_BYTES = 73_728
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from kvbench.emulator.blocks import BLOCK_TOKENS, HASH_BYTES, extend_chain, token_ids
 from kvbench.emulator.hierarchy import StoreRules, WritePolicy
-from tests.emulator.hashing import hash_prompt
-from tests.emulator.virtual_world import BLOCK_BYTES, ROUND_FIGURES, World, prompt_of, words
+from tests.builders.hashing import hash_prompt
+from tests.builders.virtual_world import BLOCK_BYTES, ROUND_FIGURES, World, prompt_of, words
 
 if TYPE_CHECKING:
     from kvbench.emulator.blocks import Prompt

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from kvbench.emulator import files as emulator_files
 from kvbench.emulator import host_memory
 from kvbench.emulator.counts import BAD_FILE_REASONS, WRITE_ERROR_REASONS
 from kvbench.emulator.files import Geometry
 from kvbench.emulator.tier_file import TierFile
-from tests.emulator.hashing import hash_prompt
-from tests.emulator.virtual_world import words
-from tests.patience import PATIENCE_S
+from tests.builders.hashing import hash_prompt
+from tests.builders.patience import PATIENCE_S
+from tests.builders.virtual_world import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +44,7 @@ def host(told: queue.Queue[tuple[Any, ...]]) -> Iterator[host_memory.HostFiles]:
 def test_a_write_without_memory_is_a_write_error(
     host: host_memory.HostFiles, told: queue.Queue[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_memory, "payload", no_memory)
+    monkeypatch.setattr(emulator_files, "payload", no_memory)
     host.write(FILE, lambda file, error: told.put((file, error)))
     assert told.get(timeout=PATIENCE_S) == (FILE, "no_space")
     assert "no_space" in WRITE_ERROR_REASONS

@@ -11,8 +11,8 @@ import httpx
 import openai
 import pytest
 
-from tests.emulator.emulator_server import MODEL, Server, failure, running
-from tests.emulator.virtual_world import words
+from tests.builders.emulator_server import MODEL, Server, failure, running
+from tests.builders.virtual_world import words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kvbench.emulator.blocks import BLOCK_TOKENS
 from kvbench.emulator.memory import MemoryTier
-from tests.emulator.hashing import hash_prompt
-from tests.emulator.virtual_world import words
+from tests.builders.hashing import hash_prompt
+from tests.builders.virtual_world import words
 
 BLOCK = 100
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kvbench.emulator.shared import SURVEY_S
-from kvbench.scenario_models import Tiers
-from kvbench.server_spec import EmulatorSpec
-from kvbench.servers.emulator import serve
-from kvbench.servers.endpoint import parse_counters
-from tests.emulator.emulator_server import MODEL, Server, failure, launch, running
+from kvbench.scenario.models import Tiers
+from kvbench.scenario.server_spec import EmulatorSpec
+from kvbench.testbed.servers.counters import parse_counters
+from kvbench.testbed.servers.emulator import serve
+from tests.builders.emulator_server import MODEL, Server, failure, launch, running
+from tests.builders.virtual_world import words
 from tests.emulator.test_emulator_faults import storage_bytes
-from tests.emulator.virtual_world import words
 
 if TYPE_CHECKING:
     from pathlib import Path

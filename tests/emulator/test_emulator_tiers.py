@@ -10,8 +10,8 @@ from kvbench.emulator.blocks import HASH_BYTES
 from kvbench.emulator.files import Geometry
 from kvbench.emulator.memory import MemoryTier
 from kvbench.emulator.tiers import FileTier, Loaded
-from tests.emulator.hashing import hash_prompt
-from tests.emulator.virtual_world import BLOCK_BYTES, ModelledFiles, VirtualClock, prompt_of, words
+from tests.builders.hashing import hash_prompt
+from tests.builders.virtual_world import BLOCK_BYTES, ModelledFiles, VirtualClock, prompt_of, words
 
 GEOMETRY = Geometry(BLOCK_BYTES, blocks_per_file=4)
 

@@ -11,18 +11,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kvbench import plan, run, scenario_file, store, summary, testbed
+from kvbench import summary
+from kvbench.experiment import run
+from kvbench.result import folder
 from kvbench.result.record_files import write_plan
-from kvbench.servers import tier_directory
-from kvbench.servers.endpoint import Endpoint
-from tests.test_run import Recorder
+from kvbench.scenario import file as scenario_file
+from kvbench.scenario import plan
+from kvbench.testbed import testbed
+from kvbench.testbed.servers import tier_directory
+from kvbench.testbed.servers.endpoint import Endpoint
+from tests.experiment.test_run import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from kvbench.plan import RunSpec
-    from kvbench.scenario import Scenario
+    from kvbench.scenario.plan import RunSpec
+    from kvbench.scenario.scenario import Scenario
 
 SCENARIO = Path("scenarios/real/vllm_cpu_fs.yaml")
 
@@ -59,7 +64,7 @@ class AtMeasure(Recorder):
 
 def execute(asked: Scenario, results: Path, act: Callable[[], None] = lambda: None) -> dict[str, Any]:
     laid_out = plan.expand(asked)
-    result = store.open_result(results, asked.name, asked.fingerprint)
+    result = folder.open_result(results, asked.name, asked.fingerprint)
     write_plan(result.path, laid_out.record())
     result.write_json("facts.json", {})
     with testbed.stand_up(asked) as bed:

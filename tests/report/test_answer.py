@@ -10,12 +10,13 @@ import pytest
 from kvbench.ratios import TOO_FEW
 from kvbench.report.typed_summary import typed
 
-from kvbench import store, summary
+from kvbench import summary
 from kvbench.analysis.summary_types import EmptyStart
 from kvbench.report import answer
 from kvbench.report.remarks import comparison_sentences
 from kvbench.report.tables.ttft_full_scale import has_load_ratio
 from kvbench.report.text import ratio
+from kvbench.result.files import read_json, write_json
 from tests.builders import summaries
 from tests.builders.report_inputs import report_input
 from tests.builders.results import Case, build
@@ -73,12 +74,12 @@ def test_the_bound_of_an_empty_start_stands_beside_the_counts_that_give_it(draw:
     case = Case(treatments=treatments, lengths=["10k"], load=load, published=None, per_length=12)
     path = build(case, tmp_path)
     for run in path.glob("runs/*-empty/run.json"):
-        record = store.read_json(run)
+        record = read_json(run)
         record["cache"]["state"] = "cold"
-        store.write_json(run, record)
+        write_json(run, record)
     summed = summary.summarise(path)
     item = summed["treatments"]["empty"]
-    plan_ = store.read_json(path / "plan.json")
+    plan_ = read_json(path / "plan.json")
     lists = [[draw["prompt_id"] for draw in run["draws"]] for run in plan_["runs"] if run["treatment"] == "empty"]
     assert [(one["requests"], one["prompts"]) for one in item["empty_starts"]] == [(24, len({*one})) for one in lists]
     assert [one["most_gain"] for one in item["empty_starts"]] == pytest.approx([24 / len({*one}) for one in lists])

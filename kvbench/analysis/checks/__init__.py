@@ -1,1 +1,1 @@
-"""Rules on runs and treatments: is a measurement sound."""
+"""Judges whether a run can be believed, and if not, says why not and what to do."""

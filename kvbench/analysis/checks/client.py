@@ -1,4 +1,4 @@
-"""Rules on the client: was the client, or the emulator's own processor time, what the figures show?
+"""Rules on the client: whether its delays, or the emulator's own processor time, explain the measured times.
 
 First tokens are timed by the kernel, so a client that reads late costs nothing by itself; a client that sends late, or
 loses the order, measures another load than the one that was asked for.

@@ -1,4 +1,4 @@
-"""The bound of an empty start: how much faster than recomputing it can be, since it must compute each prompt once."""
+"""Upper bound of the speed-up of a run that starts with an empty cache, from how often its prompts repeat."""
 
 from __future__ import annotations
 

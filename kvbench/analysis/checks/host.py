@@ -1,4 +1,4 @@
-"""Rules on the host during the run: what changed meanwhile, and who else wanted its processors, memory and disks.
+"""Rules on the host during a run: what changed meanwhile, and what else used its processors, memory and disks.
 
 I/O pressure is not judged where a tier is read: waiting for storage is then what is measured.
 """

@@ -1,6 +1,7 @@
-"""Rules on the neighbours of a run: what was delivered in its window, and whether the intended bottleneck bound it.
+"""Rules on the neighbours of a run: what they delivered, and whether the intended bottleneck was the limit.
 
-What they delivered was judged where it was measured (`neighbors.verdict`); its reasons are taken over as they stand.
+What they delivered was judged where it was measured (`testbed.neighbors.delivery`); its reasons are taken over as they
+stand.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Plausibility rules: times, rates and bytes of a run that no machine could have produced.
+"""Plausibility rules: times, rates and bytes of a run that no machine can produce.
 
 Nothing here needs to know why. A figure that breaks one of these bounds is wrong, or is the figure of something else:
 bytes came from a faster place, a proxy held the stream back, the clock moved, or somebody counted what never happened.

@@ -1,4 +1,4 @@
-"""Which requests of a run are the first touch of their prompt, and which may find what the run itself has stored."""
+"""Finds the requests of a run whose prompt an earlier request of the run had already sent."""
 
 from __future__ import annotations
 

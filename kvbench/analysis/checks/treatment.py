@@ -1,4 +1,4 @@
-"""Judges a treatment: what its runs say together, beside what each says alone.
+"""Judges a treatment by all its runs together.
 
 A run can be in order while the treatment is not: too few rounds, another tier in another round, an arm that differs
 from its equal, or a speed-up that no cache can give.

@@ -1,1 +1,1 @@
-"""Statistics on plain numbers: intervals, ratios of two arms, rank tests, power, and change points."""
+"""Statistics on plain numbers: intervals, ratios, rank tests, power and change points."""

@@ -1,4 +1,4 @@
-"""Where in a run the hit rate changed: the best single step, and whether it may have come by chance."""
+"""Finds the place in a series of values where their mean changes most."""
 
 from __future__ import annotations
 

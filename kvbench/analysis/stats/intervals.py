@@ -1,4 +1,4 @@
-"""Percentiles, means and medians of one arm, each with an interval or the reason why there is none.
+"""Percentiles and means of one sample with their intervals, or with the reason why the sample is too small.
 
 Nothing here assumes a shape of the distribution unless its docstring says so, and everything that draws random numbers
 takes a seed. Sequences of latencies are autocorrelated, so an interval over requests is only right where requests are

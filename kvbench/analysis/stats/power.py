@@ -1,4 +1,4 @@
-"""Power of the paired t test over rounds: what so many rounds show, and how many rounds a difference needs."""
+"""How many rounds a comparison needs to show an effect, and which effect a number of rounds can show."""
 
 from __future__ import annotations
 

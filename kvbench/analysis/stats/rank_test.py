@@ -1,4 +1,4 @@
-"""Two arms with a handful of independent values each and no pairing: does one lie below the other.
+"""Exact rank test of two small unpaired samples: whether one lies below the other.
 
 Ranks need no shape of the distribution. With very few values even complete separation can be chance, and the least
 p-value that the numbers permit is given beside the one that was found.

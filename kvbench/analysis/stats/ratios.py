@@ -1,4 +1,4 @@
-"""How much faster one arm is than another: ratios by round, equivalence, many treatments, and how many rounds.
+"""Ratios of two treatments by round with their intervals, and tests of difference and equivalence.
 
 A ratio always reads "above 1 is faster". Rounds are what is independent: within a round all treatments see the same
 drift, so the log ratio of a round is free of it, and the interval is over rounds. The t intervals and p-values are

@@ -1,1 +1,1 @@
-"""The plots of a result: one file and one line in `registry` each."""
+"""The plots of the report, each as SVG inside the page."""

@@ -1,4 +1,4 @@
-"""What all plots share: their style, panels, scales, marks, labels that do not overlap, and the SVG for the page.
+"""The drawing surface of the plots: panels, scales, marks, labels that do not overlap, and the SVG.
 
 Glyphs are drawn as paths with matplotlib's own font, so the same figures give the same bytes on every machine.
 """

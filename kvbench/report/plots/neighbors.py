@@ -1,4 +1,4 @@
-"""What each level of neighbours leaves of the KV rate, as a dose-response plot.
+"""Plots of neighbours: the KV rate at each level of load, and the requests of a run while neighbours load.
 
 Loads differ in marker, not in colour alone.
 """

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.lines import Line2D
 
-from kvbench import published as publications
+from kvbench.publications import library as publications
 from kvbench.report.plots import canvas
 from kvbench.report.plots.series import ttft_series
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from kvbench.published import PublishedCurve
+    from kvbench.publications.library import PublishedCurve
     from kvbench.report.plots.series import Series
     from kvbench.report.report_input import ReportInput
 

@@ -1,4 +1,4 @@
-"""The figures of each treatment by prompt length, and looks: one colour and marker in all plots for whatever is drawn.
+"""The data that the plots draw: for each treatment its style and three columns of figures.
 
 Colours are those of Okabe and Ito, safe for the colour-blind; the baseline is grey.
 """

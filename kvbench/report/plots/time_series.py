@@ -1,4 +1,4 @@
-"""Runs over time: answers per second, hit rate so far and distinct prompts so far, a column for each treatment."""
+"""Plots runs over time: answers per second, hit rate and distinct prompts so far, one column for each treatment."""
 
 from __future__ import annotations
 

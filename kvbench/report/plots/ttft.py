@@ -1,4 +1,4 @@
-"""TTFT against prompt length with every request, and the speed-up over the baseline below it."""
+"""Plots TTFT by prompt length and its distribution, as SVG inside the page."""
 
 from __future__ import annotations
 

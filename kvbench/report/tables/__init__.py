@@ -1,1 +1,1 @@
-"""The tables of a result: one file and one line in `registry` each."""
+"""The tables of the report and the terminal."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kvbench.report.table import Cell, Column, Row, Table, row
 
 if TYPE_CHECKING:
-    from kvbench.audit.outcome import Audit, Check
+    from kvbench.audit.findings import Audit, Check
     from kvbench.report.table import Mark
 
 _MARKS: dict[str, Mark] = {"conflict": "invalid", "unsupported": "suspect"}

@@ -1,4 +1,4 @@
-"""Before a run: what the conversations held at a time take, beside the capacities of each treatment's tiers."""
+"""The table of `kvbench plan`: what concurrent conversations take, and the capacity of each treatment's tiers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from kvbench.units import format_size
 
 if TYPE_CHECKING:
     from kvbench.report.table import Mark
-    from kvbench.scenario import Scenario
-    from kvbench.scenario_models import CacheTier
+    from kvbench.scenario.models import CacheTier
+    from kvbench.scenario.scenario import Scenario
 
 
 def gpus(scenario: Scenario) -> int:

@@ -1,12 +1,12 @@
-"""The client's own error against a server of known timing, by a calibration."""
+"""The table of a calibration, and what a result says about the calibration attached to it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvbench.calibration import least_n
 from kvbench.report.table import Cell, Column, Row, Table, row
 from kvbench.report.text import failures_text
+from kvbench.result.calibration import least_n
 from kvbench.units import format_count
 
 if TYPE_CHECKING:

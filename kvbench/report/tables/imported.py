@@ -1,4 +1,4 @@
-"""What stands in place of the proof, where another tool measured: counts as that tool reports them."""
+"""What stands in place of the proof for a result of another tool."""
 
 from __future__ import annotations
 

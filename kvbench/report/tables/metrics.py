@@ -1,4 +1,4 @@
-"""The metrics of each treatment over all its prompt lengths, and how they compare with its baseline."""
+"""The metrics of each treatment over all prompt lengths, and their ratios to the baseline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What neighbours cost: each level against its quiet partner.
+"""Sentences and tables on the impact of neighbours, for the terminal and the page.
 
 A throughput loss and a time increase are always both named, because they are different numbers.
 """

@@ -1,4 +1,4 @@
-"""Open loops: every figure from the send, from the schedule, and how far they lie apart."""
+"""The table of open loops: every figure from the send and from the schedule, and their difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The proof: for each treatment which tiers served it, and the bytes and tokens by sources that are independent."""
+"""The tables of the tier proof: which tiers served each treatment, and the evidence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A document's rows and our treatments in one table: ratios come first, then both at full scale."""
+"""The table of measured figures and a document's rows: ratios first, then both at full scale."""
 
 from __future__ import annotations
 

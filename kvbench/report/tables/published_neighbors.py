@@ -1,11 +1,11 @@
-"""The published noisy-neighbour experiment, as printed, and the levels of ours that are nearest to its share."""
+"""The published noisy-neighbour experiment, and the measured level that is nearest to its load."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kvbench import published
+from kvbench.publications import library
 from kvbench.report.table import Cell, Column, Row, Table, change_cell, row
 from kvbench.report.text import SPACE, percent
 
@@ -48,7 +48,7 @@ class PublishedExperiment:
 
 def experiment() -> PublishedExperiment:
     """Read the published experiment from its document."""
-    claims = published.document("ibm-storage-scale").claims
+    claims = library.document("ibm-storage-scale").claims
     found = {one.id: one.value for one in claims.quantities}
     reduction = next(one.value for one in claims.derived if one.of == "rps-noisy" and one.over == "rps-g4")
     over = next(one.value for one in claims.derived if one.of == "rps-noisy" and one.over == "rps-recompute")

@@ -1,4 +1,4 @@
-"""All planned runs in their order: verdict, attempt, requests, tiers, and the reasons of the verdict."""
+"""Tables of the evidence: steps to the cache states, all runs, and the state of the client."""
 
 from __future__ import annotations
 

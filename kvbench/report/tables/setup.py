@@ -1,14 +1,14 @@
-"""The setup of a result: what was asked for, on which machine, with which versions, on which storage."""
+"""The table of a result's setup: scenario, machine, versions and storage."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvbench.likeness import VOLATILE
-from kvbench.redact import without_secrets
 from kvbench.report.table import Cell, Column, Table, row
 from kvbench.report.tables.imported import origin
 from kvbench.report.text import length_text, moment, percent
+from kvbench.result.differences import VOLATILE
+from kvbench.result.redact import without_secrets
 from kvbench.units import format_size
 
 if TYPE_CHECKING:

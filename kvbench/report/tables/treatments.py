@@ -1,4 +1,4 @@
-"""One row a treatment, for scenarios with several set-ups at several concurrencies: the table of multi-turn studies."""
+"""The table with one row for each treatment, for scenarios with several set-ups and concurrencies."""
 
 from __future__ import annotations
 

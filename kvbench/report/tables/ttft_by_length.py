@@ -1,4 +1,4 @@
-"""TTFT by prompt length: what was measured, which tier served it, and how it compares with the baseline."""
+"""The tables of TTFT by prompt length: measured, at full scale, and published."""
 
 from __future__ import annotations
 

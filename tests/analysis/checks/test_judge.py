@@ -19,7 +19,7 @@ from tests.builders.made_up_runs import KV_BYTES, TOKENS, Shape, honest_run
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from kvbench.records import Tier
+    from kvbench.result.records import Tier
     from kvbench.result.run_record import Outcome
     from tests.builders.made_up_runs import MadeUpRun
 

@@ -19,7 +19,7 @@ from tests.builders.requests import frame_of, request
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kvbench.records import Status
+    from kvbench.result.records import Status
     from tests.builders.made_up_runs import MadeUpRun
 
     Change = Callable[[MadeUpRun], None]

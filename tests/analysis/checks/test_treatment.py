@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from kvbench.records import Row
+    from kvbench.result.records import Row
     from kvbench.result.run_record import RunRecord
 
 TREATMENTS = {

@@ -1,0 +1,56 @@
+"""The command `kvbench calibrate`: measures the load driver's own timing error."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from kvbench.cli.options import RESULTS, Driver, ResultsDir, console, tell
+from kvbench.errors import Interrupted
+
+
+def calibrate(
+    driver: Annotated[
+        list[Driver] | None, typer.Option("--driver", help="Load driver, native by default; may be repeated.")
+    ] = None,
+    connections: Annotated[str, typer.Option(metavar="N,N", help="Numbers of connections.")] = "1,28,100",
+    prompt_tokens: Annotated[str, typer.Option(metavar="N,N", help="Prompt lengths in tokens.")] = "500,130000",
+    rounds: Annotated[int, typer.Option(min=1, help="How often each cell takes its turn.")] = 3,
+    results: ResultsDir = RESULTS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,  # noqa: FBT002
+) -> None:
+    """Measure the load driver's own timing error on this host; results made after it carry the newest one."""
+    import json  # noqa: PLC0415
+
+    from kvbench.experiment import calibrate as act  # noqa: PLC0415
+    from kvbench.report import terminal  # noqa: PLC0415
+    from kvbench.result import calibration  # noqa: PLC0415
+    from kvbench.result.calibration_record import CalibrationCell  # noqa: PLC0415
+    from kvbench.result.files import read_json  # noqa: PLC0415
+    from kvbench.typed_json import from_json  # noqa: PLC0415
+
+    settings = act.Settings(_counts(connections, "--connections"), _counts(prompt_tokens, "--prompt-tokens"), rounds)
+    try:
+        folder = act.calibrate([one.value for one in driver or [Driver.NATIVE]], settings, results, tell)
+    except KeyboardInterrupt:
+        raise Interrupted("the calibration was interrupted, so it is attached to no result", "Run it again.") from None
+    made = read_json(folder / calibration.FILE)
+    if as_json:
+        typer.echo(json.dumps({"folder": str(folder), **made}, indent=1))
+    else:
+        cells = [from_json(CalibrationCell, cell, calibration.FILE) for cell in made["cells"]]
+        terminal.print_calibration(cells, console())
+        typer.echo(str(folder))
+    sys.exit(3 if any(cell["failed"] for cell in made["cells"]) else 0)
+
+
+def _counts(text: str, option: str) -> tuple[int, ...]:
+    """Read a list of counts such as 1,28,100 or 500,130k."""
+    from kvbench.units import parse_count  # noqa: PLC0415
+
+    try:
+        return tuple(dict.fromkeys(parse_count(part) for part in text.split(",")))
+    except ValueError as fault:
+        raise typer.BadParameter(str(fault), param_hint=option) from None

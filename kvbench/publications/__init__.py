@@ -1,0 +1,1 @@
+"""Published figures as data: claims, printed numbers, and the library of documents."""

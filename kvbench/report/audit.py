@@ -1,0 +1,96 @@
+"""Shows an audit: findings first, each with its arithmetic, then what was checked and what is not stated."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.padding import Padding
+from rich.text import Text
+
+from kvbench.audit import result_claims, rules
+from kvbench.audit.findings import MEANINGS, SEVERITIES
+from kvbench.report.render.to_rich import to_rich
+from kvbench.report.tables.audit import audit_findings, audit_rules
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kvbench.audit.findings import Audit, Check, Severity
+    from kvbench.report.report_input import ReportInput
+    from kvbench.report.table import Table
+
+_STYLES = {"conflict": "bold red", "unsupported": "bold yellow", "missing": "bold cyan", "note": "bold"}
+_QUIET: tuple[Severity, ...] = ("missing", "note")  # told in one line each, after the findings
+
+
+def sentence(one: Audit) -> str:
+    """Say in one line how many checks there were, what they found, and what stands beside the findings."""
+    conflicts, unsupported, missing, notes = (len(one.of(severity)) for severity in SEVERITIES)
+    kinds = [_count(conflicts, "conflict"), _count(unsupported, "unsupported claim")]
+    found = _count(len(one.findings), "finding") or "0 findings"
+    found += f" ({' and '.join(filter(None, kinds))})" if one.findings else ""
+    beside = " and ".join(filter(None, [f"{missing} not stated" if missing else "", _count(notes, "note")]))
+    said = f"{_count(one.evaluated, 'check')}, {found}" if one.evaluated else "nothing could be checked"
+    return f"{said}; {beside}" if beside else said
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}" if number else ""
+
+
+def print_audit(one: Audit, console: Console) -> None:
+    """Print findings with their arithmetic, then notes, what is not stated, and which rules were held."""
+    console.print(Text(one.title, style="bold"))
+    console.print(Text(sentence(one)))
+    _print_table(audit_findings(one), console)
+    for number, check in enumerate(one.findings, 1):
+        _print_finding(number, check, console)
+    for severity in _QUIET:
+        if checks := [check for check in one.checks if check.severity == severity]:
+            console.print()
+            console.print(Text.assemble((severity, _STYLES[severity]), f": {MEANINGS[severity]}"))
+            for check in checks:
+                console.print(Padding(Text(f"{check.claim}: {_in_short(check)}"), (0, 0, 0, 2)), highlight=False)
+    console.print()
+    _print_table(audit_rules(one), console)
+
+
+def _print_table(table: Table | None, console: Console) -> None:
+    for part in to_rich(table, console.width) if table is not None else ():
+        console.print(part)
+
+
+def print_findings(one: Audit, console: Console) -> None:
+    """Print one line for an audit, and the findings if there are any: what `run` ends with."""
+    console.print(Text(f"audit: {sentence(one)}", style="dim" if not one.findings else ""))
+    for number, check in enumerate(one.findings, 1):
+        _print_finding(number, check, console)
+
+
+def _print_finding(number: int, check: Check, console: Console) -> None:
+    console.print()
+    severity = check.severity or ""
+    console.print(Text.assemble(f"{number} ", (severity, _STYLES.get(severity, "")), f"  {check.claim}"))
+    console.print(Padding(Text(f"in: {'; '.join(check.where)}", style="dim"), (0, 0, 0, 2)))
+    for line in check.arithmetic:
+        console.print(Padding(Text(line), (0, 0, 0, 4)))
+    console.print(Padding(Text.assemble(("instead: ", "bold"), check.instead), (0, 0, 0, 2)))
+
+
+def _in_short(check: Check) -> str:
+    """Return the last line of the arithmetic that computes something, and what follows from it."""
+    computed = [line for line in check.arithmetic if not line.startswith("printed")]
+    return computed[-1] if check.severity == "missing" else f"{computed[-1]}; {check.instead}"
+
+
+def section(given: ReportInput) -> dict[str, Any] | None:
+    """Audit the result of a report by the rules for published figures; what the template shows of it."""
+    if given.result is None:
+        return None
+    one = rules.examine(result_claims.lay_out(given.result, given.summary))
+    return {
+        "sentence": sentence(one),
+        "findings": one.findings,
+        "notes": [check for check in one.checks if check.severity in _QUIET],
+        "held": [(rule, count) for rule, count in one.held.items() if count],
+    }

@@ -1,1 +1,0 @@
-"""Servers under test: how each is started, asked what it did, reset and stopped."""

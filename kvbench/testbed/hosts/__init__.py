@@ -1,0 +1,1 @@
+"""Hosts where side clients run, and how they are reached."""
