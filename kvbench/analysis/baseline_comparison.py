@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import TypeVar
 
-    from kvbench.analysis.dataset import Dataset
     from kvbench.analysis.measured import MeasuredRun
+    from kvbench.analysis.measured_result import Dataset
     from kvbench.analysis.metrics import Metric
     from kvbench.analysis.stats.ratios import Kind, RatioFigure, SampleFigure
     from kvbench.result.plan_record import Design

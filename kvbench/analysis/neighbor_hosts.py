@@ -11,7 +11,7 @@ from kvbench.analysis.neighbor_types import BrokenTry, LostSideClient, SideClien
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from kvbench.analysis.dataset import Dataset, SealedRun
+    from kvbench.analysis.measured_result import Dataset, SealedRun
     from kvbench.result.run_record import NeighborRecord, SideClientRecord
     from kvbench.typed_json import JsonObject
 

@@ -44,7 +44,7 @@ from kvbench.percentile import needed_n
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from kvbench.analysis.dataset import Dataset
+    from kvbench.analysis.measured_result import Dataset
     from kvbench.analysis.metrics import Metric
     from kvbench.analysis.stats.ratios import RatioFigure
     from kvbench.result.plan_record import Design

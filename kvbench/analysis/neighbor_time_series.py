@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from kvbench.analysis.dataset import Dataset, SealedRun
+    from kvbench.analysis.measured_result import Dataset, SealedRun
     from kvbench.analysis.neighbor_types import NeighborImpact
 
     Array = NDArray[np.float64]

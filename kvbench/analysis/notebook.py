@@ -15,7 +15,7 @@ from kvbench.analysis.metrics import METRICS, limits_of
 
 if TYPE_CHECKING:
     from kvbench.analysis.comparison_types import ResultComparison
-    from kvbench.analysis.dataset import Dataset
+    from kvbench.analysis.measured_result import Dataset, SealedRun
     from kvbench.analysis.summary_types import Summary
 
 
@@ -85,7 +85,7 @@ class Result:
         return result_comparison.compare_datasets(self.dataset, other.dataset, anyway=anyway)
 
 
-def _named(measured: pd.DataFrame, run: dataset.SealedRun) -> pd.DataFrame:
+def _named(measured: pd.DataFrame, run: SealedRun) -> pd.DataFrame:
     """Return a run's requests with the run's own columns in front."""
     text, number = pd.ArrowDtype(pa.string()), pd.ArrowDtype(pa.int64())
     own = {

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from kvbench.analysis.dataset import Dataset
     from kvbench.analysis.gates import Gate
+    from kvbench.analysis.measured_result import Dataset
     from kvbench.analysis.metrics import Metric
     from kvbench.analysis.stats.ratios import Comparison, SampleFigure
     from kvbench.analysis.summary_types import Figure, RankComparison

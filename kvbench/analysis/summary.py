@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TypeVar
 
-    from kvbench.analysis.dataset import Dataset, SealedRun
     from kvbench.analysis.measured import SelectedRequests
+    from kvbench.analysis.measured_result import Dataset, SealedRun
     from kvbench.analysis.summary_types import JudgedRatio
     from kvbench.publications.library import Publication
     from kvbench.result.plan_record import Design

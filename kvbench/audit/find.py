@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvbench.audit import result_claims
+from kvbench.analysis import dataset, summary
+from kvbench.audit.result_claims import lay_out
 from kvbench.errors import ResultError
 from kvbench.publications import claims_file, library
 from kvbench.result.find import find_result
@@ -33,7 +34,18 @@ def find(what: str, results: Path, tell: Callable[[str], object] | None = None) 
     if not path.exists() and path.suffix in (".yaml", ".yml"):
         raise ResultError(f"there is no file {what}", "Name a claims file; docs/claims.md says how to write one.")
     try:
-        return result_claims.read(find_result(what, results, tell))
+        return read_result(find_result(what, results, tell))
     except ResultError as fault:
         known = ", ".join(library.names())
         raise ResultError(f"{fault.message}", f"{fault.remedy} Published documents are {known}.") from None
+
+
+def read_result(folder: Path) -> Document:
+    """Read a result folder as claims.
+
+    Raises:
+        ResultError: the folder is not a result, or no run of it is sealed.
+
+    """
+    result = dataset.read(folder)
+    return lay_out(result, summary.summary_of(result))

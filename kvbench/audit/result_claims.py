@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kvbench.analysis import dataset, summary
 from kvbench.analysis.measured import as_floats
 from kvbench.percentile import needed_n
 from kvbench.publications import claims_file
@@ -18,12 +17,11 @@ from kvbench.publications.claims import Claims, Condition, Experiment, Quantity,
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
     import pandas as pd
     from numpy.typing import NDArray
 
-    from kvbench.analysis.dataset import Dataset, SealedRun
+    from kvbench.analysis.measured_result import Dataset, SealedRun
     from kvbench.analysis.summary_types import Summary, TreatmentSummary
     from kvbench.publications.claims import Statistic, What
     from kvbench.publications.claims_file import Document
@@ -35,17 +33,6 @@ _EXPERIMENT = "runs"
 _STATES = {"off": "off", "cold": "empty"}
 _SPREAD = "95 % intervals, of percentiles over requests and of ratios over rounds"
 _PERCENTILES: dict[Statistic, int] = {"p90": 90, "p95": 95, "p99": 99}
-
-
-def read(result: Path) -> Document:
-    """Read a result folder as claims.
-
-    Raises:
-        ResultError: the folder is not a result, or no run of it is sealed.
-
-    """
-    measured = dataset.read(result)
-    return lay_out(measured, summary.summary_of(measured))
 
 
 def lay_out(measured: Dataset, summed: Summary) -> Document:

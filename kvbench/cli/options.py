@@ -46,10 +46,10 @@ def console(*, stderr: bool = False) -> Any:
 
 def write_summary(folder: Path) -> ReportInput:
     """Compute and keep the summary of a result; return what its tables are made from."""
-    from kvbench.report import report_input  # noqa: PLC0415
+    from kvbench.report import read_result  # noqa: PLC0415
     from kvbench.result.files import write_json  # noqa: PLC0415
     from kvbench.typed_json import to_json  # noqa: PLC0415
 
-    given = report_input.read(folder)
+    given = read_result.read(folder)
     write_json(folder / "summary.json", to_json(given.summary))
     return given

@@ -43,7 +43,7 @@ def _report_inputs(names: Sequence[str], results: Path) -> dict[Path, ReportInpu
         ResultError: some of them cannot be; the message tells all of these.
 
     """
-    from kvbench.report import report_input  # noqa: PLC0415
+    from kvbench.report import read_result  # noqa: PLC0415
     from kvbench.result.find import find_result  # noqa: PLC0415
 
     inputs: dict[Path, ReportInput] = {}
@@ -51,7 +51,7 @@ def _report_inputs(names: Sequence[str], results: Path) -> dict[Path, ReportInpu
     for name in names:
         try:
             folder = find_result(name, results, tell)
-            inputs[folder] = inputs.get(folder) or report_input.read(folder)
+            inputs[folder] = inputs.get(folder) or read_result.read(folder)
         except ResultError as fault:
             faults.append(fault)
     if faults:

@@ -58,9 +58,9 @@ def show(
     elif table is None and chosen is Format.JSON:
         _print_summary_as_json(folder)
     elif table is None and chosen is Format.TABLE:
-        from kvbench.report import report_input, terminal  # noqa: PLC0415
+        from kvbench.report import read_result, terminal  # noqa: PLC0415
 
-        terminal.print_summary(report_input.read(folder), console())
+        terminal.print_summary(read_result.read(folder), console())
     else:
         _print_tables(folder, chosen, table)
 
@@ -86,11 +86,11 @@ def _print_summary_as_json(folder: Path) -> None:
 
 def _print_tables(folder: Path, form: Format, name: str | None) -> None:
     """Print one table, or all of those that the terminal shows."""
-    from kvbench.report import report_input, terminal  # noqa: PLC0415
+    from kvbench.report import read_result, terminal  # noqa: PLC0415
     from kvbench.report.render import FORMATS  # noqa: PLC0415
     from kvbench.report.tables.registry import table_named, tables_of  # noqa: PLC0415
 
-    given = report_input.read(folder)
+    given = read_result.read(folder)
     if name is None and form is Format.CSV:
         names = ", ".join(table.name for table in tables_of(given))
         raise OptionError("a CSV file holds one table", f"Add --table with one of {names}.")

@@ -13,7 +13,7 @@ from kvbench.analysis.metrics import METRICS, Limits
 from tests.builders.requests import FOUR, request, run_of
 
 if TYPE_CHECKING:
-    from kvbench.analysis.dataset import SealedRun
+    from kvbench.analysis.measured_result import SealedRun
 
 NO_SLO = Limits()
 

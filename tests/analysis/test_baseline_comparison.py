@@ -8,7 +8,7 @@ import pytest
 
 from kvbench.analysis import baseline_comparison
 from kvbench.analysis.baseline_comparison import Place
-from kvbench.analysis.dataset import Dataset, SealedRun
+from kvbench.analysis.measured_result import Dataset, SealedRun
 from kvbench.analysis.metrics import METRICS
 from kvbench.analysis.stats.ratios import ratio_by_round
 from kvbench.result.plan_record import Design, PlanRecord

@@ -14,7 +14,7 @@ from kvbench.result.plan_record import OpenLoop
 from tests.builders.made_up_runs import MadeUpRun, Shape, honest_run
 
 if TYPE_CHECKING:
-    from kvbench.analysis.dataset import SealedRun
+    from kvbench.analysis.measured_result import SealedRun
     from kvbench.result.records import Row
 
 CONSTANT = OpenLoop(10, "constant")

@@ -12,7 +12,7 @@ from kvbench.analysis import measured, metrics, time_series
 from tests.builders.made_up_runs import Shape, honest_run
 
 if TYPE_CHECKING:
-    from kvbench.analysis.dataset import SealedRun
+    from kvbench.analysis.measured_result import SealedRun
 
 COLD = Shape(state="cold", treatment="cold", concurrency=4, prompts=40, touches=5)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kvbench.analysis import dataset, summary
-from kvbench.analysis.dataset import SealedRun
+from kvbench.analysis.measured_result import SealedRun
 from kvbench.audit import find, result_claims
 from kvbench.audit.findings import SEVERITIES
 from kvbench.audit.rules import examine
@@ -26,7 +26,7 @@ from tests.builders.patience import PATIENCE_S
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kvbench.analysis.dataset import Dataset
+    from kvbench.analysis.measured_result import Dataset
     from kvbench.analysis.summary_types import Summary, TreatmentSummary
     from kvbench.publications.claims_file import Document
     from kvbench.result.run_record import RunRecord
@@ -41,7 +41,7 @@ def measured() -> tuple[Dataset, Summary]:
 
 
 def test_a_real_result_has_no_finding(measured: tuple[Dataset, Summary]) -> None:
-    audit = examine(result_claims.read(EXAMPLE))
+    audit = examine(find.read_result(EXAMPLE))
     assert not audit.findings
     assert audit.held["Little's law"] == 2
     assert audit.held["hits against bytes read"] == 1

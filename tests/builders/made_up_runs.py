@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvbench.analysis.checks.expected import Expected
 from kvbench.analysis.checks.judge import judge_run
-from kvbench.analysis.dataset import SealedRun
+from kvbench.analysis.measured_result import SealedRun
 from kvbench.result.records import Row
 from kvbench.result.run_record import (
     BlockRecord,

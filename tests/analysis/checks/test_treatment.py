@@ -13,7 +13,7 @@ import pytest
 from kvbench.analysis import dataset, metrics, summary
 from kvbench.analysis.checks.empty_start import empty_starts, most_gain
 from kvbench.analysis.checks.treatment import gather_reasons, judge_treatment
-from kvbench.analysis.dataset import SealedRun
+from kvbench.analysis.measured_result import SealedRun
 from kvbench.result.plan_record import Design, OpenLoop
 from kvbench.result.record_files import read_run, write_run
 from kvbench.result.verdict import Reason, Verdict
