@@ -13,7 +13,7 @@ from kvbench.metrics import METRICS
 
 from kvbench import summary
 from kvbench.errors import ResultError, StorageError
-from kvbench.report import material
+from kvbench.report import report_input
 from kvbench.report.html import render, write_report
 from kvbench.report.reasons import grouped_reasons
 from kvbench.report.tables.metrics import SHOWN
@@ -64,7 +64,7 @@ class Shelf:
 
     def page(self, name: str) -> str:
         if name not in self._pages:
-            self._pages[name] = render(material.read(self.folder(name)))
+            self._pages[name] = render(report_input.read(self.folder(name)))
         return self._pages[name]
 
     def text(self, name: str) -> str:
@@ -165,7 +165,7 @@ def _figures(figures: dict[str, Any]) -> list[str]:
 
 def test_is_the_same_each_time_and_in_each_place(shelf: Shelf, tmp_path: Path) -> None:
     again = build(CASES["full"], tmp_path)
-    assert render(material.read(again)) == shelf.page("full")
+    assert render(report_input.read(again)) == shelf.page("full")
 
 
 def test_answers_with_figures_and_proof(shelf: Shelf) -> None:
@@ -188,7 +188,7 @@ def _again(**changes: Any) -> Case:
 
 
 def test_says_that_no_difference_is_shown(tmp_path: Path) -> None:
-    text = text_of(render(material.read(build(_again(jitter=0.2), tmp_path))))
+    text = text_of(render(report_input.read(build(_again(jitter=0.2), tmp_path))))
     assert "no difference in TTFT is shown between again and recompute" in text
     assert re.search(
         r"noise floor of TTFT P50 \(A/A, again against recompute; 5 rounds\): 1\.[34]\d\dx; no smaller difference", text
@@ -196,7 +196,7 @@ def test_says_that_no_difference_is_shown(tmp_path: Path) -> None:
 
 
 def test_says_that_treatments_are_equivalent(tmp_path: Path) -> None:
-    text = text_of(render(material.read(build(_again(), tmp_path))))
+    text = text_of(render(report_input.read(build(_again(), tmp_path))))
     assert "At 10k tokens TTFT of again and recompute is equivalent within 5 %" in text
 
 
@@ -208,7 +208,7 @@ def test_two_rounds_have_a_range_and_no_interval(shelf: Shelf) -> None:
 
 def test_says_when_a_treatment_is_slower(tmp_path: Path) -> None:
     case = Case(name="slower", slower={"g4": 8.0}, lengths=["10k"], published=None)
-    text = text_of(render(material.read(build(case, tmp_path))))
+    text = text_of(render(report_input.read(build(case, tmp_path))))
     assert re.search(r"TTFT is 2\.\d+x longer when KV is read back from G4", text)
 
 
@@ -246,7 +246,7 @@ def test_says_that_a_result_is_not_complete(shelf: Shelf) -> None:
 
 
 def test_steps_that_were_not_established_are_told_where_all_runs_are_called_what_was_asked_for(shelf: Shelf) -> None:
-    one = material.read(shelf.folder("full"))
+    one = report_input.read(shelf.folder("full"))
     one.summary["verdict"] = "valid"
     assert "each of them is what was asked for." in text_of(render(one))
     one.summary["runs"][0]["cache_steps"][0]["outcome"] = "not established"
@@ -272,7 +272,7 @@ def test_a_scale_model_keeps_full_scale_apart(shelf: Shelf) -> None:
 def test_escapes_what_the_scenario_says(tmp_path: Path) -> None:
     question = "Is <script>alert('x')</script> & \"quoted\" text escaped?"
     treatments = {"recompute": {"cache": "off"}, "g4": {"cache": {"warm": "g4"}}}
-    html = render(material.read(build(Case(question=question, treatments=treatments, lengths=["10k"]), tmp_path)))
+    html = render(report_input.read(build(Case(question=question, treatments=treatments, lengths=["10k"]), tmp_path)))
     assert "<script" not in html
     assert "&lt;script&gt;alert(" in html
     assert question in text_of(html)
@@ -281,7 +281,7 @@ def test_escapes_what_the_scenario_says(tmp_path: Path) -> None:
 
 def test_shows_no_credentials(tmp_path: Path) -> None:
     case = Case(question="Why http://me:pa55@host/v1?api_key=abcd1234&x=1 and Bearer abcdef123456?", lengths=["10k"])
-    html = render(material.read(build(case, tmp_path)))
+    html = render(report_input.read(build(case, tmp_path)))
     assert not re.search("pa55|abcd1234|abcdef123456", html)
     assert "http://[hidden]@host/v1?api_key=[hidden]" in html
 
@@ -339,4 +339,4 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_a_remedy(shelf: Shelf,
 
 def test_a_folder_that_is_no_result_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ResultError):
-        render(material.read(tmp_path))
+        render(report_input.read(tmp_path))
