@@ -162,11 +162,12 @@ def test_the_report_has_a_section(tmp_path: Path) -> None:
     shutil.copytree(EXAMPLE, folder)
     one = report_input.read(folder)
     shown = section(one)
-    assert shown["findings"] == []
-    assert shown["sentence"].endswith("0 findings")
+    assert shown is not None
+    assert shown.findings == ()
+    assert shown.sentence.endswith("0 findings")
     page = html.render(one)
     assert 'id="audit"' in page
-    assert shown["sentence"] in page
+    assert shown.sentence in page
 
 
 def test_what_a_person_names_is_found_in_order(tmp_path: Path) -> None:
