@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.padding import Padding
 from rich.text import Text
@@ -83,14 +84,24 @@ def _in_short(check: Check) -> str:
     return computed[-1] if check.severity == "missing" else f"{computed[-1]}; {check.instead}"
 
 
-def section(given: ReportInput) -> dict[str, Any] | None:
-    """Audit the result of a report by the rules for published figures; what the template shows of it."""
+@dataclass(frozen=True, slots=True)
+class AuditSection:
+    """What the page shows of an audit: its sentence, findings, notes, and how often each rule held."""
+
+    sentence: str
+    findings: tuple[Check, ...]
+    notes: tuple[Check, ...]
+    held: dict[str, int]
+
+
+def section(given: ReportInput) -> AuditSection | None:
+    """Audit the result of a report by the rules for published figures; None where only its summary is known."""
     if given.result is None:
         return None
     one = rules.examine(result_claims.lay_out(given.result, given.summary))
-    return {
-        "sentence": sentence(one),
-        "findings": one.findings,
-        "notes": [check for check in one.checks if check.severity in _QUIET],
-        "held": [(rule, count) for rule, count in one.held.items() if count],
-    }
+    return AuditSection(
+        sentence=sentence(one),
+        findings=tuple(one.findings),
+        notes=tuple(check for check in one.checks if check.severity in _QUIET),
+        held={rule: count for rule, count in one.held.items() if count},
+    )

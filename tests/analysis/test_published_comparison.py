@@ -3,74 +3,75 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from kvbench import beside
-from kvbench.analysis.summary_types import PublishedTable
+from kvbench.analysis.published_comparison import compare
 from kvbench.errors import ResultError
 from kvbench.publications import claims_file, library
 from kvbench.report.tables.published import published as published_rows
+from kvbench.result.plan_record import Design, Scale
 from kvbench.scenario import file as scenario_file
-from kvbench.typed_json import from_json
 from tests.builders import summaries
 from tests.builders.report_inputs import report_input
 from tests.builders.screens import shown_table
 from tests.report.tables.shown import cells, texts
 
 if TYPE_CHECKING:
+    from kvbench.analysis.summary_types import PublishedTable, TreatmentSummary
     from kvbench.report.table import Table
 
-SCALE = {"time": 16.0, "bytes": 512}
 METRICS = ("requests_per_s", "total_time", "user_rate_mean", "ttft_mean", "ttft_p95", "ttft_p99")
 
 
-def treatment(ratios: dict[str, float] | None = None, **values: float) -> dict[str, Any]:
+def design(time: float = 16.0) -> Design:
+    return Design("?", "emulator", (), 1, scale=Scale(time=time, bytes=512))
+
+
+def treatment(
+    ratios: dict[str, float] | None = None, most_gain: float | None = None, **values: float
+) -> TreatmentSummary:
     """What the summary says of one treatment, as far as these tables read it."""
-    figures = {name: {"value": values.get(name), "n": 48, "refusal": None} for name in METRICS}
+    figures = {name: summaries.figure(values.get(name), n=48, refusal=None) for name in METRICS}
     compared = {
-        name: {"ratio": ratio, "low": ratio * 0.99, "high": ratio * 1.01, "word": "faster"}
+        name: summaries.judged_ratio(ratio, low=ratio * 0.99, high=ratio * 1.01)
         for name, ratio in (ratios or {}).items()
     }
-    return {"metrics": figures, "comparisons": compared, "most_gain": None, "failures": {}, "sent": 48}
+    return summaries.treatment(metrics=figures, comparisons=compared, most_gain=most_gain, failures={}, sent=48)
 
 
-def throughput() -> dict[str, Any]:
+def throughput() -> PublishedTable:
     items = {
         "recompute": treatment(requests_per_s=2.4, total_time=83.0),
-        "empty_start": {
-            **treatment({"requests_per_s": 2.2, "total_time": 2.2}, requests_per_s=5.28, total_time=37.7),
-            "most_gain": 2.3,
-        },
+        "empty_start": treatment({"requests_per_s": 2.2, "total_time": 2.2}, 2.3, requests_per_s=5.28, total_time=37.7),
         "prewarmed": treatment({"requests_per_s": 21.0, "total_time": 21.0}, requests_per_s=50.4, total_time=3.95),
         "recompute_again": treatment(
             {"requests_per_s": 1.001, "total_time": 1.001}, requests_per_s=2.4, total_time=83.0
         ),
     }
-    told = beside.account(library.load("ibm-storage-scale/benchmark-2"), {"scale": SCALE}, items)
+    told = compare(library.load("ibm-storage-scale/benchmark-2"), design(), items)
     assert told is not None
     return told
 
 
 def test_the_published_throughput_stands_beside_both_arms() -> None:
     told = throughput()
-    rows = {row["treatment"] or row["published_as"]: row for row in told["rows"]}
+    rows = {row.treatment or row.published_as: row for row in told.rows}
     assert list(rows) == ["recompute", "empty_start", "prewarmed", "recompute_again", "G4, noisy (benchmark 3)"]
-    assert rows["recompute"]["cells"]["requests_per_s"]["published"] == 0.19
-    assert rows["recompute"]["cells"]["requests_per_s"]["full_scale"] == pytest.approx(2.4 / 16)
-    assert rows["recompute"]["cells"]["total_time"]["full_scale"] == pytest.approx(83.0 * 16)
-    assert rows["recompute"]["cells"]["total_time"]["published"] == pytest.approx(1048.56)
+    assert rows["recompute"].cells["requests_per_s"].published == 0.19
+    assert rows["recompute"].cells["requests_per_s"].full_scale == pytest.approx(2.4 / 16)
+    assert rows["recompute"].cells["total_time"].full_scale == pytest.approx(83.0 * 16)
+    assert rows["recompute"].cells["total_time"].published == pytest.approx(1048.56)
     for arm in ("empty_start", "prewarmed"):
-        cell = rows[arm]["cells"]["requests_per_s"]
-        assert rows[arm]["published_as"] == 'G4, "started empty"'
-        assert cell["published_ratio"] == pytest.approx(4.26 / 0.19)
-        assert rows[arm]["cells"]["total_time"]["published_ratio"] == pytest.approx(1048.56 / 46.94)
-    assert rows["empty_start"]["most_gain"] == 2.3
-    assert rows["recompute_again"]["published_as"] is None
-    assert rows["recompute_again"]["cells"]["requests_per_s"]["published"] is None
-    assert rows["G4, noisy (benchmark 3)"]["cells"]["requests_per_s"]["value"] is None
-    assert any("0.144 requests/s" in remark for remark in told["remarks"])
+        assert rows[arm].published_as == 'G4, "started empty"'
+        assert rows[arm].cells["requests_per_s"].published_ratio == pytest.approx(4.26 / 0.19)
+        assert rows[arm].cells["total_time"].published_ratio == pytest.approx(1048.56 / 46.94)
+    assert rows["empty_start"].most_gain == 2.3
+    assert rows["recompute_again"].published_as is None
+    assert rows["recompute_again"].cells["requests_per_s"].published is None
+    assert rows["G4, noisy (benchmark 3)"].cells["requests_per_s"].value is None
+    assert any("0.144 requests/s" in remark for remark in told.remarks)
 
 
 @pytest.mark.parametrize(
@@ -85,15 +86,14 @@ def test_the_published_throughput_stands_beside_both_arms() -> None:
 def test_full_scale_takes_time_and_bytes_into_account(name: str, measured: float, full_scale: float) -> None:
     printed = library.load("ibm-storage-scale/benchmark-2").rows[0].printed["requests_per_s"]
     row = library.PublishedRow("all", ("arm",), {name: printed}, None)
-    item = {"metrics": {name: {"value": measured, "n": 1, "refusal": None}}, "comparisons": {}}
-    told = beside.account(library.Publication("Title", "section", rows=(row,)), {"scale": SCALE}, {"arm": item})
+    item = summaries.treatment(metrics={name: summaries.figure(measured)}, comparisons={})
+    told = compare(library.Publication("Title", "section", rows=(row,)), design(), {"arm": item})
     assert told is not None
-    assert told["rows"][0]["cells"][name]["full_scale"] == pytest.approx(full_scale)
+    assert told.rows[0].cells[name].full_scale == pytest.approx(full_scale)
 
 
-def table_of(told: dict[str, Any]) -> Table:
-    document = from_json(PublishedTable, told, "the test")
-    table = published_rows(report_input(summaries.summary(published_table=document)))
+def table_of(told: PublishedTable) -> Table:
+    table = published_rows(report_input(summaries.summary(published_table=told)))
     assert table is not None
     return table
 
@@ -130,7 +130,7 @@ def test_the_published_matrix_is_compared_by_changes() -> None:
         "local_ssd_4": treatment({"user_rate_mean": 0.99, "ttft_mean": 1 / 1.1}, user_rate_mean=272.0, ttft_mean=0.088),
         "baseline_16": treatment(user_rate_mean=200.0, ttft_mean=0.3),
     }
-    told = beside.account(library.load("wd-data24/matrix"), {"scale": {**SCALE, "time": 8.0}}, items)
+    told = compare(library.load("wd-data24/matrix"), design(time=8.0), items)
     assert told is not None
     lines = [" ".join(row.values()) for row in texts(table_of(told))]
     assert "local_ssd_4 measured -1.0 % +10.0 % 34.0 0.704 s n/a n/a 0 %" in lines
@@ -140,7 +140,7 @@ def test_the_published_matrix_is_compared_by_changes() -> None:
 
 
 def test_what_has_no_rows_has_no_table() -> None:
-    assert beside.account(library.load("ibm-storage-scale/benchmark-1"), {"scale": SCALE}, {}) is None
+    assert compare(library.load("ibm-storage-scale/benchmark-1"), design(), {}) is None
 
 
 @pytest.mark.parametrize("file", ["throughput", "throughput_quick", "multi_turn", "multi_turn_pressure"])

@@ -68,6 +68,7 @@ def test_a_planted_slowdown_is_found_with_its_size(slower: float, margin: float,
         assert ratio == pytest.approx(slower, rel=0.005)
         assert one.word == word, one.reason
         assert figure(found, "ttft_p50", "recompute", length).word == f"equivalent within {100 * margin:g} %"
+    assert found.facts == ()
 
 
 def test_a_rate_falls_where_a_time_grows(tmp_path: Path) -> None:
@@ -75,6 +76,16 @@ def test_a_rate_falls_where_a_time_grows(tmp_path: Path) -> None:
     rate, time = figure(found, "user_rate_mean", "g4"), figure(found, "latency_p50", "g4", 130_000)
     assert (rate.word, time.word) == ("slower", "slower")
     assert interval(rate)[2] < 1 < interval(time)[0]
+
+
+def test_a_total_time_and_its_rate_change_alike(tmp_path: Path) -> None:
+    """One request a run, so that the whole load is its latency."""
+    found = compared(tmp_path, later(lengths=["130k"], slower={"recompute": 1.5}), Case(lengths=["130k"]))
+    rate, time = (figure(found, name, "recompute") for name in ("requests_per_s", "total_time"))
+    longer = interval(time)[1]
+    assert longer == pytest.approx(1.5, rel=0.01)
+    assert rate.ratio == pytest.approx(1 / longer)
+    assert (rate.word, time.word) == ("slower", "slower")
 
 
 def test_the_means_over_rounds_divide_to_the_ratio(tmp_path: Path) -> None:

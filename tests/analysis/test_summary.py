@@ -14,7 +14,9 @@ from kvbench.analysis.dataset import read_requests
 from kvbench.analysis.summary_types import Summary
 from kvbench.errors import ResultError
 from kvbench.importers import write_result as imports
-from kvbench.result.record_files import read_run, write_run
+from kvbench.result.files import write_json
+from kvbench.result.plan_record import Slo
+from kvbench.result.record_files import read_plan, read_run, write_plan, write_run
 from kvbench.result.run_record import Step
 from kvbench.typed_json import from_json, to_json
 from tests.builders.requests import rows_of
@@ -229,3 +231,43 @@ def test_texts_and_fields_of_later_versions_are_read_only_where_they_are_asked_f
     shown = read_requests(folder, ("request_id", "tier_evidence"))
     assert list(shown) == ["request_id", "tier_evidence", "length"]
     assert len(shown) == len(dataset.read_requests(folder))
+
+
+def test_slo_attainment_counts_a_scale_models_times_at_full_scale(tmp_path: Path) -> None:
+    made = build(replace(CASE, repeats=1), tmp_path)
+    plan = read_plan(made)
+    write_plan(made, replace(plan, design=replace(plan.design, slo=Slo(ttft=1.0))))
+    rewrite(made, "r01-g4", [0.124, 0.126])  # times 8: 0.992 s and 1.008 s
+    assert summary.summarise(made).treatments["g4"].slo_attainment == 0.5
+
+
+def test_the_overrun_shown_is_the_one_that_is_judged(tmp_path: Path) -> None:
+    """A tenth of a short request and nothing of a long one: a mean of 5 %, though a thousandth of all time."""
+    made = build(Case(lengths=["10k", "130k"], repeats=1), tmp_path)
+    run = made / "runs" / "r01-recompute"
+    shares = {10_000: 0.1, 130_000: 0.0}
+    rows = [replace(row, server_overrun_s=shares[row.isl_target or 0] * (row.ttft_s or 0.0)) for row in rows_of(run)]
+    write_requests(run, rows)
+    summed = summary.summarise(made)
+    assert summed.treatments["recompute"].overrun_share == pytest.approx(0.05)
+    (reason,) = [one for run in summed.runs for one in run.reasons if one.rule == "overrun"]
+    assert "5.0%" in reason.text
+
+
+def test_a_result_whose_host_changed_between_sessions_is_suspect(result: Path) -> None:
+    write_json(result / "facts.json", {"changed_on_resume": ["host.kernel"]})
+    summed = summary.summarise(result)
+    assert summed.facts_changed == ("host.kernel",)
+    assert summed.verdict == "suspect"
+
+
+def test_a_treatment_whose_tiers_were_not_proven_has_no_figure(tmp_path: Path) -> None:
+    summed = summary.summarise(build(replace(CASE, unproven=("r01-g4", "r02-g4", "r03-g4")), tmp_path))
+    cell = summed.lengths[0].cells["g4"]
+    assert (cell.n, cell.median_s, cell.unproven, cell.comparison) == (0, None, 3, None)
+    assert summed.verdict == "suspect"
+
+
+def test_a_folder_that_is_no_result_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ResultError):
+        summary.summarise(tmp_path)

@@ -19,7 +19,7 @@ from kvbench.audit.findings import SEVERITIES
 from kvbench.audit.rules import examine
 from kvbench.errors import ResultError
 from kvbench.publications import claims_file, library
-from kvbench.report import html, material
+from kvbench.report import html, report_input
 from kvbench.report.audit import section
 from tests.builders.patience import PATIENCE_S
 
@@ -160,13 +160,14 @@ def test_a_result_without_ledgers_or_lengths_is_audited_too(measured: tuple[Data
 def test_the_report_has_a_section(tmp_path: Path) -> None:
     folder = tmp_path / EXAMPLE.name
     shutil.copytree(EXAMPLE, folder)
-    one = material.read(folder)
+    one = report_input.read(folder)
     shown = section(one)
-    assert shown["findings"] == []
-    assert shown["sentence"].endswith("0 findings")
+    assert shown is not None
+    assert shown.findings == ()
+    assert shown.sentence.endswith("0 findings")
     page = html.render(one)
     assert 'id="audit"' in page
-    assert shown["sentence"] in page
+    assert shown.sentence in page
 
 
 def test_what_a_person_names_is_found_in_order(tmp_path: Path) -> None:

@@ -10,20 +10,30 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from kvbench import summary
-from kvbench.experiment.tier_proof import Blocks
-from kvbench.result.folder import ResultFolder
-from kvbench.result.record_files import write_plan
+from kvbench.result.files import write_json
+from kvbench.result.record_files import write_plan, write_run
+from kvbench.result.run_record import (
+    Attempt,
+    BlockRecord,
+    BottleneckRecord,
+    LostHost,
+    NeighborRecord,
+    SideClientRecord,
+    TrialRecord,
+    Window,
+)
+from kvbench.result.verdict import Reason, Verdict
 from kvbench.scenario import plan
 from tests.builders import results as synthetic
-from tests.builders.old_records import run_record
-from tests.builders.results import STARTED_NS, Case, make_row
+from tests.builders.results import STARTED_NS, Case, make_row, write_requests
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Literal
 
     from kvbench.result.records import Row, Tier
     from kvbench.scenario.plan import RunSpec
+    from kvbench.typed_json import JsonObject
 
 LIMIT = 300e6
 ALONE = 290e6  # what the side clients reach together when nobody else reads
@@ -51,7 +61,7 @@ class Dose:
     draw: float = 0.99
     greed: float = 5.0
     made: bool = True
-    kind: str = "disk"
+    kind: Literal["disk", "link"] = "disk"
     asked: bool = True
     lost: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
@@ -110,42 +120,45 @@ def build(dose: Dose, results: Path) -> Path:
     """Write a whole result folder and return its path."""
     case = dose.case()
     planned = plan.expand(case.scenario())
-    folder = ResultFolder(results / case.name / case.folder, resumed=False)
-    folder.path.mkdir(parents=True)
-    (folder.path / "scenario.yaml").write_text(f"name: {case.name}\nquestion: {case.question}\n")
+    folder = results / case.name / case.folder
+    folder.mkdir(parents=True)
+    (folder / "scenario.yaml").write_text(f"name: {case.name}\nquestion: {case.question}\n")
     record = planned.record()
     for name, definition in record.design.definitions.items():
         load, target = dose.levels.get(name, (None, None))
         definition["neighbors"] = {load: {**target}} if load is not None and target is not None else None
     record.design.setting["neighbors"] = {"loads": dose.loads}
-    write_plan(folder.path, record)
-    folder.write_json("facts.json", case.facts)
+    write_plan(folder, record)
+    write_json(folder / "facts.json", case.facts)
     for number, spec in enumerate(planned.runs):
-        _seal(dose, case, folder, number, spec)
-    folder.write_json("summary.json", summary.summarise(folder.path))
-    return folder.path
+        _seal(dose, case, folder / "runs" / spec.run_id, number, spec)
+    return folder
 
 
-def _seal(dose: Dose, case: Case, result: ResultFolder, number: int, spec: RunSpec) -> None:
-    blocks, warm = Blocks(16, 73_728 / 64, "g4"), None if spec.treatment == "recompute" else "g4"
-    rows = _rows(dose, case, number, spec, blocks, warm)
-    folder = result.open_run(spec.run_id)
-    journal = folder.open_journal()
-    for row in rows:
-        journal.append(row)
-    journal.close()
-    window = (min(row.sent_ns or 0 for row in rows), max(row.last_token_ns or 0 for row in rows))
-    record = synthetic._record(case, spec, rows, blocks, warm)
-    record["neighbors"] = told(dose, spec, window)
-    limit = {"kind": dose.kind, "bytes_per_s": LIMIT, "how": "cgroup v1 blkio", "reason": "reads are limited"}
-    denied = {"how": None, "reason": "no read limit could be made (cgroup v1 blkio: permission denied)"}
-    record["bottleneck"] = {**limit, **({} if dose.made else denied)} if dose.asked else None
+def _seal(dose: Dose, case: Case, folder: Path, number: int, spec: RunSpec) -> None:
+    blocks, warm = BlockRecord(16, 73_728 / 64, "g4"), None if spec.treatment == "recompute" else "g4"
     tier: Tier = "g4" if warm else "recompute"
-    folder.seal(run_record(record), lambda _row, _tokens: (tier, "counters and bytes agree"))
-    _write_samples(dose, spec, window, folder.path / "neighbors")
+    rows = [
+        replace(row, tier=tier, tier_evidence="counters and bytes agree")
+        for row in _rows(dose, case, number, spec, blocks, warm)
+    ]
+    write_requests(folder, rows)
+    window = (min(row.sent_ns or 0 for row in rows), max(row.last_token_ns or 0 for row in rows))
+    record = synthetic.record_of(case, spec, rows, blocks, warm)
+    write_run(folder, replace(record, neighbors=told(dose, spec, window), bottleneck=_bottleneck(dose)))
+    _write_samples(dose, spec, window, folder / "neighbors")
 
 
-def _rows(dose: Dose, case: Case, number: int, spec: RunSpec, blocks: Blocks, warm: str | None) -> list[Row]:
+def _bottleneck(dose: Dose) -> BottleneckRecord | None:
+    if not dose.asked:
+        return None
+    if dose.made:
+        return BottleneckRecord(dose.kind, LIMIT, "cgroup v1 blkio", "reads are limited")
+    why = "no read limit could be made (cgroup v1 blkio: permission denied)"
+    return BottleneckRecord(dose.kind, LIMIT, None, why)
+
+
+def _rows(dose: Dose, case: Case, number: int, spec: RunSpec, blocks: BlockRecord, warm: str | None) -> list[Row]:
     """Let requests follow one another in a closed loop that draws at an even rate."""
     cached = (TOKENS - 1) // 16 * 16 if warm else 0
     bytes_each = cached * (blocks.kv_bytes_per_token or 0)
@@ -177,7 +190,7 @@ def _rows(dose: Dose, case: Case, number: int, spec: RunSpec, blocks: Blocks, wa
     return rows
 
 
-def told(dose: Dose, spec: RunSpec, window: tuple[int, int]) -> dict[str, Any]:
+def told(dose: Dose, spec: RunSpec, window: tuple[int, int]) -> NeighborRecord:
     """Return what `run.json` keeps of the neighbours of one run."""
     load, target = dose.levels.get(spec.treatment, (None, None))
     total, noisy = dose.delivered(spec.treatment, spec.repeat), load is not None
@@ -185,23 +198,23 @@ def told(dose: Dose, spec: RunSpec, window: tuple[int, int]) -> dict[str, Any]:
     if target is not None:
         asked = target["aggregate"] or (ALONE * target["fraction"] if target["fraction"] else None)
     gone = spec.run_id in dose.gone
-    reason = {"level": "invalid", "rule": "neighbour lost", "text": "c2 was lost: no word for 3 s", "remedy": "Repeat."}
-    return {
-        "load": load,
-        "attempts": [{"why": "c3 was lost: its agent ended"}] if spec.run_id in dose.lost else [],
-        "generator": {"storage": "fio", "fabric": "iperf3"}.get(load or ""),
-        "target": _target_text(target) if target is not None else "quiet",
-        "asked_bytes_per_s": asked,
-        "calibrated_bytes_per_s": ALONE if load == "storage" else None,
-        "delivered_bytes_per_s": total,
-        "delivered_over_asked": total / asked if asked else None,
-        "label": f"{total / 1e6:.0f} MB/s" if noisy else "quiet",
-        "window": {"start_ns": window[0], "end_ns": window[1]},
-        "trial": _trial(window) if noisy else None,
-        "hosts": {name: _host(total / 4, load, noisy=noisy) for name in CLIENTS},
-        "lost": [{"host": "c2", "why": "no word for 3 s", "noticed_ns": window[0] + 1_000_000_000}] if gone else [],
-        "verdict": {"word": "invalid" if gone else "valid", "reasons": [reason] if gone else []},
-    }
+    reason = Reason("invalid", "neighbour lost", "c2 was lost: no word for 3 s", "Repeat.")
+    return NeighborRecord(
+        load=load,
+        generator={"storage": "fio", "fabric": "iperf3"}.get(load or ""),
+        target=_target_text(target) if target is not None else "quiet",
+        delivered_bytes_per_s=total,
+        label=f"{total / 1e6:.0f} MB/s" if noisy else "quiet",
+        window=Window(*window),
+        verdict=Verdict("invalid", (reason,)) if gone else Verdict("valid"),
+        asked_bytes_per_s=asked,
+        calibrated_bytes_per_s=ALONE if load == "storage" else None,
+        delivered_over_asked=total / asked if asked else None,
+        trial=_trial(window) if noisy else None,
+        hosts={name: _host(total / 4, load, noisy=noisy) for name in CLIENTS},
+        lost=(LostHost("c2", "no word for 3 s", window[0] + 1_000_000_000),) if gone else (),
+        attempts=(Attempt("c3 was lost: its agent ended"),) if spec.run_id in dose.lost else (),
+    )
 
 
 def _target_text(target: dict[str, float | None]) -> str:
@@ -210,39 +223,39 @@ def _target_text(target: dict[str, float | None]) -> str:
     return "unlimited" if target["fraction"] is None else f"{target['fraction'] * 100:g} %"
 
 
-def _trial(window: tuple[int, int]) -> dict[str, Any]:
-    return {
-        "at_ns": window[0] - 3_500_000_000,
-        "start_skew_s": 0.004,
-        "ramp_s": 3.1,
-        "steady": True,
-        "lead_s": 3.5,
-        "stop_asked_ns": window[1] + 250_000_000,
-        "stop_s": 0.12,
-    }
+def _trial(window: tuple[int, int]) -> TrialRecord:
+    return TrialRecord(
+        at_ns=window[0] - 3_500_000_000,
+        start_skew_s=0.004,
+        ramp_s=3.1,
+        steady=True,
+        lead_s=3.5,
+        stop_asked_ns=window[1] + 250_000_000,
+        stop_s=0.12,
+    )
 
 
-def _host(rate: float, load: str | None, *, noisy: bool) -> dict[str, Any]:
+def _host(rate: float, load: str | None, *, noisy: bool) -> SideClientRecord:
     disk = load != "fabric"
-    facts = {
+    facts: JsonObject = {
         "host": "made-up",
         "direct": "enforced",
         "queue": {"scheduler": "none [mq-deadline] kyber"},
         "file_system": "ext4",
     }
-    fabric = {"host": "made-up", "direct": None, "queue": None, "file_system": None}
-    return {
-        "delivered_bytes_per_s": rate,
-        "asked_bytes_per_s": rate,
-        "coverage": 1.0 if noisy else None,
-        "moving": 1.0 if noisy else None,
-        "device": "disk" if disk else "interface",
-        "device_bytes_per_s": 4 * rate * 1.001 + 1e6,
-        "device_shared_with_server": disk,
-        "clock_error_s": 0.00012,
-        "clock_drift_s": -0.00003,
-        "facts": {**(facts if disk else fabric), "version": "fio-3.33" if disk else "iperf 3.12"},
-    }
+    fabric: JsonObject = {"host": "made-up", "direct": None, "queue": None, "file_system": None}
+    return SideClientRecord(
+        delivered_bytes_per_s=rate,
+        device="disk" if disk else "interface",
+        asked_bytes_per_s=rate,
+        coverage=1.0 if noisy else None,
+        moving=1.0 if noisy else None,
+        device_bytes_per_s=4 * rate * 1.001 + 1e6,
+        device_shared_with_server=disk,
+        clock_error_s=0.00012,
+        clock_drift_s=-0.00003,
+        facts={**(facts if disk else fabric), "version": "fio-3.33" if disk else "iperf 3.12"},
+    )
 
 
 def _write_samples(dose: Dose, spec: RunSpec, window: tuple[int, int], folder: Path) -> None:
@@ -251,9 +264,9 @@ def _write_samples(dose: Dose, spec: RunSpec, window: tuple[int, int], folder: P
     folder.mkdir()
     trial = _trial(window)
     for client in CLIENTS:
-        lines = [{"t_ns": trial["at_ns"] - 900_000_000, "event": "sample", "moved": None}]
+        lines: list[dict[str, Any]] = [{"t_ns": trial.at_ns - 900_000_000, "event": "sample", "moved": None}]
         if rate:
-            begin, end = trial["at_ns"], trial["stop_asked_ns"] + 120_000_000
+            begin, end = trial.at_ns, (trial.stop_asked_ns or 0) + 120_000_000
             lines.append({"t_ns": begin + 5_000_000, "event": "started", "at_ns": begin + ahead, "pid": 1})
             for t_ns in range(begin + 200_000_000, end, 200_000_000):
                 moved = [t_ns + ahead - 3_000_000, rate * (t_ns - 3_000_000 - begin) / 1e9]

@@ -148,7 +148,7 @@ def _seal_run(case: Case, scenario: Scenario, spec: RunSpec, folder: Path, numbe
     evidence = "the server has no hit counters" if unproven else "counters and bytes agree"
     rows = [replace(row, tier=tier, tier_evidence=evidence) for row in rows]
     write_requests(folder, rows)
-    write_run(folder, _record(case, spec, rows, blocks, warm))
+    write_run(folder, record_of(case, spec, rows, blocks, warm))
 
 
 def make_row(case: Case, spec: RunSpec, number: int, place: int, warm: str | None) -> Row:
@@ -201,7 +201,8 @@ def make_row(case: Case, spec: RunSpec, number: int, place: int, warm: str | Non
     )
 
 
-def _record(case: Case, spec: RunSpec, rows: list[Row], blocks: BlockRecord, warm: str | None) -> RunRecord:
+def record_of(case: Case, spec: RunSpec, rows: list[Row], blocks: BlockRecord, warm: str | None) -> RunRecord:
+    """Return what `run.json` keeps of a run."""
     good = [row for row in rows if row.status == "ok"]
     cached = sum(row.cached_tokens or 0 for row in good)
     moved = cached * (blocks.kv_bytes_per_token or 0) if warm == "g4" else 0

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from kvbench.metrics import METRICS
-
+from kvbench.analysis.metrics import METRICS
 from kvbench.analysis.neighbor_types import (
     Capacity,
     Change,
@@ -222,6 +221,7 @@ def summary(**fields: Any) -> Summary:
         published=None,
         published_table=None,
         complete=True,
+        answers_compared=True,
         facts_changed=(),
         calibration=None,
         imported=None,

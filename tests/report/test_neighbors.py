@@ -6,19 +6,18 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kvbench.report.typed_summary import typed
 
-from kvbench import summary
-from kvbench.report import answer, material
+from kvbench.analysis import summary
+from kvbench.report import answer, report_input
 from kvbench.report.html import render
 from kvbench.report.neighbors import answers, setting, troubles
 from kvbench.report.tables import neighbors as neighbors_table
 from kvbench.report.tables.neighbor_load import neighbor_load
 from kvbench.report.tables.published_neighbors import sentence
 from kvbench.report.text import SPACE, percent
+from tests.builders import report_inputs
 from tests.builders import results as synthetic
 from tests.builders.made_up_doses import Dose, build
-from tests.builders.report_inputs import report_input
 from tests.builders.screens import shown_table
 from tests.report.test_html import read, text_of
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kvbench.analysis.neighbor_types import NeighborImpact
+    from kvbench.analysis.summary_types import Summary
 
 FULL = Dose(lost=("r02-storage_25",), gone=("r03-storage_50",))
 
@@ -36,35 +36,34 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def summed(folder: Path) -> dict[str, Any]:
+def summed(folder: Path) -> Summary:
     return summary.summarise(folder)
 
 
 @pytest.fixture(scope="module")
 def page(folder: Path) -> str:
-    return render(material.read(folder))
+    return render(report_input.read(folder))
 
 
 def plain(texts: list[str]) -> list[str]:
     return [text.replace(SPACE, " ") for text in texts]
 
 
-def shown(summed: dict[str, Any], width: int) -> str:
-    return shown_table(neighbors_table.neighbors(report_input(typed(summed))), width)
+def shown(summed: Summary, width: int) -> str:
+    return shown_table(neighbors_table.neighbors(report_inputs.report_input(summed)), width)
 
 
-def impact_of(summed: dict[str, Any]) -> NeighborImpact:
-    impact = typed(summed).neighbors
-    assert impact is not None
-    return impact
+def impact_of(summed: Summary) -> NeighborImpact:
+    assert summed.neighbors is not None
+    return summed.neighbors
 
 
-def small(folder: Path, **changes: Any) -> dict[str, Any]:
+def small(folder: Path, **changes: Any) -> Summary:
     return summary.summarise(build(Dose(**{"repeats": 3, **changes}), folder))
 
 
-def test_answers_with_the_dose_the_loss_and_the_increase(summed: dict[str, Any]) -> None:
-    storage, fabric, recompute = plain(answer.answers(typed(summed)))[:3]
+def test_answers_with_the_dose_the_loss_and_the_increase(summed: Summary) -> None:
+    storage, fabric, recompute = plain(answer.answers(summed))[:3]
     assert re.fullmatch(
         r"At 60 % of the bottleneck's capacity delivered by neighbours, throughput fell by (59|60)\.\d %, "
         r"i\.e\. the same work took 1[45]\d % longer \(1\d\d MB/s; 95 % intervals 59\.\d to 60\.\d % "
@@ -75,17 +74,17 @@ def test_answers_with_the_dose_the_loss_and_the_increase(summed: dict[str, Any])
         "With 200 MB/s delivered by neighbours, throughput is equivalent within 5 % to that of qui"
     )
     assert "recomputed" in recompute
-    assert len(answer.answers(typed(summed))) == 3  # one for each load, and one for what has no neighbours
+    assert len(answer.answers(summed)) == 3  # one for each load, and one for what has no neighbours
 
 
 def test_one_round_is_told_without_an_interval(tmp_path: Path) -> None:
-    storage, fabric = plain(answers(typed(small(tmp_path, repeats=1))))
+    storage, fabric = plain(answers(small(tmp_path, repeats=1)))
     assert "interval" not in storage
     assert "one round of storage_63" in storage
     assert re.search(r"throughput differs by 0\.\d+ % from that of quiet, too little for so few rounds", fabric)
 
 
-def test_says_what_the_bottleneck_is_and_that_it_stands_for_no_product(summed: dict[str, Any]) -> None:
+def test_says_what_the_bottleneck_is_and_that_it_stands_for_no_product(summed: Summary) -> None:
     text = " ".join(plain(setting(impact_of(summed))))
     assert "disk reads of this machine limited to 300 MB/s (cgroup v1 blkio). It stands for no product" in text
     assert re.search(r"quiet drew 9\d\.\d % of it undisturbed, so storage bound the load", text)
@@ -110,26 +109,26 @@ def test_says_that_a_quiet_run_was_too_short_for_its_limit(tmp_path: Path) -> No
 def test_says_where_no_bottleneck_was_asked_for(tmp_path: Path) -> None:
     summed = small(tmp_path, asked=False)
     assert "No bottleneck was made" in setting(impact_of(summed))[0]
-    assert "of what they reach alone delivered by neighbours" in plain(answers(typed(summed)))[0]
+    assert "of what they reach alone delivered by neighbours" in plain(answers(summed))[0]
 
 
 @pytest.mark.parametrize("width", [80, 120, 160])
-def test_the_table_fits_the_terminal_and_cuts_nothing(summed: dict[str, Any], width: int) -> None:
+def test_the_table_fits_the_terminal_and_cuts_nothing(summed: Summary, width: int) -> None:
     text = shown(summed, width)
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
     assert all(len(line) <= width for line in text.splitlines())
-    for level in summed["doses"]["levels"]:
-        assert re.search(rf"^ *{level['treatment']} ", text, re.MULTILINE)
-        for change in (level["kv_share"], level["time_increase"]):
-            assert percent(change["value"]).replace(SPACE, " ") in text
+    for level in impact_of(summed).levels:
+        assert re.search(rf"^ *{level.treatment} ", text, re.MULTILINE)
+        for change in (level.kv_share, level.time_increase):
+            assert percent(change.value or 0.0).replace(SPACE, " ") in text
 
 
-def test_lost_hosts_and_broken_tries_are_told(summed: dict[str, Any]) -> None:
+def test_lost_hosts_and_broken_tries_are_told(summed: Summary) -> None:
     assert troubles(impact_of(summed)) == [
         "r02-storage_25, try 1 broken off: c3 was lost: its agent ended",
         "r03-storage_50: c2 was lost (no word for 3 s); the run is left out",
     ]
-    assert "1 invalid" in shown_table(neighbor_load(report_input(typed(summed))), 100)
+    assert "1 invalid" in shown_table(neighbor_load(report_inputs.report_input(summed)), 100)
 
 
 def test_published_percentages_are_told_apart() -> None:
@@ -143,18 +142,18 @@ def test_published_percentages_are_told_apart() -> None:
 
 def test_a_scenario_that_names_the_publication_gets_its_rows_once(tmp_path: Path) -> None:
     dose_asked = Dose(repeats=1, published="ibm-storage-scale/benchmark-3")
-    text = text_of(render(material.read(build(dose_asked, tmp_path))))
+    text = text_of(render(report_input.read(build(dose_asked, tmp_path))))
     assert "published: G4 with neighbours" in text
     assert "-15.5 %" in text.replace("\N{MINUS SIGN}", "-")
     assert "+18.4 %" in text
     assert "Throughput loss (1 - noisy / quiet)" not in text
 
 
-def test_the_page_holds_every_level_and_every_side_client(page: str, summed: dict[str, Any]) -> None:
+def test_the_page_holds_every_level_and_every_side_client(page: str, summed: Summary) -> None:
     text = text_of(page)
-    for level in summed["doses"]["levels"]:
-        assert text.count(level["treatment"]) >= 3
-        assert percent(level["throughput_loss"]["value"]).replace(SPACE, " ") in text
+    for level in impact_of(summed).levels:
+        assert text.count(level.treatment) >= 3
+        assert percent(level.throughput_loss.value or 0.0).replace(SPACE, " ") in text
     for words in (
         "within 10 %",
         "nothing paces it",
@@ -176,7 +175,7 @@ def test_the_page_stands_alone_with_these_plots_too(page: str) -> None:
 
 
 def test_a_page_without_neighbours_has_no_such_section(tmp_path: Path) -> None:
-    html = render(material.read(synthetic.build(synthetic.Case(repeats=1, lengths=["10k"]), tmp_path)))
+    html = render(report_input.read(synthetic.build(synthetic.Case(repeats=1, lengths=["10k"]), tmp_path)))
     assert "Neighbours" not in text_of(html)
 
 

@@ -7,20 +7,21 @@ import numpy as np
 
 from kvbench.report.plots import neighbor_time_series as plot
 from tests.builders import summaries
-from tests.builders.neighbor_runs import RunOverTime, quiet_run, run_of
+from tests.builders.neighbor_runs import noisy_run, quiet_run, run_of
 from tests.builders.report_inputs import report_input
 
 if TYPE_CHECKING:
+    from kvbench.analysis.neighbor_time_series import NeighborTimeSeries
     from kvbench.report.report_input import ReportInput
 
 
-def given_with(*runs: RunOverTime) -> ReportInput:
+def given_with(*runs: NeighborTimeSeries) -> ReportInput:
     summary = summaries.summary(neighbors=summaries.neighbor_impact())
     return replace(report_input(summary), read_neighbor_runs=lambda: runs)
 
 
 def test_each_run_has_its_requests_and_its_rates() -> None:
-    svg = plot.neighbor_time_series(given_with(quiet_run(), RunOverTime())) or ""
+    svg = plot.neighbor_time_series(given_with(quiet_run(), noisy_run())) or ""
     assert svg.startswith("<svg viewBox=")
     assert svg.count("<use ") > 80
     assert plot.neighbor_time_series(given_with()) is None
@@ -29,11 +30,11 @@ def test_each_run_has_its_requests_and_its_rates() -> None:
 
 def test_a_run_in_which_nothing_was_answered_is_drawn_too() -> None:
     nothing = np.empty(0)
-    assert plot.neighbor_time_series(given_with(RunOverTime(sent_s=nothing, ttft_s=nothing))) is not None
+    assert plot.neighbor_time_series(given_with(noisy_run(sent_s=nothing, ttft_s=nothing))) is not None
 
 
 def test_many_runs_fit_on_a_page() -> None:
-    runs = [RunOverTime(f"level_{number}") for number in range(24)]
+    runs = [noisy_run(f"level_{number}") for number in range(24)]
     svg = plot.neighbor_time_series(given_with(quiet_run(), *runs)) or ""
     height_pt = float(svg.split('viewBox="')[1].split('"')[0].split()[3])
     assert height_pt <= 9.4 * 72

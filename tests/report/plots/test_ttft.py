@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kvbench.report.plots import thinning, ttft
+from kvbench.report.plots import ttft
 from kvbench.report.plots.series import speed_up_series, ttft_series
 from tests.builders import summaries
 from tests.builders.report_inputs import report_input, request
@@ -39,7 +39,7 @@ def test_every_answered_request_of_a_valid_run_is_a_dot() -> None:
 
 
 def test_very_many_requests_are_thinned_and_their_extremes_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(thinning, "MOST_DOTS", 100)
+    monkeypatch.setattr(ttft, "MOST_DOTS", 100)
     rows = requests(900, "r1-warm") + requests(900, "r1-recompute", length=50_000)
     given = report_input(summaries.summary(), rows)
     drawn = ttft.dots(given, ttft_series(given.summary))

@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from kvbench.report import html
+from kvbench.report import report_input as inputs
 from kvbench.report.tables.ttft_by_length import ttft_by_length
 from kvbench.report.tables.ttft_full_scale import ttft_full_scale
 from kvbench.result.plan_record import Scale
 from tests.builders import summaries
 from tests.builders.report_inputs import report_input, request
+from tests.builders.results import Case, build
 from tests.report.tables.shown import cells, texts
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_row_for_each_length_and_treatment_with_values_as_measured() -> None:
@@ -77,3 +84,20 @@ def test_full_scale_only_where_there_is_a_scale_or_a_publication() -> None:
     row = cells(ttft_full_scale(report_input(summaries.summary(scale=Scale(100, 100), lengths=rows))))[0]
     assert row["full_scale"].value == 2.42
     assert "published" not in row
+
+
+def test_turns_stand_beside_their_lengths(tmp_path: Path) -> None:
+    treatments = {"recompute": {"cache": "off"}, "again": {"cache": "off"}}
+    turns = {"count": 3, "new_tokens": 2000}
+    case = Case(treatments=treatments, lengths=["10k"], per_length=2, turns=turns, repeats=3, published=None)
+    given = inputs.read(build(case, tmp_path))
+    for table in (ttft_by_length(given), ttft_full_scale(given)):
+        rows = [list(row.values())[:3] for row in texts(table)]
+        assert rows[::2] == [["10k", "1", "recompute"], ["12,008", "2", "recompute"], ["14,016", "3", "recompute"]]
+    assert "Measured, over the time of a run" not in html.render(given)  # turns share their beginnings
+
+
+def test_a_length_without_turns_has_no_column_for_them() -> None:
+    table = ttft_by_length(report_input())
+    assert table is not None
+    assert "turn" not in [column.name for column in table.columns]
