@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kvbench.audit import result_claims
 from kvbench.errors import ResultError
-from kvbench.publications import claims_file, library
+from kvbench.publications import claims_file, index, library
 from kvbench.result.find import find_result
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def find(what: str, results: Path, tell: Callable[[str], object] | None = None) 
         ResultError: there is none of the three, or it cannot be read.
 
     """
-    if what in library.names():
+    if what in index.names():
         return library.document(what)
     path = Path(what)
     if path.is_file():
@@ -35,5 +35,5 @@ def find(what: str, results: Path, tell: Callable[[str], object] | None = None) 
     try:
         return result_claims.read(find_result(what, results, tell))
     except ResultError as fault:
-        known = ", ".join(library.names())
+        known = ", ".join(index.names())
         raise ResultError(f"{fault.message}", f"{fault.remedy} Published documents are {known}.") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvbench.publications import library
+from kvbench.publications import index
 from kvbench.scenario import file as scenario_file
 from kvbench.scenario import scenario
 from kvbench.testbed.neighbors import registry as generators
@@ -23,5 +23,5 @@ def load_scenario(file: Path, changes: list[str] | None, endpoint: str | None, d
     driven_by = driver.value if driver is not None else None
     asked = scenario_file.load(file, tuple(changes or ()), endpoint, driven_by, model)
     if asked.published is not None:
-        library.load(asked.published)
+        index.check(asked.published)
     return asked

@@ -18,7 +18,7 @@ from kvbench.audit import find, result_claims
 from kvbench.audit.findings import SEVERITIES
 from kvbench.audit.rules import examine
 from kvbench.errors import ResultError
-from kvbench.publications import claims_file, library
+from kvbench.publications import claims_file, index, library
 from kvbench.report import html, material
 from kvbench.report.audit import section
 from tests.builders.patience import PATIENCE_S
@@ -208,13 +208,13 @@ def test_the_example_of_the_documentation_has_the_findings_that_it_names() -> No
     example = text.split("```yaml\n")[1].split("```")[0]
     audit = examine(claims_file.parse(example, "example"))
     assert [check.rule for check in audit.findings] == ["percentiles against n", "rows promised"]
-    told = {check.rule for name in library.names() for check in examine(library.document(name)).checks}
+    told = {check.rule for name in index.names() for check in examine(library.document(name)).checks}
     assert not {rule for rule in told if rule not in text}
 
 
 def test_the_hand_review_has_the_counts_of_every_document() -> None:
     text = Path("docs/audits.md").read_text()
-    for name in library.names():
+    for name in index.names():
         audit = examine(library.document(name))
         counts = " | ".join(str(len(audit.of(severity))) for severity in SEVERITIES)
         assert f"| `{name}` | {audit.evaluated} | {counts} |" in text
