@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kvbench.analysis import dataset, summary
 from kvbench.audit.result_claims import lay_out
 from kvbench.errors import ResultError
-from kvbench.publications import claims_file, library
+from kvbench.publications import claims_file, index, library
 from kvbench.result.find import find_result
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def find(what: str, results: Path, tell: Callable[[str], object] | None = None) 
         ResultError: there is none of the three, or it cannot be read.
 
     """
-    if what in library.names():
+    if what in index.names():
         return library.document(what)
     path = Path(what)
     if path.is_file():
@@ -36,7 +36,7 @@ def find(what: str, results: Path, tell: Callable[[str], object] | None = None) 
     try:
         return read_result(find_result(what, results, tell))
     except ResultError as fault:
-        known = ", ".join(library.names())
+        known = ", ".join(index.names())
         raise ResultError(f"{fault.message}", f"{fault.remedy} Published documents are {known}.") from None
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from math import ceil, floor, sqrt
 from typing import TYPE_CHECKING
 
+from scipy.optimize import linprog
+
 from kvbench.audit.findings import Check, listed, sections
 from kvbench.percentile import needed_n
 from kvbench.publications.printed_figure import Interval, show
@@ -101,8 +103,6 @@ def largest_smallest(
     The values between two ranks that percentiles name may all equal the lower of them (which makes the sum least) or
     the upper one (which makes it largest), so a linear programme in the named values only is exact.
     """
-    from scipy.optimize import linprog  # noqa: PLC0415 - slow to import, and only an audit needs it
-
     ranks = [min(max(rank(n, p), 0.0), n - 1.0) for p, _ in given]
     named = sorted({0} | {floor(h) for h in ranks} | {min(floor(h) + 1, n - 1) for h in ranks})
     column = {index: at for at, index in enumerate(named)}

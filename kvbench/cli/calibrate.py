@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from kvbench.cli.options import RESULTS, Driver, ResultsDir, console, tell
+from kvbench.cli.options import RESULTS, Driver, ResultsDir, tell
 from kvbench.errors import Interrupted
+from kvbench.experiment import calibrate as act
+from kvbench.report import terminal
+from kvbench.result import calibration
+from kvbench.result.calibration_record import CalibrationCell
+from kvbench.result.files import read_json
+from kvbench.typed_json import from_json
+from kvbench.units import parse_count
 
 
 def calibrate(
@@ -22,15 +31,6 @@ def calibrate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,  # noqa: FBT002
 ) -> None:
     """Measure the load driver's own timing error on this host; results made after it carry the newest one."""
-    import json  # noqa: PLC0415
-
-    from kvbench.experiment import calibrate as act  # noqa: PLC0415
-    from kvbench.report import terminal  # noqa: PLC0415
-    from kvbench.result import calibration  # noqa: PLC0415
-    from kvbench.result.calibration_record import CalibrationCell  # noqa: PLC0415
-    from kvbench.result.files import read_json  # noqa: PLC0415
-    from kvbench.typed_json import from_json  # noqa: PLC0415
-
     settings = act.Settings(_counts(connections, "--connections"), _counts(prompt_tokens, "--prompt-tokens"), rounds)
     try:
         folder = act.calibrate([one.value for one in driver or [Driver.NATIVE]], settings, results, tell)
@@ -41,15 +41,13 @@ def calibrate(
         typer.echo(json.dumps({"folder": str(folder), **made}, indent=1))
     else:
         cells = [from_json(CalibrationCell, cell, calibration.FILE) for cell in made["cells"]]
-        terminal.print_calibration(cells, console())
+        terminal.print_calibration(cells, Console())
         typer.echo(str(folder))
     sys.exit(3 if any(cell["failed"] for cell in made["cells"]) else 0)
 
 
 def _counts(text: str, option: str) -> tuple[int, ...]:
     """Read a list of counts such as 1,28,100 or 500,130k."""
-    from kvbench.units import parse_count  # noqa: PLC0415
-
     try:
         return tuple(dict.fromkeys(parse_count(part) for part in text.split(",")))
     except ValueError as fault:

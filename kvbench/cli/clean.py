@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kvbench.drivers import aiperf
+from kvbench.result.files import locked
+from kvbench.testbed import lab
+from kvbench.testbed.hosts import file as hosts_file
+from kvbench.testbed.neighbors import agent_host, read_limit
+from kvbench.testbed.neighbors.cleanup import sweep_hosts
+from kvbench.testbed.servers import tier_directory, vllm
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -43,10 +51,6 @@ def clean(
 
 def _clean_directory(root: Path) -> Iterator[str]:
     """Delete what is left of a tier, with its directory if nothing else is in it, and of side clients that are gone."""
-    from kvbench.result.files import locked  # noqa: PLC0415
-    from kvbench.testbed.neighbors import agent_host  # noqa: PLC0415
-    from kvbench.testbed.servers import tier_directory  # noqa: PLC0415
-
     clients = [folder.parent for folder in (*root.glob(_SIDE_CLIENTS), *root.glob(f"*/{_SIDE_CLIENTS}"))]
     if (root / tier_directory.MARKER).exists() or not clients:
         if not tier_directory.is_empty(root):
@@ -62,9 +66,6 @@ def _clean_directory(root: Path) -> Iterator[str]:
 
 
 def _clean_hosts(file: Path) -> Iterator[str]:
-    from kvbench.testbed.hosts import file as hosts_file  # noqa: PLC0415
-    from kvbench.testbed.neighbors.cleanup import sweep_hosts  # noqa: PLC0415
-
     for name, swept in sweep_hosts(hosts_file.load(file)).items():
         yield from _swept(name, swept)
 
@@ -77,8 +78,6 @@ def _swept(where: str, swept: dict[str, list[str]]) -> Iterator[str]:
 
 
 def _clean_labs(prefix: str | None) -> Iterator[str]:
-    from kvbench.testbed import lab  # noqa: PLC0415
-
     removed, kept = lab.sweep(None if prefix is None else [prefix])
     for name in removed:
         yield f"removed {name}"
@@ -87,21 +86,15 @@ def _clean_labs(prefix: str | None) -> Iterator[str]:
 
 
 def _clean_limits() -> Iterator[str]:
-    from kvbench.testbed.neighbors import read_limit  # noqa: PLC0415
-
     for name in read_limit.sweep():
         yield f"removed the read limit {name}"
 
 
 def _clean_scratch() -> Iterator[str]:
-    from kvbench.drivers import aiperf  # noqa: PLC0415
-
     for folder in aiperf.sweep_scratch():
         yield f"removed {folder}, which held the prompts of a killed AIPerf run"
 
 
 def _clean_shared_memory() -> Iterator[str]:
-    from kvbench.testbed.servers import vllm  # noqa: PLC0415
-
     for file in vllm.sweep_shared_memory():
         yield f"removed {file}"

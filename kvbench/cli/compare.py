@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from kvbench.cli.options import RESULTS, ResultsDir, console, tell
+from kvbench.analysis import gates, result_comparison
+from kvbench.cli.options import RESULTS, ResultsDir, tell
+from kvbench.report.tables import comparison
+from kvbench.result import records
+from kvbench.result.find import find_result
+from kvbench.typed_json import to_json
 
 
 def compare(  # noqa: PLR0913, PLR0917 - these are the options of the command
@@ -25,14 +32,6 @@ def compare(  # noqa: PLR0913, PLR0917 - these are the options of the command
     results: ResultsDir = RESULTS,
 ) -> None:
     """Compare two results: what differed between their worlds, then what changed in their figures."""
-    import json  # noqa: PLC0415
-
-    from kvbench.analysis import gates, result_comparison  # noqa: PLC0415
-    from kvbench.report.tables import comparison  # noqa: PLC0415
-    from kvbench.result import records  # noqa: PLC0415
-    from kvbench.result.find import find_result  # noqa: PLC0415
-    from kvbench.typed_json import to_json  # noqa: PLC0415
-
     try:
         asked = [gates.parse(expression) for expression in fail_if or []]
     except ValueError as fault:
@@ -43,7 +42,7 @@ def compare(  # noqa: PLR0913, PLR0917 - these are the options of the command
     if as_json:
         typer.echo(json.dumps({"schema_version": records.SCHEMA_VERSION, **to_json(found)}, indent=1))
     else:
-        comparison.print_comparison(found, console())
+        comparison.print_comparison(found, Console())
     sys.exit(4 if any(gate.failed for gate in found.gates) else 0)
 
 

@@ -7,9 +7,17 @@ from typing import Annotated
 
 import typer
 
+from kvbench import units
+from kvbench.testbed import lab as cluster
+
 _FOLDER = Path("kvlab")
-app = typer.Typer(help="A small cluster of network namespaces on this machine.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 Prefix = Annotated[str, typer.Option("--prefix", metavar="kvb-NAME-", help="What its namespaces' names begin with.")]
+
+
+@app.callback()
+def lab() -> None:
+    """A small cluster of network namespaces on this machine."""
 
 
 @app.command()
@@ -23,9 +31,6 @@ def up(
     prefix: Prefix = "kvb-",
 ) -> None:
     """Make four side clients, a GPU client and a storage host with a capped link; print the hosts file. Needs root."""
-    from kvbench import units  # noqa: PLC0415
-    from kvbench.testbed import lab  # noqa: PLC0415
-
     try:
         rate_bytes_per_s = units.parse_rate(rate)
     except ValueError as fault:
@@ -33,17 +38,17 @@ def up(
     if rate_bytes_per_s <= 0:
         raise typer.BadParameter("a link needs a rate above 0", param_hint="--rate")
     options = {"with_sshd": not no_sshd, "shared_storage": shared_storage}
-    hosts = lab.up(folder, rate_bytes_per_s=rate_bytes_per_s, prefix=prefix, **options)
+    hosts = cluster.up(folder, rate_bytes_per_s=rate_bytes_per_s, prefix=prefix, **options)
     reached = "without sshd" if no_sshd else "each with its sshd"
     typer.echo(
         f"4 side clients, a GPU client and a storage host, {reached}; link {units.format_rate(rate_bytes_per_s)}"
     )
-    if (mount := lab.shared_mount(folder, "gpu")) is not None:
+    if (mount := cluster.shared_mount(folder, "gpu")) is not None:
         typer.echo(f"shared storage, as the GPU client sees it: {mount}")
         typer.echo(f"  in a scenario: tiers: {{g4: {{path: {mount}/kvcache, capacity: 1GB}}}}")
     typer.echo(f"hosts file: {hosts}")
     typer.echo(f"  in a scenario: neighbors: {{hosts: {hosts}, loads: {{fabric: {{iperf3: {{}}}}}}}}")
-    typer.echo(f"take it down: kvbench lab down{'' if prefix == lab.PREFIX else f' --prefix {prefix}'}")
+    typer.echo(f"take it down: kvbench lab down{'' if prefix == cluster.PREFIX else f' --prefix {prefix}'}")
 
 
 @app.command()
@@ -54,11 +59,9 @@ def down(
     prefix: Prefix = "kvb-",
 ) -> None:
     """Unmount, stop and remove all of the lab, also after a kill."""
-    from kvbench.testbed import lab  # noqa: PLC0415
-
     given = folder
-    if folder is None and prefix == lab.PREFIX and (_FOLDER / lab.MARKER).is_file():
+    if folder is None and prefix == cluster.PREFIX and (_FOLDER / cluster.MARKER).is_file():
         given = _FOLDER  # after a restart of the machine nothing else knows it
-    removed = lab.down(given, prefix=prefix)
+    removed = cluster.down(given, prefix=prefix)
     for name in removed or [f"there is no lab named {prefix}"]:
         typer.echo(f"removed {name}" if removed else name)

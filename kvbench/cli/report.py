@@ -1,4 +1,4 @@
-"""The commands `kvbench report` and `kvbench import`: write reports, and read results of other tools."""
+"""The command `kvbench report`: writes reports of results."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kvbench.cli.options import RESULTS, ResultsDir, console, tell, write_summary
+from kvbench.cli.options import RESULTS, ResultsDir, tell
 from kvbench.errors import ResultError
+from kvbench.report import read_result
+from kvbench.report.html import write_report
+from kvbench.result.files import write_json
+from kvbench.result.find import find_result
+from kvbench.typed_json import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,10 +29,6 @@ def report(
     results: ResultsDir = RESULTS,
 ) -> None:
     """Write a report that opens offline: one HTML file and one PDF for each result; none if a name is wrong."""
-    from kvbench.report.html import write_report  # noqa: PLC0415
-    from kvbench.result.files import write_json  # noqa: PLC0415
-    from kvbench.typed_json import to_json  # noqa: PLC0415
-
     inputs = _report_inputs(result, results)
     for folder, given in inputs.items():
         write_json(folder / "summary.json", to_json(given.summary))
@@ -43,9 +44,6 @@ def _report_inputs(names: Sequence[str], results: Path) -> dict[Path, ReportInpu
         ResultError: some of them cannot be; the message tells all of these.
 
     """
-    from kvbench.report import read_result  # noqa: PLC0415
-    from kvbench.result.find import find_result  # noqa: PLC0415
-
     inputs: dict[Path, ReportInput] = {}
     faults = []
     for name in names:
@@ -59,18 +57,3 @@ def _report_inputs(names: Sequence[str], results: Path) -> dict[Path, ReportInpu
         spared = f"; no report was written for the other {len(names) - len(faults)}" if len(names) > len(faults) else ""
         raise ResultError(wrong + spared, faults[0].remedy)
     return inputs
-
-
-def import_result(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="The file, or AIPerf's artifact folder.")],
-    tool: Annotated[str, typer.Option("--from", metavar="TOOL", help="What wrote it: aiperf, guidellm, vllm, ...")],
-    name: Annotated[str | None, typer.Option("--name", help="Name of the result; by default from the path.")] = None,
-    results: ResultsDir = RESULTS,
-) -> None:
-    """Make a result of what another tool measured, so that show and report can read it; nothing of it is proven."""
-    from kvbench.importers import write_result as imports  # noqa: PLC0415
-    from kvbench.report import terminal  # noqa: PLC0415
-
-    folder = imports.import_result(tool, path, results, name)
-    terminal.print_summary(write_summary(folder), console())
-    typer.echo(str(folder))

@@ -1,4 +1,7 @@
-"""The commands `kvbench run`, `check` and `plan`, which start from a scenario file."""
+"""The command `kvbench run`: runs a scenario, or goes on where an earlier run of it was interrupted.
+
+What only a summary needs is imported after the last run is sealed: it takes a second, and the runs would wait for it.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,27 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
+from kvbench.cli.load_scenario import load_scenario
 from kvbench.cli.options import (
     RESULTS,
-    Driver,
     DriverName,
     EndpointUrl,
     Overrides,
     ResultsDir,
     ScenarioFile,
-    console,
     tell,
-    write_summary,
 )
 from kvbench.errors import Interrupted
+from kvbench.experiment import run as act
 from kvbench.experiment.result_setup import lay_out
+from kvbench.report import progress_view
+from kvbench.result import folder
+from kvbench.result.files import locked
+from kvbench.testbed import disturbance, testbed
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from kvbench.result.folder import ResultFolder
     from kvbench.scenario.plan import Plan
     from kvbench.scenario.scenario import Scenario
@@ -42,14 +47,12 @@ def run(  # noqa: PLR0913, PLR0917 - these are the options of the command
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on with an unfinished result.")] = False,  # noqa: FBT002
 ) -> None:
     """Run a scenario; goes on by itself where an earlier run of the same scenario was interrupted."""
-    from kvbench.result import folder  # noqa: PLC0415
-    from kvbench.result.files import locked  # noqa: PLC0415
-    from kvbench.testbed import testbed  # noqa: PLC0415
-
-    asked = _load(scenario_file, overrides, endpoint, driver)
+    asked = load_scenario(scenario_file, overrides, endpoint, driver)
     if dry_run:
-        _print_plan(asked)
-        for line in testbed.remote_commands(asked):
+        from kvbench.cli.plan import print_plan  # noqa: PLC0415 - prints tables, which only a summary needs else
+
+        print_plan(asked)
+        for line in disturbance.remote_commands(asked):
             typer.echo(line)
         return
     result = None if fresh else folder.find_unfinished(results, asked.name, asked.fingerprint)
@@ -74,35 +77,13 @@ def run(  # noqa: PLR0913, PLR0917 - these are the options of the command
 
 def _compare_answers(asked: Scenario, result: ResultFolder) -> None:
     """Do what a killed run has left undone although all its runs are sealed; no server is needed for it."""
-    from kvbench.experiment import run as act  # noqa: PLC0415
-    from kvbench.result.files import locked  # noqa: PLC0415
-
     tell(f"all runs of {result.path} are done already; its summary is written now")
     with locked(result.path, "the result"):
         act.compare_answers(asked, result)
 
 
-def _load(file: Path, changes: list[str] | None, endpoint: str | None, driver: Driver | None) -> Scenario:
-    """Read a scenario, and refuse at once a publication that is not known."""
-    from kvbench.publications import library  # noqa: PLC0415
-    from kvbench.scenario import file as scenario_file  # noqa: PLC0415
-    from kvbench.scenario import scenario  # noqa: PLC0415
-    from kvbench.testbed.neighbors import registry as generators  # noqa: PLC0415
-    from kvbench.testbed.servers import registry as servers  # noqa: PLC0415
-
-    model = scenario.model_with(servers.models(), generators.models())
-    driven_by = driver.value if driver is not None else None
-    asked = scenario_file.load(file, tuple(changes or ()), endpoint, driven_by, model)
-    if asked.published is not None:
-        library.load(asked.published)
-    return asked
-
-
 def _execute(asked: Scenario, plan: Plan, bed: Testbed, result: ResultFolder) -> None:
-    from kvbench.experiment import run as act  # noqa: PLC0415
-    from kvbench.report import progress_view  # noqa: PLC0415
-
-    terminal = console(stderr=True)
+    terminal = Console(stderr=True)
     if result.resumed:
         terminal.print(f"going on with {result.path}", highlight=False)
     try:
@@ -119,51 +100,6 @@ def _execute(asked: Scenario, plan: Plan, bed: Testbed, result: ResultFolder) ->
 
 def _finish(result: ResultFolder) -> int:
     """Summarise, print, and return the exit code."""
-    from kvbench.audit import result_claims, rules  # noqa: PLC0415
-    from kvbench.report import audit, terminal  # noqa: PLC0415
+    from kvbench.cli.finish import finish  # noqa: PLC0415 - the runs do not wait for what only a summary needs
 
-    given = write_summary(result.path)
-    terminal.print_summary(given, console())
-    assert given.result is not None  # noqa: S101 - it was read from the folder
-    audit.print_findings(rules.examine(result_claims.lay_out(given.result, given.summary)), console())
-    typer.echo(str(result.path))
-    return 0 if given.summary.verdict == "valid" else 3
-
-
-def check(
-    scenario_file: ScenarioFile,
-    overrides: Overrides = None,
-    endpoint: EndpointUrl = None,
-    driver: DriverName = None,
-) -> None:
-    """Read a scenario and say whether it can be run here; no server or load starts, but side clients are reached."""
-    from kvbench.testbed import testbed  # noqa: PLC0415
-
-    asked = _load(scenario_file, overrides, endpoint, driver)
-    with testbed.stand_up(asked) as bed:
-        for limit in bed.limits():
-            typer.echo(f"note: {limit}")
-    typer.echo(
-        f"{scenario_file} is fine: {_counted(len(asked.treatments), 'treatment')}, {_counted(asked.repeats, 'round')}"
-    )
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def plan(
-    scenario_file: ScenarioFile,
-    overrides: Overrides = None,
-    endpoint: EndpointUrl = None,
-    driver: DriverName = None,
-) -> None:
-    """Show the runs in their order, and whether the working set fits the tiers."""
-    _print_plan(_load(scenario_file, overrides, endpoint, driver))
-
-
-def _print_plan(asked: Scenario) -> None:
-    from kvbench.report import terminal  # noqa: PLC0415
-    from kvbench.scenario import plan  # noqa: PLC0415
-
-    terminal.print_plan(plan.expand(asked), asked, console())
+    return finish(result.path)

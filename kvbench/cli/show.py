@@ -1,27 +1,27 @@
-"""The commands `kvbench show` and `kvbench audit`, which read results and documents and write nothing."""
+"""The command `kvbench show`: prints a result, and writes nothing."""
 
 from __future__ import annotations
 
-import sys
+import json
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
-from kvbench.cli.options import RESULTS, ResultsDir, console, tell
-from kvbench.errors import OptionError, ResultError
+from kvbench.analysis import dataset, summary
+from kvbench.cli.options import RESULTS, ResultsDir, tell
+from kvbench.errors import OptionError
+from kvbench.report import read_result, terminal
+from kvbench.report.render import FORMATS
+from kvbench.report.tables.registry import table_named, tables_of
+from kvbench.result import records
+from kvbench.result.find import find_result
+from kvbench.result.rows import read_rows
+from kvbench.typed_json import to_json
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-class Severity(StrEnum):
-    """What `audit --fail-on` takes."""
-
-    CONFLICT = "conflict"
-    UNSUPPORTED = "unsupported"
-    MISSING = "missing"
-    NOTE = "note"
 
 
 class Format(StrEnum):
@@ -49,8 +49,6 @@ def show(
     results: ResultsDir = RESULTS,
 ) -> None:
     """Show a result: its tables, in any of several forms, or every request."""
-    from kvbench.result.find import find_result  # noqa: PLC0415
-
     folder = find_result(result, results, tell)
     chosen = Format.JSON if as_json else form
     if requests:
@@ -58,38 +56,22 @@ def show(
     elif table is None and chosen is Format.JSON:
         _print_summary_as_json(folder)
     elif table is None and chosen is Format.TABLE:
-        from kvbench.report import read_result, terminal  # noqa: PLC0415
-
-        terminal.print_summary(read_result.read(folder), console())
+        terminal.print_summary(read_result.read(folder), Console())
     else:
         _print_tables(folder, chosen, table)
 
 
 def _print_requests(folder: Path) -> None:
-    from kvbench.analysis import dataset  # noqa: PLC0415
-    from kvbench.report import terminal  # noqa: PLC0415
-    from kvbench.result.rows import read_rows  # noqa: PLC0415
-
     runs = [run.run_id for run in dataset.read(folder).runs]
-    terminal.print_requests({run: read_rows(folder / "runs" / run) for run in runs}, console())
+    terminal.print_requests({run: read_rows(folder / "runs" / run) for run in runs}, Console())
 
 
 def _print_summary_as_json(folder: Path) -> None:
-    import json  # noqa: PLC0415
-
-    from kvbench.analysis import summary  # noqa: PLC0415
-    from kvbench.result import records  # noqa: PLC0415
-    from kvbench.typed_json import to_json  # noqa: PLC0415
-
     typer.echo(json.dumps({"schema_version": records.SCHEMA_VERSION, **to_json(summary.summarise(folder))}, indent=1))
 
 
 def _print_tables(folder: Path, form: Format, name: str | None) -> None:
     """Print one table, or all of those that the terminal shows."""
-    from kvbench.report import read_result, terminal  # noqa: PLC0415
-    from kvbench.report.render import FORMATS  # noqa: PLC0415
-    from kvbench.report.tables.registry import table_named, tables_of  # noqa: PLC0415
-
     given = read_result.read(folder)
     if name is None and form is Format.CSV:
         names = ", ".join(table.name for table in tables_of(given))
@@ -97,36 +79,6 @@ def _print_tables(folder: Path, form: Format, name: str | None) -> None:
     tables = [table_named(name, given)] if name else list(tables_of(given, in_terminal=True))
     if form is Format.TABLE:
         for one in tables:
-            terminal.print_table(one, console())
+            terminal.print_table(one, Console())
     else:
         typer.echo("\n".join(FORMATS[form.value](table) for table in tables), nl=False)
-
-
-def audit(
-    source: Annotated[
-        str, typer.Argument(metavar="NAME|FILE|RESULT", help="A published document, a claims file, or a result.")
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,  # noqa: FBT002
-    fail_on: Annotated[
-        Severity | None, typer.Option("--fail-on", help="Exit with 4 if there is something as bad as this, or worse.")
-    ] = None,
-    results: ResultsDir = RESULTS,
-) -> None:
-    """Hold printed figures against arithmetic: each finding with its calculation, and what would have to be true."""
-    import json  # noqa: PLC0415
-
-    from kvbench.audit import find, rules  # noqa: PLC0415
-    from kvbench.report import audit  # noqa: PLC0415
-    from kvbench.result import records  # noqa: PLC0415
-
-    done = rules.examine(find.find(source, results, tell))
-    if as_json:
-        typer.echo(json.dumps({"schema_version": records.SCHEMA_VERSION, **done.to_json()}, indent=1))
-    else:
-        audit.print_audit(done, console())
-    if not done.evaluated:
-        raise ResultError(
-            f"nothing in {source} could be checked, so nothing is said about it",
-            "Give the conditions that its figures belong to; docs/claims.md lists what each rule needs.",
-        )
-    sys.exit(4 if fail_on and done.reaches(fail_on.value) else 0)

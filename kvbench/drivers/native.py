@@ -217,7 +217,7 @@ class NativeDriver:
 
         A server with which TLS cannot begin has accepted: another address of the same name must not hide that.
         """
-        self._addresses = self._addresses or await self._target.resolve()
+        self._addresses = self._addresses or await _addresses_of(self._target)
         refusal = OSError("the host has no address")
         for address in list(self._addresses):
             tls = Tls(self._target.tls, self._target.host) if self._target.tls is not None else None
@@ -326,3 +326,17 @@ class Exchange:
         if self.refusal is not None:
             return Response(self.request.request_id, "refused", self.scheduled_ns, error=self.refusal)
         return self.answer.respond(self.request, self.scheduled_ns, self.sent_ns)
+
+
+async def _addresses_of(target: Target) -> list[Address]:
+    """Look the host of an endpoint up.
+
+    Raises:
+        OSError: the name is unknown.
+
+    """
+    try:  # a number needs no thread
+        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        found = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    return [(family, sockaddr) for family, _, _, _, sockaddr in found]

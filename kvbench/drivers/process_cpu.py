@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import psutil
 
 
 class CpuWatch:
@@ -17,8 +18,6 @@ class CpuWatch:
 
     def sample(self, pid: int) -> None:
         """Note how much each process has used until now; one that ends meanwhile is left out."""
-        import psutil  # noqa: PLC0415 - a run that needs no such watch shall start without it
-
         try:
             root = psutil.Process(pid)
             tree = [root, *root.children(recursive=True)]

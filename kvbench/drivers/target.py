@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -83,16 +82,3 @@ class Target:
     def redact(self, text: str) -> str:
         """Return `text` without the key: some servers repeat it in their refusal."""
         return text.replace(self.api_key, "***") if self.api_key else text
-
-    async def resolve(self) -> list[Address]:
-        """Look the host up.
-
-        Raises:
-            OSError: the name is unknown.
-
-        """
-        try:  # a number needs no thread
-            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        except socket.gaierror:
-            found = await asyncio.get_running_loop().getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        return [(family, sockaddr) for family, _, _, _, sockaddr in found]

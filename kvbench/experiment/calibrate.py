@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kvbench.drivers import aiperf
 from kvbench.drivers.native import NativeDriver
 from kvbench.drivers.target import Target
 from kvbench.errors import DriverError, OptionError
@@ -70,14 +71,10 @@ def _open_native(target: Target, _folder: Path) -> AbstractContextManager[Client
 
 
 def _open_aiperf(target: Target, folder: Path) -> AbstractContextManager[Client]:
-    from kvbench.drivers.aiperf import AiperfDriver  # noqa: PLC0415 - only a calibration of AIPerf needs it
-
-    return AiperfDriver(target, folder, timeout_s=_TIMEOUT_S)
+    return aiperf.AiperfDriver(target, folder, timeout_s=_TIMEOUT_S)
 
 
 def _check_aiperf() -> None:
-    from kvbench.drivers import aiperf  # noqa: PLC0415
-
     aiperf.find()
 
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kvbench.result import calibration, differences, draw_file, record_files
+from kvbench.result.files import write_atomic
+from kvbench.scenario import plan
+from kvbench.this_host import facts
+
 if TYPE_CHECKING:
     from kvbench.result.folder import ResultFolder
     from kvbench.scenario.plan import Plan
@@ -14,11 +19,6 @@ if TYPE_CHECKING:
 
 def lay_out(asked: Scenario, bed: Testbed, result: ResultFolder, file: Path, changes: list[str]) -> Plan:
     """Write down what will be done and on what, before anything is done; a resumed result has it already."""
-    from kvbench.result import calibration, differences, draw_file, record_files  # noqa: PLC0415  # noqa: PLC0415
-    from kvbench.result.files import write_atomic  # noqa: PLC0415
-    from kvbench.scenario import plan  # noqa: PLC0415
-    from kvbench.this_host import facts  # noqa: PLC0415
-
     attached = bed.attached
     salt = f"{result.path.name}/" if attached is not None else ""
     laid_out = plan.expand(asked, salt, attached.info.get("scale") if attached is not None else None)

@@ -25,6 +25,7 @@ from kvbench.scenario.plan import (
     RunSpec,
     needs_own_texts,
 )
+from kvbench.scenario.request_body import request_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -199,7 +200,7 @@ class Lane:
         self._phases[draw.request_id] = (draw, phase)
         form, load = self.scenario.prompts, self.scenario.load
         with_ids = self.scenario.check_answers and self.scenario.server.keys.returns_token_ids
-        body = prompts.request_body(
+        body = request_body(
             self.endpoint.model,
             load.api,
             said or self.text(draw),

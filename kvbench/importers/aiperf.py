@@ -11,6 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from kvbench.drivers.aiperf_export import read_answer, read_own_word
 from kvbench.errors import ResultError
 from kvbench.importers.aiperf_phases import split
@@ -22,8 +25,6 @@ from kvbench.lenient_json import at, items, parse, text, whole
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pyarrow as pa
 
 
 RECORDS, RAW, AGGREGATES = "profile_export.jsonl", "profile_export_raw.jsonl", "profile_export_aiperf.json"
@@ -76,8 +77,6 @@ def read(path: Path) -> Source:
         ResultError: the file is something else, or a line of it is not a record.
 
     """
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     main, beside = _choose(path)
     records = _read_file(main)
     columns = records.columns
@@ -131,8 +130,6 @@ def _named_model(about: Any) -> str | None:
 
 def _read_file(path: Path) -> _Records:
     """Read all records of a file, range by range."""
-    import pyarrow as pa  # noqa: PLC0415
-
     batches, lines, has_chunks, agent = [], 0, False, None
     try:
         for _, batch in map_ranges(_read_block, path):
@@ -238,9 +235,6 @@ def _since(start_ns: int | None, moment_ns: int | None) -> float | None:
 
 def _columns(picked: list[tuple[Any, ...]]) -> pa.RecordBatch:
     """Make columns of what was picked: the chunks are asked first, then the metrics."""
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     request_id, conversation_id, turn, issued, started, ended, name, benchmark_phase, is_warmup = picked[:9]
     usage_prompt, own_isl, usage_completion, own_osl, own_cached, own_ttft, own_content, own_latency = picked[9:17]
     units, has_metrics, status, error, http_status = picked[17:20], *picked[20:24]
@@ -279,9 +273,6 @@ def _columns(picked: list[tuple[Any, ...]]) -> pa.RecordBatch:
 
 def _filled(columns: pa.Table, beside: pa.Table) -> pa.Table:
     """Fill what the raw export does not tell with the metrics of the same request in the export beside it."""
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     beside = beside.take(pa.array(range(len(beside) - 1, -1, -1)))  # of two records of one request the last one counts
     place = pc.index_in(_key(columns), value_set=_key(beside).combine_chunks())
     place = pc.if_else(columns["has_metrics"], pa.scalar(None, pa.int32()), place)
@@ -296,7 +287,5 @@ def _filled(columns: pa.Table, beside: pa.Table) -> pa.Table:
 
 def _key(columns: pa.Table) -> pa.ChunkedArray:
     """Tell which request a record is of, in both exports."""
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     named = [pc.fill_null(columns[name], "") for name in ("request_id", "phase_name")]
     return pc.binary_join_element_wise(*named, "\0")

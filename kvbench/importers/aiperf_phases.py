@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from kvbench.importers.columns import schema
 from kvbench.importers.export import Part
 from kvbench.lenient_json import at, items, text, whole
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
 
 
 def split(columns: pa.Table, about: Any) -> tuple[Part, ...]:
@@ -44,10 +44,6 @@ def _in_order(columns: pa.Table) -> tuple[list[tuple[str, int]], pa.Table]:
 
     Columns are moved one after another, so that only one of them is there twice.
     """
-    import numpy as np  # noqa: PLC0415
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     own_phase = columns["own_phase"].combine_chunks().dictionary_encode()
     codes = own_phase.indices.to_numpy()
     sent_ns = pc.fill_null(columns["sent_ns"], 0).to_numpy()
@@ -69,8 +65,6 @@ def _in_order(columns: pa.Table) -> tuple[list[tuple[str, int]], pa.Table]:
 
 def _first_places(codes: np.ndarray[Any, Any], order: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
     """Return where in the order each phase first comes."""
-    import numpy as np  # noqa: PLC0415
-
     places = np.empty(count, dtype=np.int64)
     seen, first = np.unique(codes[order], return_index=True)
     places[seen] = first
@@ -79,9 +73,6 @@ def _first_places(codes: np.ndarray[Any, Any], order: np.ndarray[Any, Any], coun
 
 def _requests(columns: pa.Table) -> pa.Table:
     """Return the columns of `Seen`: an answer that is not whole has no latency."""
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     is_ok = pc.equal(columns["status"], "ok")
     latency_s = pc.if_else(is_ok, columns["latency_s"], pa.scalar(None, pa.float64()))
     columns = columns.set_column(columns.column_names.index("latency_s"), "latency_s", latency_s)
@@ -90,8 +81,6 @@ def _requests(columns: pa.Table) -> pa.Table:
 
 def _with_warmup(requests: pa.Table, count: int) -> pa.Table:
     """Mark the first `count` requests as warmup."""
-    import pyarrow as pa  # noqa: PLC0415
-
     if not count:
         return requests
     phases = [pa.repeat(pa.scalar("warmup"), count), pa.repeat(pa.scalar("measure"), len(requests) - count)]
@@ -100,8 +89,6 @@ def _with_warmup(requests: pa.Table, count: int) -> pa.Table:
 
 def _load_s(sent_ns: pa.ChunkedArray, ended_ns: pa.ChunkedArray) -> float | None:
     """Return the time from the first send to the last end, where every record tells both."""
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     first, last = pc.min(sent_ns).as_py(), pc.max(ended_ns).as_py()
     if sent_ns.null_count or ended_ns.null_count or not first or not pc.min(ended_ns).as_py():
         return None

@@ -9,6 +9,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from kvbench.errors import ResultError
 from kvbench.importers.columns import numbers, table_of_rows
 from kvbench.importers.export import Part, Seen, Source
@@ -18,8 +22,6 @@ from kvbench.lenient_json import at, number, parse, shortened, text, whole
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pyarrow as pa
 
     from kvbench.result.records import Status
 
@@ -102,10 +104,6 @@ def _table(read: list[tuple[Seen, float | None, float | None]]) -> pa.Table:
 
 def _part(number_: int, benchmark: dict[str, Any], batches: list[pa.Table]) -> Part:
     """Make a run of a benchmark: its requests in the order of sending."""
-    import numpy as np  # noqa: PLC0415
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     requests = pa.concat_tables([_table([]), *batches])
     phase = pc.if_else(_is_inside(requests, _window(benchmark)), "measure", "warmup")
     requests = requests.set_column(requests.column_names.index("phase"), "phase", phase)
@@ -138,8 +136,6 @@ def _span(request: dict[str, Any]) -> tuple[float | None, float | None]:
 
 def _is_inside(requests: pa.Table, window: tuple[float | None, float | None]) -> pa.ChunkedArray:
     """Tell which requests overlap the window: the rule by which GuideLLM itself chooses those of its figures."""
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     begins, ends = (
         (float("-inf") if window[0] is None else window[0]),
         (float("inf") if window[1] is None else window[1]),

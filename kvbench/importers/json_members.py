@@ -10,13 +10,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import numpy as np
+
 from kvbench.lenient_json import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import numpy as np
 
 _BLOCK_BYTES = 4 * 1024 * 1024
 _NAME = re.compile(rb'"((?:[^"\\]|\\.)*)"\s*:\s*\Z')
@@ -132,8 +133,6 @@ class MemberReader:
 
     def _brackets(self, block: bytes) -> list[tuple[int, bool, int]]:
         """Return where brackets of at most depth 6 stand, whether they open, and the depth after them."""
-        import numpy as np  # noqa: PLC0415
-
         letters = np.frombuffer(block, np.uint8)
         quotes = np.flatnonzero(letters == ord('"'))
         quotes = quotes[~_is_escaped(letters, quotes)]
@@ -157,8 +156,6 @@ def _read_block(file: BinaryIO) -> bytes:
 
 def _is_escaped(letters: np.ndarray[Any, Any], quotes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Tell of each quote whether an odd number of backslashes stands before it."""
-    import numpy as np  # noqa: PLC0415
-
     backslashes = np.flatnonzero(letters == ord("\\"))
     if not len(backslashes):
         return np.zeros(len(quotes), dtype=bool)

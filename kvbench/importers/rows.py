@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from kvbench.importers.columns import changed
 from kvbench.result.redact import without_named_secrets
 from kvbench.result.rows import row_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import pyarrow as pa
 
     from kvbench.result.plan_record import PlannedRun
 
@@ -27,9 +29,6 @@ def rows_of(tool: str, run: PlannedRun, requests: pa.Table) -> Iterator[pa.Recor
 
 
 def _rows(tool: str, run: PlannedRun, seen: pa.Table, begin: int, schema: pa.Schema) -> list[pa.RecordBatch]:
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     count = len(seen)
     place = pa.array([f"{number:03d}" for number in range(begin, begin + count)])
     own_id = pc.fill_null(seen["request_id"], "request")
@@ -59,10 +58,6 @@ def _rows(tool: str, run: PlannedRun, seen: pa.Table, begin: int, schema: pa.Sch
 
 def _after(sent_ns: pa.ChunkedArray, seconds: pa.ChunkedArray) -> pa.Array:
     """Return the moment so long after the sending; null where it does not fit 64 bits."""
-    import numpy as np  # noqa: PLC0415
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     is_known = pc.and_(pc.is_valid(sent_ns), pc.is_valid(seconds)).to_numpy()
     start = pc.fill_null(sent_ns, 0).to_numpy()
     span = np.rint(pc.fill_null(seconds, 0.0).to_numpy() * 1e9)
@@ -73,9 +68,6 @@ def _after(sent_ns: pa.ChunkedArray, seconds: pa.ChunkedArray) -> pa.Array:
 
 def _tpot_s(seen: pa.Table) -> pa.ChunkedArray:
     """Formula: (latency - TTFT) / (OSL - 1), as for requests of our own."""
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     span = pc.subtract(seen["latency_s"], seen["ttft_s"])
     gaps = pc.cast(pc.subtract(seen["osl"], 1), pa.float64(), safe=False)
     is_told = pc.and_(pc.greater_equal(span, 0.0), pc.greater_equal(gaps, 1.0))

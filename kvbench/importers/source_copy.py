@@ -13,6 +13,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from kvbench.importers.line_ranges import map_ranges
 from kvbench.lenient_json import parse
 from kvbench.result.files import writing_atomically
@@ -106,9 +109,6 @@ def _copy_range(source: BinaryIO, copy: BinaryIO, one: Range) -> None:
 
 def _is_suspect(content: bytes) -> bool:
     """Tell whether bytes may hold a secret."""
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     for masked in _MASKED:
         content = content.replace(masked, b"")
     found: bool = pc.match_substring_regex(pa.array([content], pa.large_binary()), pattern=_SUSPECT)[0].as_py()

@@ -11,6 +11,9 @@ import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from kvbench.errors import ResultError
 from kvbench.importers.columns import numbers, table_of, texts, wholes, without_zero
 from kvbench.importers.export import Part, Source
@@ -19,8 +22,6 @@ from kvbench.lenient_json import items, number, parse, shortened, text, whole
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pyarrow as pa
 
     from kvbench.result.records import Status
 
@@ -74,8 +75,6 @@ def _check_lists(path: Path, line_number: int, result: dict[str, Any]) -> None:
 
 def _disagreement(part: Part, result: dict[str, Any]) -> list[str]:
     """Say where vLLM's own count of answered requests is not what its lists show."""
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     told, found = whole(result.get("completed")), pc.sum(pc.equal(part.requests["status"], "ok")).as_py() or 0
     if told is None or told == found:
         return []
@@ -106,9 +105,6 @@ def _treatment(concurrency: int | None, rate: float | None) -> str:
 
 def _columns(lists: dict[str, list[Any]], *, open_loop: bool) -> dict[str, pa.Array]:
     """Make columns of the lists; of a request that failed only the first token's time is known."""
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     count = len(lists["ttfts"]) if "ttfts" in lists else 0
     ttft_s = without_zero(numbers(lists.get("ttfts", [])))
     osl = wholes(lists.get("output_lens", [None] * count))
@@ -134,8 +130,6 @@ def _columns(lists: dict[str, list[Any]], *, open_loop: bool) -> dict[str, pa.Ar
 
 def _latency_s(lists: dict[str, list[Any]], ttft_s: pa.Array) -> pa.Array:
     """Return the time to the last token; where the file does not hold it, TTFT and the chunk gaps add up to it."""
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     if "latencies" in lists:
         return without_zero(numbers(lists["latencies"]))
     return pc.add(ttft_s, numbers([_total_s(gaps) for gaps in lists.get("itls", [None] * len(ttft_s))]))
@@ -149,9 +143,6 @@ def _total_s(gaps: Any) -> float | None:
 
 def _judged(failures: pa.Array) -> dict[str, pa.Array]:
     """Make the columns that tell of failures; each different text is judged once."""
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     found = pc.unique(failures).drop_null()
     judged = [_judge(failure) for failure in found.to_pylist()]
     place = pc.index_in(failures, value_set=found)

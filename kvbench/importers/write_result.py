@@ -11,6 +11,8 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
+
 from kvbench import __version__
 from kvbench.errors import OptionError, ResultError
 from kvbench.importers.export_kind import shared
@@ -91,15 +93,11 @@ def _write(source: Source, name: str, results: Path) -> Path:
 
 
 def _is_measured(requests: pa.Table) -> pa.Array:
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     return pc.equal(requests["phase"], "measure").combine_chunks()
 
 
 def _answered(requests: pa.Table, columns: list[str]) -> pa.Table:
     """Return some columns of the measured requests that were answered."""
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     is_answered = pc.and_(pc.equal(requests["phase"], "measure"), pc.equal(requests["status"], "ok"))
     return requests.select(columns).filter(is_answered)
 
@@ -160,8 +158,6 @@ def _seal(folder: ResultFolder, source: Source, run: PlannedRun, part: Part) -> 
 
 def _record(source: Source, run: PlannedRun, part: Part) -> RunRecord:
     """Write the `run.json` of an imported run: what its requests tell, and null for the rest."""
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     good = _answered(part.requests, ["isl", "cached_tokens"])
     first_ns = pc.min(part.requests["sent_ns"].filter(_is_measured(part.requests))).as_py()
     return RunRecord(
@@ -194,7 +190,5 @@ def _record(source: Source, run: PlannedRun, part: Part) -> RunRecord:
 
 def _sum_of_all(column: pa.ChunkedArray) -> int | None:
     """Return the sum; None where a value is missing or there is none: a sum of some would pass for that of all."""
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     total: int | None = pc.sum(column, skip_nulls=False).as_py()
     return total

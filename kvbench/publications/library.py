@@ -1,20 +1,15 @@
-"""The published documents that come with kvbench, and the curves and rows of them that scenarios reproduce."""
+"""Reads the published documents that come with kvbench, and the curves and rows of them that scenarios reproduce."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal
 
-from kvbench.errors import ResultError
-from kvbench.publications import claims_file
+from kvbench.publications import claims_file, index
 
 if TYPE_CHECKING:
     from kvbench.publications.claims_file import Document
     from kvbench.publications.printed_figure import Printed
-
-
-_DOCUMENTS = resources.files("kvbench.publications") / "documents"
 
 
 @dataclass(frozen=True)
@@ -31,9 +26,6 @@ class PublishedCurve:
             return self.printed[tokens], "printed"
         constant, linear, quadratic = (float(self.derived.get(key, 0.0)) for key in ("constant", "linear", "quadratic"))
         return constant + linear * tokens + quadratic * tokens**2, "derived"
-
-
-_DOCUMENTS = resources.files("kvbench.publications") / "documents"
 
 
 @dataclass(frozen=True)
@@ -53,9 +45,6 @@ class PublishedRow:
         return self.printed[metric].rounded.middle if metric in self.printed else None
 
 
-_DOCUMENTS = resources.files("kvbench.publications") / "documents"
-
-
 @dataclass(frozen=True)
 class Publication:
     """The part of a document that a scenario reproduces: curves over prompt length, or rows of figures.
@@ -72,12 +61,6 @@ class Publication:
     remarks: tuple[str, ...] = ()
 
 
-def names() -> list[str]:
-    """Return the names of all published documents that kvbench knows."""
-    entries = _DOCUMENTS.iterdir()
-    return sorted(entry.name.removesuffix(".yaml") for entry in entries if entry.name.endswith(".yaml"))
-
-
 def document(name: str) -> Document:
     """Read a published document.
 
@@ -85,10 +68,7 @@ def document(name: str) -> Document:
         ResultError: there is no such document; the message lists what there is.
 
     """
-    known = names()
-    if name not in known:
-        raise ResultError(f"no published document {name}", f"Known are {', '.join(known)}.")
-    return claims_file.parse((_DOCUMENTS / f"{name}.yaml").read_text(), name)
+    return claims_file.parse(index.text_of(name), name)
 
 
 def load(reference: str) -> Publication:
@@ -98,15 +78,9 @@ def load(reference: str) -> Publication:
         ResultError: there is no such document or section; the message lists what there is.
 
     """
-    name, _, section = reference.partition("/")
+    name, section = index.check(reference)
     found = document(name)
-    if section in found.claims.curves:
-        return _with_curves(found, section)
-    if section in found.claims.beside:
-        return _with_rows(found, section)
-    known = [f"{name}/{one}" for one in (*found.claims.curves, *found.claims.beside)]
-    has = f"It has {', '.join(known)}." if known else "It has nothing to reproduce."
-    raise ResultError(f"{name} has no section {section}" if section else f"{name} names no section of it", has)
+    return _with_curves(found, section) if section in found.claims.curves else _with_rows(found, section)
 
 
 def _with_curves(found: Document, section: str) -> Publication:

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import jinja2
+from markupsafe import Markup
+
 from kvbench import __version__
 from kvbench.errors import StorageError
 from kvbench.report import answer, audit, neighbors, reasons, remarks
@@ -46,8 +49,6 @@ def write_report(inputs: Sequence[ReportInput], out: Path, *, html: bool, pdf: b
 
 def render(given: ReportInput) -> str:
     """Fill the template."""
-    import jinja2  # noqa: PLC0415 - only a report needs it
-
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("kvbench.report"),
         autoescape=True,
@@ -91,15 +92,11 @@ def _content(given: ReportInput) -> dict[str, Any]:
 
 def _drawn(plot: DrawnPlot) -> dict[str, Any]:
     """Return a plot as the template shows it."""
-    from markupsafe import Markup  # noqa: PLC0415 - only a page needs it
-
     return {"title": plot.title, "caption": plot.caption, "svg": Markup(plot.svg)}  # noqa: S704 - our own SVG
 
 
 def _shown(table: Table) -> dict[str, Any]:
     """Return a table as the template shows it."""
-    from markupsafe import Markup  # noqa: PLC0415 - only a page needs it
-
     return {"title": table.title, "notes": " ".join(table.notes), "html": Markup(to_html(table))}  # noqa: S704 - escaped
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+import pyarrow.parquet as pq
+
 from kvbench.result import parquet_file
 from kvbench.result.files import storage_faults
 
@@ -43,8 +45,6 @@ def write_draws(result: Path, rows: Iterable[DrawRow]) -> None:
 
 def read_draws(result: Path) -> Iterator[DrawRow]:
     """Give the draws of a result, a few thousand in memory at a time."""
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
     with pq.ParquetFile(result / DRAWS) as file:
         for batch in file.iter_batches(parquet_file.ROWS_AT_ONCE, columns=list(_COLUMNS)):
             yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)

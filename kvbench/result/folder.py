@@ -21,6 +21,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
+import zstandard
+
 from kvbench.errors import ResultError
 from kvbench.result import parquet_file
 from kvbench.result.files import read_json, storage_faults, write_atomic, write_json
@@ -201,8 +203,6 @@ def open_result(results: Path, scenario: str, fingerprint: str, *, fresh: bool =
 
 
 def _compress(raw: IO[bytes], texts: Iterable[tuple[str, str | list[int]]]) -> None:
-    import zstandard  # noqa: PLC0415 - only a new result needs it
-
     with zstandard.ZstdCompressor(1).stream_writer(raw, closefd=False) as file:
         for key, text in texts:
             file.write(json_line({"key": key, "prompt": text}))

@@ -1,6 +1,6 @@
 """Writes a Parquet file in constant memory: rows go in a few thousand at a time, the whole file appears at once.
 
-Only `pyarrow`, its Parquet and its JSON are used, and only when a file is written: a run starts without them.
+Only `pyarrow`, its Parquet and its JSON are used: pyarrow's compute functions would delay a run by a second.
 """
 
 from __future__ import annotations
@@ -9,6 +9,10 @@ import contextlib
 import json
 import os
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.json as pj
+import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,8 +48,6 @@ class ParquetFile:
 
     def flush(self) -> None:
         """Write what waits as a row group."""
-        import pyarrow as pa  # noqa: PLC0415
-
         if self._tables:
             self._writer.write_table(pa.concat_tables(self._tables), row_group_size=self._waiting)
         self._tables, self._waiting = [], 0
@@ -53,9 +55,6 @@ class ParquetFile:
 
 def _table_of(rows: Sequence[Mapping[str, object]], schema: Any) -> Any:
     """Return rows as a table, by way of JSON: from Python values pyarrow loads pandas, a second between two runs."""
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.json as pj  # noqa: PLC0415
-
     lines = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode()
     read = pj.ReadOptions(use_threads=False, block_size=len(lines))
     parse = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
@@ -65,8 +64,6 @@ def _table_of(rows: Sequence[Mapping[str, object]], schema: Any) -> Any:
 @contextlib.contextmanager
 def writing(path: Path, kinds: Mapping[str, Kind]) -> Iterator[ParquetFile]:
     """Give a file to write; it takes its place, and is on the disk, when the context ends without an error."""
-    import pyarrow as pa  # noqa: PLC0415 - half a second that nothing before the first file needs
-
     types = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
     schema = pa.schema([(name, types[kind]) for name, kind in kinds.items()])
     with _whole(path, schema) as writer:
@@ -78,8 +75,6 @@ def writing(path: Path, kinds: Mapping[str, Kind]) -> Iterator[ParquetFile]:
 @contextlib.contextmanager
 def _whole(path: Path, schema: Any) -> Iterator[Any]:
     """Give a writer to a file beside `path`, which takes its place when all is on the disk."""
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as raw:
         with pq.ParquetWriter(raw, schema) as writer:
@@ -91,8 +86,6 @@ def _whole(path: Path, schema: Any) -> Iterator[Any]:
 
 def parts(path: Path, columns: Sequence[str]) -> Iterator[Iterator[tuple[Any, ...]]]:
     """Give the rows of a file as tuples, a few thousand at a time; a column that an older file lacks is None."""
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
     with pq.ParquetFile(path) as file:
         there = [name for name in columns if name in file.schema_arrow.names]
         for batch in file.iter_batches(ROWS_AT_ONCE, columns=there):
@@ -103,9 +96,6 @@ def parts(path: Path, columns: Sequence[str]) -> Iterator[Iterator[tuple[Any, ..
 
 def replace_column(path: Path, column: str, read: Sequence[str], value_of: Callable[..., object]) -> None:
     """Compute one column anew from others, which `value_of` gets row by row; all else stays as it is."""
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
     with pq.ParquetFile(path) as file, _whole(path, file.schema_arrow) as writer:
         copy = ParquetFile(writer, file.schema_arrow)
         place = file.schema_arrow.get_field_index(column)

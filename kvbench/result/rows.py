@@ -6,6 +6,10 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+
 from kvbench.errors import ResultError
 from kvbench.result import parquet_file
 from kvbench.result.files import storage_faults, writing_atomically
@@ -14,8 +18,6 @@ from kvbench.result.records import ROW_FIELDS, Row, Tier
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
-
-    import pyarrow as pa
 
 ROWS = "requests.parquet"
 TIERS = "tiers.jsonl"
@@ -46,8 +48,6 @@ class Journal:
 
     def keep_answer(self, request_id: str, text: str) -> None:
         """Keep an answer that a later turn sends again, in `answers.jsonl.zst`."""
-        import zstandard  # noqa: PLC0415 - only conversations with live history need it
-
         path = self._path.with_name("answers.jsonl.zst")
         with storage_faults(path):
             if self._answers is None:
@@ -130,8 +130,6 @@ def read_rows(run: Path) -> list[Row]:
 
 def write_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
     """Write a parquet file batch by batch, atomically; return the number of rows."""
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
     count = 0
     with writing_atomically(path) as file, pq.ParquetWriter(file, row_schema()) as writer:
         for batch in batches:
@@ -142,8 +140,6 @@ def write_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
 
 def row_schema() -> pa.Schema:
     """Column types from the annotations of `Row`, so that a column without values keeps its type."""
-    import pyarrow as pa  # noqa: PLC0415
-
     kinds = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
     names = Row.__annotations__
     return pa.schema([(name, kinds.get(kind.split(" ")[0], pa.string())) for name, kind in names.items()])

@@ -1,4 +1,4 @@
-"""Makes texts of exact length, the same for the same seed, and the request bodies that carry them.
+"""Makes texts of exact length, the same for the same seed.
 
 A text is a row of words of five letters and a space, drawn from 4,096 pronounceable words by a generator that is seeded
 with the text's key. kvbench's emulator counts one token a word, so a text of n words is n tokens by construction. Other
@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -137,32 +136,3 @@ def local_counter(directory: Path) -> TokenCounter:
         return len(tokenizer.encode(text).ids)
 
     return count
-
-
-Prompt = str | list[int] | tuple[str, ...]
-"""A text, token ids, or the texts of a conversation: the user's and the model's in turn, the user's last."""
-
-
-def prompt_fields(prompt: Prompt, api: str) -> dict[str, Any]:
-    """Return the field of a body that carries a prompt: messages of user and model in turn, or one text."""
-    said = prompt if isinstance(prompt, tuple) else (prompt,)
-    if api != "chat":
-        return {"prompt": " ".join(prompt) if isinstance(prompt, tuple) else prompt}
-    roles = itertools.cycle(("user", "assistant"))
-    return {"messages": [{"role": role, "content": text} for role, text in zip(roles, said, strict=False)]}
-
-
-def request_body(
-    model: str, api: str, prompt: Prompt, output_tokens: int, temperature: float = 0, *, with_ids: bool = False
-) -> bytes:
-    """Return the JSON body of one streaming request that must give exactly `output_tokens` tokens.
-
-    `with_ids` asks for the token ids of the answer, as vLLM offers them.
-    """
-    body: dict[str, Any] = {"model": model}
-    body |= prompt_fields(prompt, api)
-    body["max_completion_tokens" if api == "chat" else "max_tokens"] = output_tokens
-    body |= {"temperature": temperature, "stream": True, "stream_options": {"include_usage": True}, "ignore_eos": True}
-    if with_ids:
-        body["return_token_ids"] = True
-    return json.dumps(body, separators=(",", ":")).encode()

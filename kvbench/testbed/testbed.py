@@ -8,22 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kvbench.drivers.native import NativeDriver
 from kvbench.drivers.target import Target
 from kvbench.result.files import locked
-from kvbench.result.run_record import BottleneckRecord
 from kvbench.scenario.models import Tiers
-from kvbench.scenario.neighbors import LocalClients
-from kvbench.testbed import lab
 from kvbench.testbed.preflight import check_all
 from kvbench.testbed.servers import tier_directory
 from kvbench.testbed.servers.endpoint import plain_url
 from kvbench.testbed.servers.registry import KINDS
-from kvbench.this_host import facts
-from kvbench.units import format_rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,10 +25,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kvbench.drivers.aiperf import AiperfDriver
+    from kvbench.drivers.native import NativeDriver
+    from kvbench.result.run_record import BottleneckRecord
     from kvbench.scenario.models import Treatment
-    from kvbench.scenario.neighbors import Neighbors
     from kvbench.scenario.scenario import Scenario
-    from kvbench.testbed.hosts.file import HostsFile
     from kvbench.testbed.neighbors.neighbor_loads import Loads
     from kvbench.testbed.neighbors.read_limit import Cap
     from kvbench.testbed.servers.endpoint import Endpoint
@@ -78,7 +72,7 @@ class Testbed:
             stack.enter_context(_watched(endpoint))
             target = Target(endpoint.url, self.scenario.load.api, endpoint.api_key, endpoint.ca_file)
             try:
-                native = stack.enter_context(NativeDriver(target, timeout_s=self.scenario.load.timeout))
+                native = stack.enter_context(self._native(target))
                 yield endpoint, native, self._measuring(native, target, folder)
             except KeyboardInterrupt:
                 # What follows is bounded and stops the server: a second Ctrl-C must not leave it running.
@@ -99,7 +93,12 @@ class Testbed:
                 endpoint = stack.enter_context(serving)
             stack.enter_context(_watched(endpoint))
             target = Target(endpoint.url, self.scenario.load.api, endpoint.api_key, endpoint.ca_file)
-            yield endpoint, stack.enter_context(NativeDriver(target, timeout_s=self.scenario.load.timeout))
+            yield endpoint, stack.enter_context(self._native(target))
+
+    def _native(self, target: Target) -> NativeDriver:
+        from kvbench.drivers.native import NativeDriver  # noqa: PLC0415 - a scenario is checked without a driver
+
+        return NativeDriver(target, timeout_s=self.scenario.load.timeout)
 
     def _measuring(self, native: NativeDriver, target: Target, folder: Path) -> NativeDriver | AiperfDriver:
         if self.scenario.load.driver == "native":
@@ -184,72 +183,12 @@ def stand_up(scenario: Scenario) -> Iterator[Testbed]:
 
     """
     with contextlib.ExitStack() as stack:
-        hosts = _make_link(scenario, stack)
+        if scenario.neighbors is None and scenario.bottleneck is None:
+            yield Testbed(scenario, check_all(scenario), stack)
+            return
+        from kvbench.testbed import disturbance  # noqa: PLC0415 - most scenarios have no neighbours
+
+        lab_hosts = disturbance.make_link(scenario, stack)
         attached = check_all(scenario)
-        yield _with_neighbors(Testbed(scenario, attached, stack), hosts)
-
-
-def _make_link(scenario: Scenario, stack: contextlib.ExitStack) -> Path | None:
-    """Make the link that a scenario asks for; the tier and the side clients lie behind it. Return its hosts file."""
-    asked = scenario.bottleneck
-    if asked is None or asked.link is None:
-        return None
-    link = lab.standing(asked.folder, rate_bytes_per_s=asked.link, with_sshd=False, shared_storage=True)
-    return stack.enter_context(link)
-
-
-def _with_neighbors(bed: Testbed, lab_hosts: Path | None) -> Testbed:
-    """Make the read limit and bring the side clients, where the scenario has them."""
-    asked, bottleneck = bed.scenario.neighbors, bed.scenario.bottleneck
-    if asked is None and bottleneck is None:
-        return bed
-    from kvbench.testbed.neighbors.neighbor_loads import Loads, folders_of  # noqa: PLC0415
-    from kvbench.testbed.neighbors.read_limit import capped  # noqa: PLC0415 - most scenarios have no neighbours
-
-    paths, cap, told = [tier.path for tier in bed.scenario.directories.values()], None, None
-    if bottleneck is not None and bottleneck.disk is not None:
-        cap = bed.stack.enter_context(capped(facts.nearest_existing(_tier_under_test(bed.scenario)), bottleneck.disk))
-        told = cap.record()
-    elif bottleneck is not None:
-        reason = f"a token-bucket link between network namespaces of {format_rate(bottleneck.link or 0.0)}"
-        told = BottleneckRecord("link", bottleneck.link, "tbf", reason)
-    if asked is None:
-        return replace(bed, cap=cap, bottleneck=told)
-    link = bottleneck.link if bottleneck is not None else None
-    if asked.local is not None:
-        bed.stack.enter_context(folders_of(asked.local))
-    loads = bed.stack.enter_context(Loads(asked, _side_clients(asked, lab_hosts), cap, link, paths))
-    return replace(bed, cap=cap, loads=loads, bottleneck=told)
-
-
-def _tier_under_test(scenario: Scenario) -> Path:
-    """Return the directory that disturbed treatments are served from; with a bottleneck there is one."""
-    noisy = [name for name, treatment in scenario.treatments.items() if treatment.disturbance is not None]
-    tier = scenario.path_tier_of((noisy or list(scenario.treatments))[0])
-    found = scenario.directories
-    return (found[tier] if tier in found else next(iter(found.values()))).path
-
-
-def _side_clients(asked: Neighbors, lab_hosts: Path | None) -> HostsFile:
-    from kvbench.testbed.hosts import file as hosts_file  # noqa: PLC0415
-    from kvbench.testbed.neighbors.neighbor_loads import hosts_of_this_machine  # noqa: PLC0415
-
-    file = lab_hosts or asked.hosts
-    return hosts_file.load(file) if file is not None else hosts_of_this_machine(asked.local or LocalClients())
-
-
-def remote_commands(scenario: Scenario) -> list[str]:
-    """Return every line that would be run on side clients, for a dry run; nothing is made or connected.
-
-    Raises:
-        HostError: the hosts file is wrong, or does not fit the loads.
-
-    """
-    asked = scenario.neighbors
-    if asked is None:
-        return []
-    if asked.hosts is None and asked.local is None:
-        return ["in the namespaces behind the link, which are made when it starts"]
-    from kvbench.testbed.neighbors.neighbor_loads import commands_of  # noqa: PLC0415
-
-    return commands_of(asked, _side_clients(asked, None), [tier.path for tier in scenario.directories.values()])
+        made = disturbance.make(scenario, lab_hosts, stack)
+        yield Testbed(scenario, attached, stack, cap=made.cap, loads=made.loads, bottleneck=made.bottleneck)

@@ -18,8 +18,8 @@ from kvbench.audit import find, result_claims
 from kvbench.audit.findings import SEVERITIES
 from kvbench.audit.rules import examine
 from kvbench.errors import ResultError
-from kvbench.publications import claims_file, library
-from kvbench.report import html, report_input
+from kvbench.publications import claims_file, index, library
+from kvbench.report import html, read_result
 from kvbench.report.audit import section
 from tests.builders.patience import PATIENCE_S
 
@@ -160,7 +160,7 @@ def test_a_result_without_ledgers_or_lengths_is_audited_too(measured: tuple[Data
 def test_the_report_has_a_section(tmp_path: Path) -> None:
     folder = tmp_path / EXAMPLE.name
     shutil.copytree(EXAMPLE, folder)
-    one = report_input.read(folder)
+    one = read_result.read(folder)
     shown = section(one)
     assert shown is not None
     assert shown.findings == ()
@@ -209,13 +209,13 @@ def test_the_example_of_the_documentation_has_the_findings_that_it_names() -> No
     example = text.split("```yaml\n")[1].split("```")[0]
     audit = examine(claims_file.parse(example, "example"))
     assert [check.rule for check in audit.findings] == ["percentiles against n", "rows promised"]
-    told = {check.rule for name in library.names() for check in examine(library.document(name)).checks}
+    told = {check.rule for name in index.names() for check in examine(library.document(name)).checks}
     assert not {rule for rule in told if rule not in text}
 
 
 def test_the_hand_review_has_the_counts_of_every_document() -> None:
     text = Path("docs/audits.md").read_text()
-    for name in library.names():
+    for name in index.names():
         audit = examine(library.document(name))
         counts = " | ".join(str(len(audit.of(severity))) for severity in SEVERITIES)
         assert f"| `{name}` | {audit.evaluated} | {counts} |" in text

@@ -8,7 +8,7 @@ import pytest
 
 from kvbench import model_shapes
 from kvbench.errors import ResultError
-from kvbench.publications import claims_file, library
+from kvbench.publications import claims_file, index, library
 from tests.cli.test_cli import kvbench
 
 HEAD = """\
@@ -158,7 +158,7 @@ def test_published_curves_still_serve_scenarios() -> None:
     assert "benchmark-1" in fault.value.remedy
 
 
-@pytest.mark.parametrize("name", library.names())
+@pytest.mark.parametrize("name", index.names())
 def test_every_published_figure_has_a_section(name: str) -> None:
     document = library.document(name)
     assert all(figure.section for figure in document.figures)

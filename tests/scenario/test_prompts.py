@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING
 
@@ -85,14 +84,3 @@ def test_token_ids_stay_in_their_range() -> None:
     assert len(ids) == 10_000
     assert min(ids) >= 1_000
     assert max(ids) < 30_000
-
-
-def test_bodies_ask_for_a_stream_with_usage_and_an_exact_answer() -> None:
-    body = json.loads(prompts.request_body("m", "completions", [1, 2], 8))
-    assert body["prompt"] == [1, 2]
-    assert (body["max_tokens"], body["ignore_eos"], body["temperature"]) == (8, True, 0)
-    assert body["stream"] is True
-    assert body["stream_options"] == {"include_usage": True}
-    chat = json.loads(prompts.request_body("m", "chat", "hello", 8))
-    assert chat["messages"] == [{"role": "user", "content": "hello"}]
-    assert chat["max_completion_tokens"] == 8

@@ -21,6 +21,7 @@ from kvbench.testbed.hosts.local import NAMESPACES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
 
     from kvbench.testbed.hosts.file import SshReach
     from kvbench.testbed.hosts.protocol import Process
@@ -52,10 +53,7 @@ class SshHost:
             HostError: asyncssh is missing; the host is unreachable or not trusted; we are not let in.
 
         """
-        try:
-            import asyncssh  # noqa: PLC0415 - an optional extra
-        except ImportError:
-            raise HostError("hosts behind SSH need asyncssh", "Install it with `pip install 'kvbench[ssh]'`.") from None
+        asyncssh = _load_asyncssh()
         try:
             self._connection = await asyncssh.connect(self._reach.host, **await self._options())
         except asyncssh.HostKeyNotVerifiable as fault:
@@ -79,7 +77,7 @@ class SshHost:
             HostError: the connection is gone.
 
         """
-        import asyncssh  # noqa: PLC0415 - an optional extra
+        asyncssh = _load_asyncssh()
 
         try:
             return SshProcess(await self._connection.create_process("exec " + shlex.join(command), encoding=None))
@@ -118,7 +116,7 @@ class SshHost:
 
     def _not_trusted(self, said: str) -> HostError:
         """Tell a wrong key from an unknown host: the first may be an attack."""
-        import asyncssh  # noqa: PLC0415 - an optional extra
+        asyncssh = _load_asyncssh()
 
         match = re.search(r"for host (\S+)$", said)  # as ssh_config resolved it
         host = match[1] if match else self._reach.host
@@ -153,7 +151,7 @@ class SshProcess:
 
     async def line(self) -> bytes:
         """Return the next line of its stdout, empty at the end and when the connection breaks."""
-        import asyncssh  # noqa: PLC0415 - an optional extra
+        asyncssh = _load_asyncssh()
 
         try:
             return bytes(await self._process.stdout.readline())
@@ -163,7 +161,7 @@ class SshProcess:
 
     async def end(self, within_s: float) -> str:
         """Close its stdin, wait, and close the channel."""
-        import asyncssh  # noqa: PLC0415 - an optional extra
+        asyncssh = _load_asyncssh()
 
         said = b""
         with contextlib.suppress(OSError, asyncssh.Error, TimeoutError):
@@ -171,6 +169,20 @@ class SshProcess:
             said = bytes(await asyncio.wait_for(self._process.stderr.read(), within_s))
         self._process.close()
         return self._lost or said.decode(errors="replace").strip()[-2000:]
+
+
+def _load_asyncssh() -> ModuleType:
+    """Import asyncssh, an optional extra, when the first host is connected.
+
+    Raises:
+        HostError: it is not installed.
+
+    """
+    try:
+        import asyncssh  # noqa: PLC0415
+    except ImportError:
+        raise HostError("hosts behind SSH need asyncssh", "Install it with `pip install 'kvbench[ssh]'`.") from None
+    return asyncssh
 
 
 def _connect_from(netns: str, address: tuple[str, int]) -> socket.socket:

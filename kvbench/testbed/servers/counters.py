@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from prometheus_client.parser import text_string_to_metric_families
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -110,6 +108,8 @@ def parse_counters(text: str, process_read_bytes: int | None = None) -> Counters
         ValueError: the text is not in Prometheus format.
 
     """
+    from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415 - brings a web server along
+
     sums: dict[str, float] = {}
     tiers: dict[str, dict[str, float]] = {name: {} for name in _BY_TIER}
     block_tokens: int | None = None

@@ -6,9 +6,8 @@ It is asked to forget through its reset route where a scenario wants a cache sta
 from __future__ import annotations
 
 import os
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-
-import httpx
 
 from kvbench.errors import EndpointError
 from kvbench.scenario.server_spec import ExternalSpec
@@ -72,7 +71,7 @@ def read_info(url: str, api_key: str | None, ca_file: Path | None = None) -> dic
     """Return what kvbench's emulator says about itself; empty for any other server."""
     answer = call("GET", f"{root_of(url)}/kvbench/info", api_key, ca_file=ca_file)
     try:
-        info = answer.json() if answer.status_code == httpx.codes.OK else {}
+        info = answer.json() if answer.status_code == HTTPStatus.OK else {}
     except ValueError:
         info = {}
     return info if isinstance(info, dict) else {}
@@ -82,7 +81,7 @@ def read_version(url: str, api_key: str | None = None, ca_file: Path | None = No
     """Return {"version": ...} as vLLM tells it, a build's git state in it; empty for a server that does not."""
     answer = call("GET", f"{root_of(url)}/version", api_key, ca_file=ca_file)
     try:
-        told = answer.json()["version"] if answer.status_code == httpx.codes.OK else None
+        told = answer.json()["version"] if answer.status_code == HTTPStatus.OK else None
     except (ValueError, KeyError, TypeError):
         told = None
     return {"version": told} if isinstance(told, str) else {}

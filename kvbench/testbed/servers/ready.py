@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING
-
-import httpx
 
 from kvbench.errors import EndpointError, ServerError
 from kvbench.testbed.servers.endpoint import call
@@ -38,7 +37,7 @@ def wait_until_healthy(server: Started, root: str, timeout_s: float, setting: st
             said = last_line(server.log)
             raise ServerError(f"{server.name} died while it was waited for: {said}", f"Its whole log is {server.log}")
         with contextlib.suppress(EndpointError):
-            if call("GET", f"{root}/health", None).status_code == httpx.codes.OK:
+            if call("GET", f"{root}/health", None).status_code == HTTPStatus.OK:
                 return
         time.sleep(_POLL_S)
     raise ServerError(
