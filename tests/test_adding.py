@@ -73,7 +73,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def kvbench(folder: Path, *arguments: object, start: str = "start.py") -> subprocess.CompletedProcess[str]:
-    """Run the command line with additions: those to what is measured, or with `start_shown.py` those to what is shown."""
+    """Run the command line with additions to what is measured, or with `start_shown.py` to what is shown."""
     path = os.pathsep.join([str(folder), str(Path.cwd())])
     command = [sys.executable, str(folder / start), *map(str, arguments)]
     return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
