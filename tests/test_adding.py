@@ -1,4 +1,4 @@
-"""An engine, a neighbour generator and an importer are each one module and one line: added from docs/adding.md itself.
+"""What docs/adding.md says how to add is each one module and one line: added from the page itself.
 
 The examples of the page are written into a folder as they stand, registered, and used by the command line.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from kvbench.testbed.servers import registry as servers
 from tests.cli.test_cli import SCENARIO
 
 PAGE = Path("docs/adding.md").read_text()
+EXAMPLE = Path("results/examples/vllm-gpu-fs/20261121T224531Z")
 START = """\
 import my_engine, my_exporter, my_reader
 from kvbench.importers.registry import IMPORTERS
@@ -35,6 +37,25 @@ from kvbench.cli.app import main
 
 main()
 """
+# The metric stands in its registry before tables read it, as an entry in the file does.
+START_SHOWN = """\
+import my_metric, my_plot, my_table
+from kvbench.analysis import metrics
+from kvbench.analysis.metrics import Metric
+
+metric = {METRICS}
+metrics.METRICS[metric.name] = metric
+from kvbench.report.plots import registry as plots
+from kvbench.report.plots.registry import PlotEntry
+from kvbench.report.tables import registry as tables
+from kvbench.report.tables.registry import TableEntry
+
+plots.PLOTS += ({PLOTS},)
+tables.TABLES += ({TABLES},)
+from kvbench.cli.app import main
+
+main()
+"""
 
 
 @pytest.fixture
@@ -43,13 +64,18 @@ def folder(tmp_path: Path) -> Path:
     for name, text in re.findall(r"```python\n# (my_\w+\.py)\n(.*?)```", PAGE, re.DOTALL):
         (tmp_path / name).write_text(text)
     (tmp_path / "start.py").write_text(START)
+    lines = re.findall(r"The line, in `(\w+)` of `(\S+)`:\n\n```python\n(.*?)\n```", PAGE, re.DOTALL)
+    for name, registry, _ in lines:
+        assert f"\n{name}: " in Path(registry).read_text()
+    entries = {name: entry for name, _, entry in lines}
+    (tmp_path / "start_shown.py").write_text(START_SHOWN.format(**entries))
     return tmp_path
 
 
-def kvbench(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run the command line with the three additions."""
+def kvbench(folder: Path, *arguments: object, start: str = "start.py") -> subprocess.CompletedProcess[str]:
+    """Run the command line with additions to what is measured, or with `start_shown.py` to what is shown."""
     path = os.pathsep.join([str(folder), str(Path.cwd())])
-    command = [sys.executable, str(folder / "start.py"), *map(str, arguments)]
+    command = [sys.executable, str(folder / start), *map(str, arguments)]
     return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
 
 
@@ -129,3 +155,47 @@ def test_a_further_key_leaves_every_fingerprint_as_it_was(folder: Path) -> None:
     for path in sorted(Path("scenarios").rglob("*.yaml")):
         before = scenario_file.load(path)
         assert scenario_file.load(path, model=further).fingerprint == before.fingerprint
+
+
+@pytest.fixture
+def result(folder: Path) -> Path:
+    """Return a result that commands may write to."""
+    return Path(shutil.copytree(EXAMPLE, folder / "results" / "vllm-gpu-fs" / EXAMPLE.name))
+
+
+def shown(folder: Path, *arguments: object) -> str:
+    done = kvbench(folder, *arguments, start="start_shown.py")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_new_metric_is_in_the_table_and_in_json(folder: Path, result: Path) -> None:
+    (line,) = (line for line in shown(folder, "show", result).splitlines() if line.startswith("prefill rate P50"))
+    treatments = json.loads(shown(folder, "show", result, "--json"))["treatments"]
+    figure = treatments["recompute"]["metrics"]["prefill_rate_p50"]
+    assert figure["n"] == 15
+    assert 10_000 < figure["value"] < 40_000
+    assert f"{figure['value'] / 1000:.1f}k" in line
+    csv = shown(folder, "show", result, "--table", "metrics", "--format", "csv")
+    assert "prefill_rate_p50" in csv.splitlines()[0]
+    same = shown(folder, "compare", result, result, "--fail-if", "prefill_rate_p50 < 0.9")
+    assert "prefill rate P50" in same
+
+
+def test_a_new_table_is_printed_alone_and_with_the_others(folder: Path, result: Path) -> None:
+    text = shown(folder, "show", result, "--table", "slowest", "--format", "csv")
+    assert [line.split(",")[:2] for line in text.splitlines()] == [
+        ["treatment", "length (tokens)"],
+        ["g3", "128000"],
+        ["recompute", "128000"],
+    ]
+    assert "Slowest request" in shown(folder, "show", result)
+
+
+def test_a_new_table_and_plot_are_on_the_page(folder: Path, result: Path) -> None:
+    shown(folder, "report", result, "--out", folder / "reports", "--html")
+    page = (folder / "reports" / "vllm-gpu-fs.html").read_text()
+    assert "Slowest request" in page
+    assert "TTFT in the order of sends" in page
+    assert "Each mark is one request." in page
+    assert "prefill rate P50" in page

@@ -4,8 +4,8 @@ Figures of requests (`ttft`, `tpot`, ...) become percentiles over requests; figu
 become means over rounds. Failed requests are in no time. A request whose tier was not proven gives no time, and a run
 that holds one gives no figure of the run, because both would be told as figures of a cache state that nobody has shown.
 
-A new metric is one entry of `METRICS`. A function of requests takes the DataFrame of a run's proven requests and
-returns a value for each, null where there is none; its docstring has the formula.
+A new metric is one entry of `METRICS` (docs/adding.md). A function of requests takes the DataFrame of a run's proven
+requests and returns a value for each, null where there is none; its docstring has the formula.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kvbench.analysis import measured
 from kvbench.analysis.measured import as_floats, sum_of_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from kvbench.analysis.measured import Columns, MeasuredRun, OfRequests
     from kvbench.analysis.stats.ratios import Kind
@@ -48,7 +48,8 @@ class Limits:
 class Metric:
     """A figure by its name: what it is read off, over what, and whether less of it is better.
 
-    It has `of_requests` or `of_run`, never both. `needs_slo` says that there is no figure without an SLO.
+    It has `of_requests` or `of_run`, never both. `needs_slo` says that there is no figure without an SLO, `in_table`
+    that tables show it; JSON has every metric.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Metric:
     of_requests: OfRequests | None = None
     of_run: OfRun | None = None
     needs_slo: bool = False
+    in_table: bool = True
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------
@@ -228,24 +230,29 @@ def _is_unproven(run: MeasuredRun) -> bool:
 # -- all of them by name -----------------------------------------------------------------------------------------------
 
 
-def _of_requests(name: str, label: str, of_requests: OfRequests) -> list[Metric]:
-    words: dict[Statistic, str] = {"p50": "P50", "p95": "P95", "p99": "P99", "max": "maximum"}
+_USER_RATE = "tokens/s a user, mean"
+_WORDS: dict[Statistic, str] = {"p50": "P50", "p95": "P95", "p99": "P99", "max": "maximum"}
+
+
+def _of_requests(name: str, label: str, of_requests: OfRequests, in_table: Collection[Statistic] = ()) -> list[Metric]:
     return [
-        Metric(f"{name}_{key}", f"{label} {word}", "s", "time", key, of_requests=of_requests)
-        for key, word in words.items()
+        Metric(f"{name}_{key}", f"{label} {word}", "s", "time", key, of_requests=of_requests, in_table=key in in_table)
+        for key, word in _WORDS.items()
     ]
 
 
+# Tables show them in this order. Latency from the schedule says nothing in a closed loop, and stands in a table of its
+# own for an open one.
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        *_of_requests("ttft", "TTFT", ttft_s),
+        *_of_requests("ttft", "TTFT", ttft_s, in_table=("p50", "p95", "p99", "max")),
         *_of_requests("ttft_content", "TTFT of content", ttft_content_s),
-        *_of_requests("tpot", "TPOT", tpot_s),
-        *_of_requests("latency", "latency", latency_s),
+        *_of_requests("tpot", "TPOT", tpot_s, in_table=("p50",)),
+        *_of_requests("latency", "latency", latency_s, in_table=("p50", "p95", "p99")),
         *_of_requests("latency_from_schedule", "latency from schedule", latency_from_schedule_s),
-        Metric("ttft_mean", "TTFT mean", "s", "time", "mean", of_requests=ttft_s),
-        Metric("user_rate_mean", "tokens/s a user, mean", "tokens/s", "rate", "mean", of_requests=user_rate),
+        Metric("ttft_mean", "TTFT mean", "s", "time", "mean", of_requests=ttft_s, in_table=False),
+        Metric("user_rate_mean", _USER_RATE, "tokens/s", "rate", "mean", of_requests=user_rate, in_table=False),
         Metric("total_time", "total time", "s", "time", "run", of_run=total_time_s),
         Metric("requests_per_s", "requests/s", "1/s", "rate", "run", of_run=requests_per_s),
         Metric("output_tokens_per_s", "output tokens/s", "tokens/s", "rate", "run", of_run=output_tokens_per_s),

@@ -25,26 +25,7 @@ if TYPE_CHECKING:
     from kvbench.analysis.summary_types import Summary, TreatmentSummary
     from kvbench.report.report_input import ReportInput
 
-# What tables show of all metrics, in this order; JSON has every one. Latency from the schedule says nothing in a closed
-# loop, and stands in a table of its own for an open one.
-SHOWN = (
-    "ttft_p50",
-    "ttft_p95",
-    "ttft_p99",
-    "ttft_max",
-    "tpot_p50",
-    "latency_p50",
-    "latency_p95",
-    "latency_p99",
-    "total_time",
-    "requests_per_s",
-    "output_tokens_per_s",
-    "prompt_tokens_per_s",
-    "hit_rate",
-    "kv_bytes_per_s",
-    "slo_attainment",
-    "goodput_per_s",
-)
+SHOWN = tuple(name for name, metric in METRICS.items() if metric.in_table)
 
 
 def metrics(given: ReportInput) -> Table:
