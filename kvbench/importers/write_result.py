@@ -1,7 +1,8 @@
 """Writes what another tool measured as a result folder of the same form as `kvbench run` writes.
 
-Everything is read and judged before anything is written. The files that were read are copied into `source/`, byte for
-byte unless they hold a secret. There is no scenario: nobody asked for anything, so nothing is compared with a plan.
+Everything is read and judged before anything is written. The files that were read are copied into `source/`, without
+their secrets, and compressed if they are large. There is no scenario: nobody asked for anything, so nothing is compared
+with a plan.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from kvbench.result.run_record import CacheRecord, DriverRecord, Ledger, RunReco
 from kvbench.strict_yaml import nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import pyarrow as pa
 
     from kvbench.importers.export import Part, Source
+    from kvbench.importers.source_copy import Copied
 
 UNKNOWN_STATE = "unknown"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -82,10 +85,9 @@ def _name_of(tool: str, path: Path) -> str:
 def _write(source: Source, name: str, results: Path) -> Path:
     folder = open_result(results, name, "", fresh=True)
     runs = _runs(source)
-    copies = [copy_without_secrets(file, folder.path / "source" / file.name) for file in source.files]
-    hidden = sum(copy.hidden for copy in copies)
+    copies = [copy_without_secrets(file, folder.path / "source") for file in source.files]
     fingerprint = hashlib.sha256(b"".join(copy.sha256 for copy in copies)).hexdigest()
-    folder.write_json("facts.json", {"imported": _about(source, hidden), "software": {"kvbench": __version__}})
+    folder.write_json("facts.json", {"imported": _about(source, copies), "software": {"kvbench": __version__}})
     write_plan(folder.path, _plan(source, name, fingerprint, runs))
     for run, part in runs:
         _seal(folder, source, run, part)
@@ -112,15 +114,15 @@ def _runs(source: Source) -> list[tuple[PlannedRun, Part]]:
     return runs
 
 
-def _about(source: Source, hidden: int) -> dict[str, Any]:
+def _about(source: Source, copies: Sequence[Copied]) -> dict[str, Any]:
     """Say where a result comes from and what it lacks."""
     return {
         "from": source.tool,
         "export": IMPORTERS[source.tool].export,
         "tool_version": source.version,
-        "file": source.files[0].name,
+        "file": copies[0].name,
         "missing": [*_ALWAYS, *source.missing, *_absent(source)],
-        "secrets_hidden": hidden,
+        "secrets_hidden": sum(copy.hidden for copy in copies),
         "imported_at": datetime.now(UTC).isoformat(),
     }
 

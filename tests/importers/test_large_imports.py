@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -98,6 +99,27 @@ def test_secrets_are_taken_out_of_their_lines_alone(tmp_path: Path) -> None:
     assert [place for place, pair in enumerate(zip(copied, written, strict=True)) if pair[0] != pair[1]] == [3, 33]
     assert json.loads(copied[3])["headers"] == [["X-API-Key", "[hidden]"]]
     assert read_json(folder / "facts.json")["imported"]["secrets_hidden"] == 2
+
+
+@pytest.mark.usefixtures("small_ranges")
+@pytest.mark.parametrize("is_document", [False, True])
+def test_a_large_file_is_compressed_without_its_secrets(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_document: bool,  # noqa: FBT001
+) -> None:
+    monkeypatch.setattr(source_copy, "MOST_PLAIN_BYTES", 1000)
+    path = tmp_path / "x.jsonl"
+    parts = [*lines(), json.dumps({"api_key": "abc"})]
+    path.write_text("[" + ",\n".join(parts) + "]\n" if is_document else "\n".join(parts) + "\n")
+    copied = source_copy.copy_without_secrets(path, tmp_path / "source")
+    assert (copied.name, copied.hidden) == ("x.jsonl.zst", 1)
+    with (tmp_path / "source" / copied.name).open("rb") as file:
+        content = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True).read()
+    kept = json.loads(content) if is_document else [json.loads(line) for line in content.splitlines()]
+    assert kept == [*map(json.loads, lines()), {"api_key": "[hidden]"}]
+    path.write_text(path.read_text().replace('"abc"', "null"))
+    assert source_copy.copy_without_secrets(path, tmp_path / "source").hidden == 0
 
 
 def test_metrics_of_the_export_beside_it_fill_what_no_chunk_tells(tmp_path: Path) -> None:

@@ -180,8 +180,10 @@ def reproduction(given: ReportInput) -> tuple[str, str, str]:
     """Return the scenario's file, the command that made the result, and what was changed on the command line."""
     summary = given.summary
     if about := summary.imported:
-        command = f"kvbench import --from {about['from']} source/{about['file']} --name {summary.scenario}"
-        return "", command, ""
+        file = str(about["file"])
+        unpack = f"zstd -d source/{file} && " if file.endswith(".zst") else ""
+        command = f"kvbench import --from {about['from']} source/{file.removesuffix('.zst')} --name {summary.scenario}"
+        return "", unpack + command, ""
     scenario = _object(given.facts.get("scenario"))
     file = str(scenario.get("file", f"{summary.scenario}.yaml"))
     overrides = scenario.get("overrides")
