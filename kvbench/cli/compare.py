@@ -28,7 +28,7 @@ def compare(  # noqa: PLR0913, PLR0917 - these are the options of the command
     import json  # noqa: PLC0415
 
     from kvbench.analysis import gates, result_comparison  # noqa: PLC0415
-    from kvbench.report.tables import comparison  # noqa: PLC0415
+    from kvbench.report import comparison  # noqa: PLC0415
     from kvbench.result import records  # noqa: PLC0415
     from kvbench.result.find import find_result  # noqa: PLC0415
     from kvbench.typed_json import to_json  # noqa: PLC0415
