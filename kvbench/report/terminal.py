@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from kvbench.analysis.checks.empty_start import most_speed_up
@@ -15,6 +14,7 @@ from kvbench.report.reasons import grouped_reasons
 from kvbench.report.render.to_rich import to_rich
 from kvbench.report.tables import client_error, imported, open_loop
 from kvbench.report.tables.capacity import capacity, gpus
+from kvbench.report.tables.planned_runs import planned_runs
 from kvbench.report.tables.registry import tables_of
 from kvbench.report.tables.setup import load_text
 from kvbench.report.text import SPACE
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 _STYLES = {"valid": "green", "suspect": "yellow", "invalid": "red"}
 _MOST_REASONS = 8
-_LONG_NAME = 30  # characters of a treatment's name beyond which it is put on two lines
 
 
 def print_summary(given: ReportInput, console: Console) -> None:
@@ -115,21 +114,9 @@ def _print_verdict(summary: Summary, console: Console) -> None:
 
 def print_plan(plan: Plan, scenario: Scenario, console: Console) -> None:
     """Print the runs in their order, and the working set beside the capacity of every tier."""
-    table = RichTable(title=f"{plan.scenario}: {len(plan.runs)} runs", title_justify="left", header_style="bold")
     has_turns = scenario.prompts.turns is not None
-    counted = ("conversations", "turns in all") if has_turns else ("requests",)
-    longest = min(_LONG_NAME, max(map(len, scenario.treatments)))
-    table.add_column("treatment", overflow="fold", min_width=longest)  # a name that is cut can be that of several
-    for heading in ("round", *counted, "prompt tokens"):
-        table.add_column(heading, justify="right", overflow="fold")
-    for spec in plan.runs:
-        tokens = sum(length * count for length, count in spec.draws.by_length.items())
-        held = [str(spec.draws.requests)] if has_turns else []
-        table.add_row(spec.treatment, str(spec.repeat), *held, str(len(spec.draws)), f"{tokens:,}")
-    if has_turns:
-        table.caption, table.caption_justify = "Each turn sends its whole history: prompt tokens count it.", "left"
-    console.print(table)
-    if scenario.load.draw is not None and scenario.prompts.turns is None:
+    print_table(planned_runs(plan, has_turns=has_turns), console)
+    if scenario.load.draw is not None and not has_turns:
         _print_bounds(plan, scenario, console)
     need = working_set_bytes(scenario)
     if need is None:
