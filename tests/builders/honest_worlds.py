@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kvbench.analysis import summary
 from kvbench.experiment import run
 from kvbench.result.folder import open_result
+from kvbench.result.record_files import write_plan
 from kvbench.scenario import plan
 from kvbench.scenario.scenario import Scenario
 from kvbench.testbed import testbed
@@ -190,7 +191,7 @@ def run_through(scenario: Scenario, folder: Path) -> Summary:
     laid_out = plan.expand(scenario)
     with testbed.stand_up(scenario) as bed:
         result = open_result(folder / "results", scenario.name, scenario.fingerprint)
-        result.write_json("plan.json", laid_out.to_json())
+        write_plan(result.path, laid_out.record())
         result.write_json("facts.json", {})
         run.execute(scenario, laid_out, bed, result, Silent())
     return summary.summarise(result.path)
