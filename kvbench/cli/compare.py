@@ -11,7 +11,7 @@ from rich.console import Console
 
 from kvbench.analysis import gates, result_comparison
 from kvbench.cli.options import RESULTS, ResultsDir, tell
-from kvbench.report.tables import comparison
+from kvbench.report import comparison
 from kvbench.result import records
 from kvbench.result.find import find_result
 from kvbench.typed_json import to_json

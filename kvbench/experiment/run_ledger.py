@@ -15,7 +15,7 @@ from kvbench.experiment.tier_proof import (
     told_by_kernel,
 )
 from kvbench.result.run_record import Ledger
-from kvbench.result.run_time import window_of_stamps_ns
+from kvbench.result.run_time import load_window_ns
 from kvbench.units import format_size
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class RunSums:
     @property
     def window_ns(self) -> tuple[int, int] | None:
         """The load window, of which `kvbench.result.run_time` has the definition; None where nothing was sent."""
-        return window_of_stamps_ns(((self.first_send_ns, self.last_token_ns), (self.last_send_ns, None)))
+        return load_window_ns(((self.first_send_ns, self.last_token_ns), (self.last_send_ns, None)))
 
 
 def _known(*times_ns: int | None) -> list[int]:

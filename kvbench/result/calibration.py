@@ -21,7 +21,7 @@ from kvbench.errors import ResultError
 from kvbench.percentile import needed_n, percentile_of
 from kvbench.result.calibration_record import CalibrationCell, CalibrationExcerpt, CalibrationRecord
 from kvbench.result.files import read_json, write_atomic
-from kvbench.result.run_time import length_s, window_of_stamps_ns
+from kvbench.result.run_time import length_s, load_window_ns
 from kvbench.typed_json import from_json
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _measured_s(rows: Sequence[dict[str, Any]]) -> float:
     calls: dict[int, list[tuple[int | None, int | None]]] = {}
     for row in rows:
         calls.setdefault(row["round"], []).append((row["sent_ns"], row["last_token_ns"]))
-    return sum(length_s(window_of_stamps_ns(call)) or 0.0 for call in calls.values())
+    return sum(length_s(load_window_ns(call)) or 0.0 for call in calls.values())
 
 
 def spread(values: Iterable[float]) -> dict[str, Any]:

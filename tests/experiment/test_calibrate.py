@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from kvbench import checks
+from kvbench.analysis.checks.expected import Expected
+from kvbench.analysis.checks.judge import judge_run
 from kvbench.errors import DriverError, OptionError
 from kvbench.experiment import calibrate
 from kvbench.percentile import needed_n
-from kvbench.report import client_error
+from kvbench.report.tables import client_error
 from kvbench.result import calibration
 from kvbench.result.calibration import CellKey, Effort
 from kvbench.result.files import read_json
 from kvbench.result.records import Request, Response
+from kvbench.result.run_record import DriverRecord
 from kvbench.this_host import facts
 from tests.builders.made_up_runs import honest_run
+from tests.builders.requests import frame_of
 from tests.result.test_folder import row
 
 if TYPE_CHECKING:
@@ -172,8 +175,8 @@ class MadeUp:
             on_response(response)
         return responses
 
-    def health(self) -> dict[str, Any]:
-        return {"client_cpu_s": float(len(self.log))}
+    def health(self) -> DriverRecord:
+        return DriverRecord(self.name, client_cpu_s=float(len(self.log)))
 
 
 def test_kept_drivers_stay_open_and_others_are_opened_for_each_call(tmp_path: Path) -> None:
@@ -321,10 +324,6 @@ def test_an_error_above_5_percent_of_the_smallest_median_ttft_is_only_noted(
     error_s: float | None, notes: list[str]
 ) -> None:
     rows = [row(number, ttft_s=ttft_s, isl_target=isl) for number, (ttft_s, isl) in enumerate([(1.0, 1), (9.0, 2)])]
-    asked = checks.Asked(2, 8, 0, client_error_s=error_s)
-    found = [
-        reason
-        for reason in checks.judge_run(honest_run().record, rows, asked).reasons
-        if "calibrated error" in reason.text
-    ]
+    judged = judge_run(honest_run().record, frame_of(rows), Expected(2, 8, client_error_s=error_s))
+    found = [reason for reason in judged.reasons if "calibrated error" in reason.text]
     assert [reason.level for reason in found] == notes

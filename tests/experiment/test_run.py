@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kvbench import summary
+from kvbench.analysis import summary
 from kvbench.errors import EndpointError
 from kvbench.experiment import run
 from kvbench.result import folder
@@ -153,11 +153,11 @@ def test_the_second_round_does_not_prime_again(tmp_path: Path) -> None:
 def test_a_result_is_judged_from_its_files(tmp_path: Path) -> None:
     result = execute(make_scenario(), FakeTestbed(tmp_path / "tier"), tmp_path)
     summed = summary.summarise(result.path)
-    assert summed["verdict"] == "valid", [run["reasons"] for run in summed["runs"]]
-    assert summed["treatments"]["g4"]["tiers"] == {"g4": 4}
-    assert summed["treatments"]["g4"]["hit_efficiency"] == 1.0
-    assert summed["treatments"]["g4"]["read_bytes"] == summed["treatments"]["g4"]["expected_read_bytes"]
-    assert summed["treatments"]["recompute"]["tiers"] == {"recompute": 4}
+    assert summed.verdict == "valid", [run.reasons for run in summed.runs]
+    assert summed.treatments["g4"].tiers == {"g4": 4}
+    assert summed.treatments["g4"].hit_efficiency == 1.0
+    assert summed.treatments["g4"].read_bytes == summed.treatments["g4"].expected_read_bytes
+    assert summed.treatments["recompute"].tiers == {"recompute": 4}
 
 
 @pytest.mark.parametrize(
@@ -168,9 +168,9 @@ def test_a_result_is_judged_from_its_files(tmp_path: Path) -> None:
 def test_a_lying_server_gets_no_figure(flags: dict[str, Any], tmp_path: Path) -> None:
     result = execute(make_scenario(repeats=1), FakeTestbed(tmp_path / "tier", **flags), tmp_path)
     summed = summary.summarise(result.path)
-    assert summed["verdict"] == "invalid"
-    assert summed["lengths"][0]["cells"]["g4"]["median_s"] is None
-    assert summed["treatments"]["g4"]["runs_used"] == 0
+    assert summed.verdict == "invalid"
+    assert summed.lengths[0].cells["g4"].median_s is None
+    assert summed.treatments["g4"].runs_used == 0
 
 
 def test_an_interrupted_run_is_done_again_and_sealed_runs_are_kept(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_an_interrupted_run_is_done_again_and_sealed_runs_are_kept(tmp_path: Pat
     broken = result.path / "runs" / third.run_id / "attempt-1"
     assert [row.attempt for row in read_rows(broken) if row.phase == "measure"] == [1]
     assert {row.attempt for row in rows if row.run_id == third.run_id} == {2}
-    assert summary.summarise(result.path)["verdict"] == "valid"
+    assert summary.summarise(result.path).verdict == "valid"
 
 
 FIRST_FAILURES = [
@@ -231,8 +231,8 @@ def test_answers_are_compared_with_the_recomputed_ones(tmp_path: Path) -> None:
     scenario = make_scenario(check_answers=True)
     result = execute(scenario, FakeTestbed(tmp_path / "tier"), tmp_path)
     summed = summary.summarise(result.path)
-    assert summed["verdict"] == "valid"
-    assert {name: item["answers_match"] for name, item in summed["treatments"].items()} == {"recompute": 1.0, "g4": 1.0}
+    assert summed.verdict == "valid"
+    assert {name: item.answers_match for name, item in summed.treatments.items()} == {"recompute": 1.0, "g4": 1.0}
 
 
 def test_a_wrong_answer_from_a_warm_tier_condemns_its_run(tmp_path: Path) -> None:
@@ -242,10 +242,10 @@ def test_a_wrong_answer_from_a_warm_tier_condemns_its_run(tmp_path: Path) -> Non
     matches = {row.prompt_id: row.answers_match for row in rows if row.phase == "measure"}
     assert matches == {"p1000-0": True, "p2000-0": False}
     summed = summary.summarise(result.path)
-    assert summed["treatments"]["g4"]["answers_match"] == 0.5
-    assert summed["treatments"]["g4"]["verdict"] == "invalid"
-    assert summed["treatments"]["recompute"]["verdict"] == "valid"
-    told = [reason["text"] for one in summed["runs"] for reason in one["reasons"]]
+    assert summed.treatments["g4"].answers_match == 0.5
+    assert summed.treatments["g4"].verdict == "invalid"
+    assert summed.treatments["recompute"].verdict == "valid"
+    told = [reason.text for one in summed.runs for reason in one.reasons]
     assert any("1 of 2 answers differ from the recomputed ones" in text for text in told)
 
 

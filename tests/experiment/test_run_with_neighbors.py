@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kvbench import summary
+from kvbench.analysis import summary
 from kvbench.errors import HostError
 from kvbench.result.files import read_json
 from kvbench.result.records import Response
@@ -127,8 +127,8 @@ def test_a_run_whose_side_client_was_lost_is_tried_again(tmp_path: Path, lost: i
     assert kept["attempt"] == attempts + 1
     assert len(kept["neighbors"]["attempts"]) == attempts
     assert kept["neighbors"]["lost"] == []
-    (run,) = [run for run in summary.summarise(result.path)["runs"] if run["run_id"] == "r01-noisy"]
-    assert [reason["rule"] for reason in run["reasons"]].count("neighbour retry") == 1
+    (run,) = [run for run in summary.summarise(result.path).runs if run.run_id == "r01-noisy"]
+    assert [reason.rule for reason in run.reasons].count("neighbour retry") == 1
 
 
 def test_the_last_try_is_kept_as_invalid_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_the_last_try_is_kept_as_invalid_and_the_rest_goes_on(tmp_path: Path) ->
     (hit,) = [run["neighbors"] for run in kept.values() if run["neighbors"]["lost"]]
     assert (len(hit["attempts"]), hit["verdict"]["word"]) == (1, "invalid")
     assert [reason["rule"] for reason in hit["verdict"]["reasons"]] == ["neighbour lost"]
-    words = {row["run_id"]: row["word"] for row in summary.summarise(result.path)["runs"]}
+    words = {row.run_id: row.verdict for row in summary.summarise(result.path).runs}
     assert words[next(name for name, run in kept.items() if run["neighbors"] is hit)] == "invalid"
 
 

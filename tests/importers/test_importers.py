@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kvbench import summary
+from kvbench.analysis import summary
 from kvbench.errors import ResultError
 from kvbench.importers import aiperf, guidellm, rows, vllm, write_result
 from kvbench.importers.export import Part, Seen, Source
 from kvbench.importers.export_kind import status_of
 from kvbench.lenient_json import number, whole
-from kvbench.report import html, material
+from kvbench.report import html, report_input
 from kvbench.result.plan_record import PlannedRun
 from kvbench.result.rows import read_rows, write_batches
 from kvbench.typed_json import to_json
@@ -381,5 +381,5 @@ def test_any_broken_field_leaves_a_result_that_can_be_read(data: st.DataObject, 
         assert str(file) in told
         return
     summed = summary.summarise(folder)
-    assert summed["verdict"] == "suspect"
-    assert "Imported: what is known" in html.render(material.read(folder))
+    assert summed.verdict == "suspect"
+    assert "Imported: what is known" in html.render(report_input.read(folder))

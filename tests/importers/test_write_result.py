@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from kvbench import summary
+from kvbench.analysis import summary
 from kvbench.errors import OptionError, ResultError
 from kvbench.importers import aiperf, write_result
-from kvbench.report import html, material
+from kvbench.report import html, report_input
 from kvbench.result import redact
 from kvbench.result.files import read_json
 from kvbench.result.record_files import read_plan, write_plan
@@ -47,37 +47,39 @@ def test_the_result_folder_keeps_its_contract(tmp_path: Path) -> None:
 
 def test_figures_are_shown_and_the_verdict_is_suspect(tmp_path: Path) -> None:
     summed = summary.summarise(write_result.import_result("aiperf", AIPERF / "two_phases", tmp_path))
-    assert summed["verdict"] == "suspect"
-    assert summed["imported"]["from"] == "aiperf"
-    assert summed["imported"]["tool_version"] == "0.13.0"
-    assert summed["imported"]["file"] == aiperf.RAW
-    assert [row["isl"] for row in summed["lengths"]] == [106, 206]
-    cell = summed["lengths"][0]["cells"]["cold"]
+    assert summed.verdict == "suspect"
+    assert summed.imported is not None
+    assert summed.imported["from"] == "aiperf"
+    assert summed.imported["tool_version"] == "0.13.0"
+    assert summed.imported["file"] == aiperf.RAW
+    assert [row.isl for row in summed.lengths] == [106, 206]
+    cell = summed.lengths[0].cells["cold"]
     # requests 0 and 2 of the phase: 101.517006 and 101.821345 ms
-    assert (cell["n"], cell["median_s"]) == (2, pytest.approx((0.101517006 + 0.101821345) / 2))
-    assert cell["min_s"] == 0.101517006
-    (reason,) = summed["runs"][0]["reasons"]
-    assert "no cache state was controlled and no tier is proven" in reason["text"]
+    assert cell.n == 2
+    assert cell.median_s == pytest.approx((0.101517006 + 0.101821345) / 2)
+    assert cell.min_s == 0.101517006
+    (reason,) = summed.runs[0].reasons
+    assert "no cache state was controlled and no tier is proven" in reason.text
 
 
 def test_failures_are_counted_and_in_no_figure(tmp_path: Path) -> None:
     summed = summary.summarise(write_result.import_result("guidellm", GUIDELLM / "constant_8.json", tmp_path))
-    assert summed["runs"][0]["failures"] == {"stream_error": 2, "cancelled": 1}
-    assert sum(row["cells"]["constant-8"]["n"] for row in summed["lengths"]) == 5
-    texts = [reason["text"] for reason in summed["runs"][0]["reasons"]]
+    assert summed.runs[0].failures == {"stream_error": 2, "cancelled": 1}
+    assert sum(row.cells["constant-8"].n for row in summed.lengths) == 5
+    texts = [reason.text for reason in summed.runs[0].reasons]
     assert "3 of 8 requests failed: 2 stream_error, 1 cancelled; nobody said how many may" in texts
 
 
-def test_an_import_has_no_course_because_nobody_told_which_prompts_were_the_same(tmp_path: Path) -> None:
+def test_an_import_has_no_time_series_because_nobody_told_which_prompts_were_the_same(tmp_path: Path) -> None:
     load = {"concurrency": 4, "requests": 60, "draw": "round_robin"}
     case = Case(repeats=1, lengths=["10k"], per_length=20, load=load, published=None)
     folder = build(case, tmp_path)
-    assert len(summary.summarise(folder)["treatments"]["g4"]["courses"]) == 1
+    assert len(summary.summarise(folder).treatments["g4"].time_series) == 1
     plan = read_plan(folder)
     other = write_result.import_result("aiperf", AIPERF / "two_phases", tmp_path, "other")
     imported = read_plan(other).design.imported
     write_plan(folder, replace(plan, design=replace(plan.design, imported=imported)))
-    assert summary.summarise(folder)["treatments"]["g4"]["courses"] == []
+    assert summary.summarise(folder).treatments["g4"].time_series == ()
 
 
 @pytest.mark.parametrize(("count", "rows"), [(12, 12), (13, 1)])
@@ -88,12 +90,12 @@ def test_many_lengths_have_one_row(count: int, rows: int, tmp_path: Path) -> Non
     value["input_lens"] = [100 + place for place in range(count)]
     (tmp_path / "x.json").write_text(json.dumps(value | {"completed": count}))
     folder = write_result.import_result("vllm", tmp_path / "x.json", tmp_path)
-    lengths = summary.summarise(folder)["lengths"]
+    lengths = summary.summarise(folder).lengths
     assert len(lengths) == rows
-    assert sum(row["cells"]["concurrency-2"]["n"] for row in lengths) == count
-    page = html.render(material.read(folder))
+    assert sum(row.cells["concurrency-2"].n for row in lengths) == count
+    page = html.render(report_input.read(folder))
     if rows == 1:
-        assert lengths[0]["isl"] is None
+        assert lengths[0].isl is None
         assert "Plot of TTFT against prompt length" not in page
         assert "Plot of the rate of each treatment" in page  # two in flight: the rate is the headline
 
@@ -102,8 +104,8 @@ def test_the_same_load_twice_is_two_rounds(tmp_path: Path) -> None:
     text = (VLLM / "concurrency_2.json").read_text()
     (tmp_path / "x.json").write_text(text + text)
     summed = summary.summarise(write_result.import_result("vllm", tmp_path / "x.json", tmp_path))
-    assert [run["run_id"] for run in summed["runs"]] == ["r01-concurrency-2", "r02-concurrency-2"]
-    assert summed["repeats"] == 2
+    assert [run.run_id for run in summed.runs] == ["r01-concurrency-2", "r02-concurrency-2"]
+    assert summed.repeats == 2
 
 
 def test_secrets_are_not_copied(tmp_path: Path) -> None:

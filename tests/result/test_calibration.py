@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 
-from kvbench import sealed
+from kvbench.analysis import dataset
 from kvbench.errors import ResultError
 from kvbench.report.tables import client_error
 from kvbench.result import calibration
 from kvbench.result.calibration_record import CalibrationExcerpt
 from kvbench.result.files import write_json
 from kvbench.result.find import find_result
+from kvbench.result.plan_record import Design
 from kvbench.this_host import facts
 from kvbench.typed_json import from_json, to_json
 from tests.builders import summaries
+from tests.builders.requests import record_of
 from tests.experiment.test_calibrate import GAP_S, KEY
 
 
@@ -100,13 +102,21 @@ def sentence_of(excerpt: Any, concurrencies: dict[str, int]) -> str:
 
 
 def test_each_run_is_judged_by_the_error_at_its_own_concurrency(tmp_path: Path) -> None:
-    asked = {"treatments": ["one", "many"], "concurrencies": {"one": 1, "many": 100}, "concurrency": 28}
-    folder, plan = calibrated(tmp_path, "20260101T000000Z"), {"lengths": [500], **asked}
-    record = {"driver": {"name": "native"}, "started": "2026-01-02T04:04:05+00:00"}
+    folder = calibrated(tmp_path, "20260101T000000Z")
+    design = Design(
+        question="Which error?",
+        server="external",
+        treatments=("one", "many"),
+        repeats=1,
+        lengths=(500,),
+        concurrency=28,
+        concurrencies={"one": 1, "many": 100},
+    )
+    record = record_of(started="2026-01-02T04:04:05+00:00")
     cells = {
-        name: [cell["connections"] for cell in told["cells"]]
+        name: [cell.connections for cell in told.cells]
         for name in ("one", "many", None)
-        if (told := sealed.calibrated(folder, plan, record, name)) is not None
+        if (told := dataset.calibration_of(folder, design, record, name)) is not None
     }
     assert cells == {"one": [1], "many": [100], None: [1, 100]}
 

@@ -1,49 +1,50 @@
-"""The load window and the total time: one definition for the run, its verdict, its figures and its plots."""
+"""The load window: one definition for a run that goes on, a calibration, and all that is read off a sealed run."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from hypothesis import given
+from hypothesis import strategies as st
 
-import pytest
-
+from kvbench.analysis import measured
+from kvbench.experiment.run_ledger import RunSums
+from kvbench.experiment.tier_proof import Blocks
 from kvbench.result.records import Response
-from kvbench.result.run_time import length_s, load_window_ns, total_time_s, window_of_stamps_ns
-from tests.builders.made_up_runs import Shape, honest_run
+from kvbench.result.run_time import length_s, load_window_ns
+from kvbench.scenario.plan import Draw
+from tests.builders.requests import frame_of, request
 
-ONE = Response("a", "ok", 0, sent_ns=5_000_000_000, last_token_ns=6_000_000_000)
-TWO = Response("b", "ok", 0, sent_ns=4_000_000_000, last_token_ns=5_500_000_000)
-UNSENT = Response("c", "refused", 0)
+S = 1_000_000_000
+STAMPS_NS = st.none() | st.integers(0, 2**62)
 
 
 def test_the_load_window_is_from_the_first_send_to_the_last_token() -> None:
-    assert load_window_ns([ONE, TWO, UNSENT]) == (4_000_000_000, 6_000_000_000)
-    early = replace(TWO, status="timeout", sent_ns=3_000_000_000, last_token_ns=None)
-    assert load_window_ns([ONE, early]) == (3_000_000_000, 6_000_000_000)
+    assert load_window_ns([(5 * S, 6 * S), (4 * S, 5 * S), (None, None)]) == (4 * S, 6 * S)
+    assert load_window_ns([(5 * S, 6 * S), (3 * S, None)]) == (3 * S, 6 * S)
+    assert length_s((3 * S, 6 * S)) == 3.0
 
 
 def test_without_a_token_the_load_window_ends_with_the_last_send() -> None:
-    silent = [replace(one, status="timeout", last_token_ns=None) for one in (ONE, TWO)]
-    assert load_window_ns(silent) == (4_000_000_000, 5_000_000_000)
-    assert window_of_stamps_ns([(7, 5)]) == (7, 7)  # a clock that was set back
+    assert load_window_ns([(5 * S, None), (4 * S, None)]) == (4 * S, 5 * S)
+    assert load_window_ns([(7, 5)]) == (7, 7)  # a clock that was set back
 
 
 def test_where_nothing_was_sent_there_is_no_window_and_no_length() -> None:
-    assert load_window_ns([UNSENT]) is None
+    assert load_window_ns([(None, None)]) is None
     assert load_window_ns([]) is None
     assert length_s(None) is None
 
 
-def test_a_list_sent_in_one_go_takes_its_load_window_at_concurrency_1_too() -> None:
-    run = honest_run(1, Shape(gap_s=0.5))
-    latencies_s = sum(row.latency_s or 0.0 for row in run.rows)
-    assert total_time_s(run.record, run.rows) == pytest.approx(latencies_s)
-    run.record["sent_one_by_one"] = False
-    assert total_time_s(run.record, run.rows) == run.record["load_s"] > latencies_s + 2.0
-
-
-def test_a_run_without_answers_or_proof_has_no_total_time() -> None:
-    run = honest_run(1)
-    assert total_time_s(run.record, []) is None
-    assert total_time_s({**run.record, "sent_one_by_one": False, "load_s": None}, run.rows) is None
-    run.edit(0, tier="unproven")
-    assert total_time_s(run.record, run.rows) is None
+@given(st.lists(st.tuples(STAMPS_NS, STAMPS_NS), max_size=6))
+def test_a_run_that_goes_on_and_its_sealed_requests_have_the_same_load_window(
+    stamps: list[tuple[int | None, int | None]],
+) -> None:
+    window = load_window_ns(stamps)
+    rows = [
+        request(number, None, sent_ns=sent_ns, last_token_ns=last_ns)
+        for number, (sent_ns, last_ns) in enumerate(stamps)
+    ]
+    assert measured.load_window_ns(frame_of(rows)) == window
+    sums = RunSums(Blocks(16, 144.0, "g4"), None, warm=False)
+    for sent_ns, last_ns in stamps:
+        sums.add(Draw("r/0", "p", 1000), Response("r/0", "timeout", 0, sent_ns=sent_ns, last_token_ns=last_ns))
+    assert sums.window_ns == window
