@@ -19,7 +19,7 @@ from tests.builders.made_up_doses import ALONE, LIMIT, Dose, build
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kvbench.analysis.dataset import Dataset
+    from kvbench.analysis.measured_result import Dataset
     from kvbench.analysis.neighbor_types import Change, NeighborImpact, NeighborLevel
 
 T4 = 2.776445  # t quantile of four degrees of freedom, 95 %

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kvbench.analysis.dataset import SealedRun, requests_frame
+from kvbench.analysis.dataset import requests_frame
+from kvbench.analysis.measured_result import SealedRun
 from kvbench.result.records import Row
 from kvbench.result.run_record import BlockRecord, CacheRecord, DriverRecord, Ledger, RunRecord, ServerRecord
 from kvbench.result.verdict import Verdict

@@ -17,7 +17,7 @@ from kvbench.importers import aiperf, guidellm, rows, vllm, write_result
 from kvbench.importers.export import Part, Seen, Source
 from kvbench.importers.export_kind import status_of
 from kvbench.lenient_json import number, whole
-from kvbench.report import html, report_input
+from kvbench.report import html, read_result
 from kvbench.result.plan_record import PlannedRun
 from kvbench.result.rows import read_rows, write_batches
 from kvbench.typed_json import to_json
@@ -382,4 +382,4 @@ def test_any_broken_field_leaves_a_result_that_can_be_read(data: st.DataObject, 
         return
     summed = summary.summarise(folder)
     assert summed.verdict == "suspect"
-    assert "Imported: what is known" in html.render(report_input.read(folder))
+    assert "Imported: what is known" in html.render(read_result.read(folder))

@@ -16,7 +16,7 @@ import pytest
 from kvbench.analysis import summary
 from kvbench.errors import OptionError, ResultError
 from kvbench.importers import aiperf, write_result
-from kvbench.report import html, report_input
+from kvbench.report import html, read_result
 from kvbench.result import redact
 from kvbench.result.files import read_json
 from kvbench.result.record_files import read_plan, write_plan
@@ -93,7 +93,7 @@ def test_many_lengths_have_one_row(count: int, rows: int, tmp_path: Path) -> Non
     lengths = summary.summarise(folder).lengths
     assert len(lengths) == rows
     assert sum(row.cells["concurrency-2"].n for row in lengths) == count
-    page = html.render(report_input.read(folder))
+    page = html.render(read_result.read(folder))
     if rows == 1:
         assert lengths[0].isl is None
         assert "Plot of TTFT against prompt length" not in page

@@ -14,7 +14,7 @@ import pytest
 from kvbench.analysis import summary
 from kvbench.analysis.metrics import METRICS
 from kvbench.errors import ResultError, StorageError
-from kvbench.report import report_input
+from kvbench.report import read_result
 from kvbench.report.html import render, write_report
 from kvbench.report.reasons import grouped_reasons
 from kvbench.report.tables.metrics import SHOWN
@@ -66,7 +66,7 @@ class Shelf:
 
     def page(self, name: str) -> str:
         if name not in self._pages:
-            self._pages[name] = render(report_input.read(self.folder(name)))
+            self._pages[name] = render(read_result.read(self.folder(name)))
         return self._pages[name]
 
     def text(self, name: str) -> str:
@@ -167,7 +167,7 @@ def _ratio(judged: JudgedRatio) -> list[str]:
 
 def test_is_the_same_each_time_and_in_each_place(shelf: Shelf, tmp_path: Path) -> None:
     again = build(CASES["full"], tmp_path)
-    assert render(report_input.read(again)) == shelf.page("full")
+    assert render(read_result.read(again)) == shelf.page("full")
 
 
 def test_answers_with_figures_and_proof(shelf: Shelf) -> None:
@@ -190,7 +190,7 @@ def _again(**changes: Any) -> Case:
 
 
 def test_says_that_no_difference_is_shown(tmp_path: Path) -> None:
-    text = text_of(render(report_input.read(build(_again(jitter=0.2), tmp_path))))
+    text = text_of(render(read_result.read(build(_again(jitter=0.2), tmp_path))))
     assert "no difference in TTFT is shown between again and recompute" in text
     assert re.search(
         r"noise floor of TTFT P50 \(A/A, again against recompute; 5 rounds\): 1\.[34]\d\dx; no smaller difference", text
@@ -198,7 +198,7 @@ def test_says_that_no_difference_is_shown(tmp_path: Path) -> None:
 
 
 def test_says_that_treatments_are_equivalent(tmp_path: Path) -> None:
-    text = text_of(render(report_input.read(build(_again(), tmp_path))))
+    text = text_of(render(read_result.read(build(_again(), tmp_path))))
     assert "At 10k tokens TTFT of again and recompute is equivalent within 5 %" in text
 
 
@@ -210,7 +210,7 @@ def test_two_rounds_have_a_range_and_no_interval(shelf: Shelf) -> None:
 
 def test_says_when_a_treatment_is_slower(tmp_path: Path) -> None:
     case = Case(name="slower", slower={"g4": 8.0}, lengths=["10k"], published=None)
-    text = text_of(render(report_input.read(build(case, tmp_path))))
+    text = text_of(render(read_result.read(build(case, tmp_path))))
     assert re.search(r"TTFT is 2\.\d+x longer when KV is read back from G4", text)
 
 
@@ -248,7 +248,7 @@ def test_says_that_a_result_is_not_complete(shelf: Shelf) -> None:
 
 
 def test_steps_that_were_not_established_are_told_where_all_runs_are_called_what_was_asked_for(shelf: Shelf) -> None:
-    one = report_input.read(shelf.folder("full"))
+    one = read_result.read(shelf.folder("full"))
     summed = replace(one.summary, verdict="valid")
     assert "each of them is what was asked for." in text_of(render(replace(one, summary=summed)))
     first, *others = summed.runs
@@ -276,7 +276,7 @@ def test_a_scale_model_keeps_full_scale_apart(shelf: Shelf) -> None:
 def test_escapes_what_the_scenario_says(tmp_path: Path) -> None:
     question = "Is <script>alert('x')</script> & \"quoted\" text escaped?"
     treatments = {"recompute": {"cache": "off"}, "g4": {"cache": {"warm": "g4"}}}
-    html = render(report_input.read(build(Case(question=question, treatments=treatments, lengths=["10k"]), tmp_path)))
+    html = render(read_result.read(build(Case(question=question, treatments=treatments, lengths=["10k"]), tmp_path)))
     assert "<script" not in html
     assert "&lt;script&gt;alert(" in html
     assert question in text_of(html)
@@ -285,7 +285,7 @@ def test_escapes_what_the_scenario_says(tmp_path: Path) -> None:
 
 def test_shows_no_credentials(tmp_path: Path) -> None:
     case = Case(question="Why http://me:pa55@host/v1?api_key=abcd1234&x=1 and Bearer abcdef123456?", lengths=["10k"])
-    html = render(report_input.read(build(case, tmp_path)))
+    html = render(read_result.read(build(case, tmp_path)))
     assert not re.search("pa55|abcd1234|abcdef123456", html)
     assert "http://[hidden]@host/v1?api_key=[hidden]" in html
 
@@ -304,7 +304,7 @@ def test_takes_credentials_out_of_text(text: str, shown: str) -> None:
 
 
 def test_writes_html_and_pdf_with_the_same_content(shelf: Shelf, tmp_path: Path) -> None:
-    written = write_report([report_input.read(shelf.folder("one-invalid"))], tmp_path / "out", html=True, pdf=True)
+    written = write_report([read_result.read(shelf.folder("one-invalid"))], tmp_path / "out", html=True, pdf=True)
     assert [path.name for path in written] == ["one-invalid.html", "one-invalid.pdf"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["one-invalid.html", "one-invalid.pdf"]
     assert written[0].read_text() == shelf.page("one-invalid")
@@ -325,7 +325,7 @@ def test_writes_html_and_pdf_with_the_same_content(shelf: Shelf, tmp_path: Path)
 
 
 def test_writes_only_what_was_asked_for(shelf: Shelf, tmp_path: Path) -> None:
-    written = write_report([report_input.read(shelf.folder("full"))], tmp_path, html=True, pdf=False)
+    written = write_report([read_result.read(shelf.folder("full"))], tmp_path, html=True, pdf=False)
     assert [path.name for path in written] == ["full.html"]
 
 
@@ -333,7 +333,7 @@ def test_two_results_of_one_scenario_get_names_of_their_own(tmp_path: Path) -> N
     first = build(Case(name="twice", repeats=1, lengths=["10k"]), tmp_path / "a")
     second = first.with_name("20251122T080000Z")
     shutil.copytree(first, second)
-    inputs = [report_input.read(folder) for folder in (first, second, first)]
+    inputs = [read_result.read(folder) for folder in (first, second, first)]
     written = write_report(inputs, tmp_path / "out", html=True, pdf=False)
     names = ["twice-20251121T200000Z.html", "twice-20251122T080000Z.html", "twice-20251121T200000Z-2.html"]
     assert [path.name for path in written] == names
@@ -342,10 +342,10 @@ def test_two_results_of_one_scenario_get_names_of_their_own(tmp_path: Path) -> N
 def test_a_folder_that_cannot_be_written_is_an_error_with_a_remedy(shelf: Shelf, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write") as caught:
-        write_report([report_input.read(shelf.folder("full"))], tmp_path / "file" / "out", html=True, pdf=False)
+        write_report([read_result.read(shelf.folder("full"))], tmp_path / "file" / "out", html=True, pdf=False)
     assert "--out" in caught.value.remedy
 
 
 def test_a_folder_that_is_no_result_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ResultError):
-        render(report_input.read(tmp_path))
+        render(read_result.read(tmp_path))

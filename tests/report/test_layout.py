@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import kvbench
-from kvbench.report import html, report_input
+from kvbench.report import html, read_result
 from tests.builders.results import Case, build
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def test_a_short_table_stays_on_one_page() -> None:
 def test_names_break_at_underscores_alone_and_only_on_paper(tmp_path: Path) -> None:
     treatments = {"recompute": {"cache": "off"}, "recompute_again_<b>": {"cache": "off"}}
     case = Case(name="names", treatments=treatments, published=None, lengths=["10k"], repeats=1)
-    page = html.render(report_input.read(build(case, tmp_path)))
+    page = html.render(read_result.read(build(case, tmp_path)))
     assert "recompute_<wbr>again_<wbr>&lt;b&gt;" in page
     assert re.search(r"td\.name \{[^}]*overflow-wrap: break-word", STYLE)
     assert "td.name wbr { display: none; }" in STYLE

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kvbench.analysis import summary
-from kvbench.report import answer, report_input
+from kvbench.report import answer, read_result
 from kvbench.report.html import render
 from kvbench.report.neighbors import answers, setting, troubles
 from kvbench.report.tables import neighbors as neighbors_table
@@ -42,7 +42,7 @@ def summed(folder: Path) -> Summary:
 
 @pytest.fixture(scope="module")
 def page(folder: Path) -> str:
-    return render(report_input.read(folder))
+    return render(read_result.read(folder))
 
 
 def plain(texts: list[str]) -> list[str]:
@@ -142,7 +142,7 @@ def test_published_percentages_are_told_apart() -> None:
 
 def test_a_scenario_that_names_the_publication_gets_its_rows_once(tmp_path: Path) -> None:
     dose_asked = Dose(repeats=1, published="ibm-storage-scale/benchmark-3")
-    text = text_of(render(report_input.read(build(dose_asked, tmp_path))))
+    text = text_of(render(read_result.read(build(dose_asked, tmp_path))))
     assert "published: G4 with neighbours" in text
     assert "-15.5 %" in text.replace("\N{MINUS SIGN}", "-")
     assert "+18.4 %" in text
@@ -175,7 +175,7 @@ def test_the_page_stands_alone_with_these_plots_too(page: str) -> None:
 
 
 def test_a_page_without_neighbours_has_no_such_section(tmp_path: Path) -> None:
-    html = render(report_input.read(synthetic.build(synthetic.Case(repeats=1, lengths=["10k"]), tmp_path)))
+    html = render(read_result.read(synthetic.build(synthetic.Case(repeats=1, lengths=["10k"]), tmp_path)))
     assert "Neighbours" not in text_of(html)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kvbench.report import report_input
+from kvbench.report import read_result
 from kvbench.report.tables.setup import load_text
 from kvbench.result.plan_record import OpenLoop
 from tests.builders.results import Case, build
@@ -19,7 +19,7 @@ def test_the_load_is_told_of_every_treatment(tmp_path: Path) -> None:
         "again": {"cache": "off", "concurrency": 8, "against": "recompute"},
         "g4": {"cache": {"warm": "g4"}, "concurrency": 4, "against": "recompute"},
     }
-    given = report_input.read(build(Case(treatments=treatments, lengths=["10k"], repeats=3, published=None), tmp_path))
+    given = read_result.read(build(Case(treatments=treatments, lengths=["10k"], repeats=3, published=None), tmp_path))
     summed = given.summary
     assert load_text(summed) == "concurrency 1, 4, 8"
     loop = OpenLoop(2.5, "poisson")

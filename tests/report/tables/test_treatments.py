@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kvbench.report import report_input
+from kvbench.report import read_result
 from kvbench.report.tables.treatments import treatments as treatments_table
 from tests.analysis.test_summary import GROUPS
 from tests.builders.results import Case, build
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def test_what_starts_a_group_at_another_concurrency_shows_no_change(tmp_path: Path) -> None:
     """Its change would be that of the load."""
     case = Case(treatments=GROUPS, baseline="base_1", lengths=["10k"], repeats=3, published=None)
-    table = treatments_table(report_input.read(build(case, tmp_path)))
+    table = treatments_table(read_result.read(build(case, tmp_path)))
     changes = {row["treatment"]: row["user_rate_change"] for row in texts(table)}
     assert [name for name, text in changes.items() if text == "\u2013"] == ["base_1", "base_4"]
 
@@ -29,7 +29,7 @@ def test_a_narrow_matrix_has_every_figure_in_two_parts(tmp_path: Path) -> None:
     }
     treatments["recompute"] = {"cache": "off", "concurrency": 1}
     folder = build(Case(treatments=treatments, repeats=3, published=None), tmp_path)
-    table = treatments_table(report_input.read(folder))
+    table = treatments_table(read_result.read(folder))
     assert table is not None
     wide, narrow = shown_table(table, 220), shown_table(table, 80)
     assert "continued" in narrow

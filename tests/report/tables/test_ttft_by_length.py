@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kvbench.report import html
-from kvbench.report import report_input as inputs
+from kvbench.report import read_result as inputs
 from kvbench.report.tables.ttft_by_length import ttft_by_length
 from kvbench.report.tables.ttft_full_scale import ttft_full_scale
 from kvbench.result.plan_record import Scale
