@@ -66,6 +66,19 @@ def test_a_run_loads_what_only_its_summary_needs_after_the_last_seal(scenario: P
 
 
 def test_help_and_check_load_nothing_that_only_a_run_or_a_report_needs(scenario: Path, tmp_path: Path) -> None:
+    unneeded = (*HEAVY, "pyarrow", "numpy", "jinja2", "weasyprint", "httpx", "prometheus_client", "asyncio")
+    ours = (
+        "kvbench.drivers.native",
+        "kvbench.testbed.lab",
+        "kvbench.testbed.hosts",
+        "kvbench.publications.claims_file",
+    )
     for arguments in (["--help"], ["check", scenario]):
         events = events_of(tmp_path / "log", *arguments)
-        assert [name for name in (*HEAVY, "pyarrow", "jinja2", "weasyprint") if f"import {name}" in events] == []
+        assert [name for name in (*unneeded, *ours) if f"import {name}" in events] == []
+        assert ("import kvbench.cli.check" in events) == (arguments[0] == "check")
+
+
+def test_help_imports_no_command(tmp_path: Path) -> None:
+    imported = {event for event in events_of(tmp_path / "log", "--help") if event.startswith("import kvbench.")}
+    assert imported == {"import kvbench.cli", "import kvbench.cli.app", "import kvbench.errors"}
