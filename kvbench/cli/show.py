@@ -86,8 +86,9 @@ def _print_summary_as_json(folder: Path) -> None:
 
 def _print_tables(folder: Path, form: Format, name: str | None) -> None:
     """Print one table, or all of those that the terminal shows."""
-    from kvbench.report import report_input, terminal  # noqa: PLC0415
+    from kvbench.report import report_input  # noqa: PLC0415
     from kvbench.report.render import FORMATS  # noqa: PLC0415
+    from kvbench.report.render.to_rich import print_table  # noqa: PLC0415
     from kvbench.report.tables.registry import table_named, tables_of  # noqa: PLC0415
 
     given = report_input.read(folder)
@@ -97,7 +98,7 @@ def _print_tables(folder: Path, form: Format, name: str | None) -> None:
     tables = [table_named(name, given)] if name else list(tables_of(given, in_terminal=True))
     if form is Format.TABLE:
         for one in tables:
-            terminal.print_table(one, console())
+            print_table(one, console())
     else:
         typer.echo("\n".join(FORMATS[form.value](table) for table in tables), nl=False)
 
