@@ -14,6 +14,7 @@ from kvbench.cli.options import RESULTS, ResultsDir, tell
 from kvbench.errors import OptionError
 from kvbench.report import read_result, terminal
 from kvbench.report.render import FORMATS
+from kvbench.report.render.to_rich import print_table
 from kvbench.report.tables.registry import table_named, tables_of
 from kvbench.result import records
 from kvbench.result.find import find_result
@@ -79,6 +80,6 @@ def _print_tables(folder: Path, form: Format, name: str | None) -> None:
     tables = [table_named(name, given)] if name else list(tables_of(given, in_terminal=True))
     if form is Format.TABLE:
         for one in tables:
-            terminal.print_table(one, Console())
+            print_table(one, Console())
     else:
         typer.echo("\n".join(FORMATS[form.value](table) for table in tables), nl=False)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from kvbench.audit import result_claims, rules
 from kvbench.audit.findings import MEANINGS, SEVERITIES
-from kvbench.report.render.to_rich import to_rich
+from kvbench.report.render.to_rich import print_table
 from kvbench.report.tables.audit import audit_findings, audit_rules
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from kvbench.audit.findings import Audit, Check, Severity
     from kvbench.report.report_input import ReportInput
-    from kvbench.report.table import Table
 
 _STYLES = {"conflict": "bold red", "unsupported": "bold yellow", "missing": "bold cyan", "note": "bold"}
 _QUIET: tuple[Severity, ...] = ("missing", "note")  # told in one line each, after the findings
@@ -43,7 +42,8 @@ def print_audit(one: Audit, console: Console) -> None:
     """Print findings with their arithmetic, then notes, what is not stated, and which rules were held."""
     console.print(Text(one.title, style="bold"))
     console.print(Text(sentence(one)))
-    _print_table(audit_findings(one), console)
+    if (findings := audit_findings(one)) is not None:
+        print_table(findings, console)
     for number, check in enumerate(one.findings, 1):
         _print_finding(number, check, console)
     for severity in _QUIET:
@@ -53,12 +53,7 @@ def print_audit(one: Audit, console: Console) -> None:
             for check in checks:
                 console.print(Padding(Text(f"{check.claim}: {_in_short(check)}"), (0, 0, 0, 2)), highlight=False)
     console.print()
-    _print_table(audit_rules(one), console)
-
-
-def _print_table(table: Table | None, console: Console) -> None:
-    for part in to_rich(table, console.width) if table is not None else ():
-        console.print(part)
+    print_table(audit_rules(one), console)
 
 
 def print_findings(one: Audit, console: Console) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from kvbench.analysis.metrics import METRICS
+from kvbench.report.render.to_rich import print_table
 from kvbench.report.tables.comparison import (
     compared_figures,
     differing_facts,
@@ -14,7 +15,6 @@ from kvbench.report.tables.comparison import (
     is_one_sided,
     shown_figures,
 )
-from kvbench.report.terminal import print_table
 from kvbench.report.text import short_word
 from kvbench.units import format_count
 

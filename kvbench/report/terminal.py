@@ -11,7 +11,7 @@ from kvbench.analysis.checks.empty_start import most_speed_up
 from kvbench.report import neighbors, remarks
 from kvbench.report.answer import answers
 from kvbench.report.reasons import grouped_reasons
-from kvbench.report.render.to_rich import to_rich
+from kvbench.report.render.to_rich import print_table
 from kvbench.report.tables import client_error, imported, open_loop
 from kvbench.report.tables.capacity import capacity, gpus
 from kvbench.report.tables.planned_runs import planned_runs
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from kvbench.analysis.summary_types import Summary
     from kvbench.report.report_input import ReportInput
-    from kvbench.report.table import Table
     from kvbench.result.calibration_record import CalibrationCell
     from kvbench.result.records import Row
     from kvbench.scenario.plan import Plan
@@ -62,12 +61,6 @@ def print_calibration(cells: Sequence[CalibrationCell], console: Console) -> Non
     print_table(client_error.calibration_table(cells), console)
     for sentence in client_error.troubles(cells):
         console.print(Text(sentence, style="yellow"))
-
-
-def print_table(table: Table, console: Console) -> None:
-    """Print one table as wide as the terminal is."""
-    for part in to_rich(table, console.width):
-        console.print(part)
 
 
 def _sentences(summary: Summary) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from kvbench.report import terminal
+from kvbench.report.render.to_rich import print_table
 
 if TYPE_CHECKING:
     from kvbench.report.report_input import ReportInput
@@ -23,5 +24,5 @@ def shown_summary(given: ReportInput, width: int = 100) -> str:
 def shown_table(table: Table | None, width: int = 100) -> str:
     assert table is not None
     written = io.StringIO()
-    terminal.print_table(table, Console(file=written, width=width, color_system=None))
+    print_table(table, Console(file=written, width=width, color_system=None))
     return written.getvalue()

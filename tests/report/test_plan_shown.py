@@ -45,7 +45,7 @@ def test_conversations_and_turns_are_labelled() -> None:
     scenario = make_scenario(prompts=turns, treatments={"cold": {"cache": "cold"}}, baseline="cold", repeats=1)
     text = shown(scenario)
     assert "conversations" in text
-    assert "turns in all" in text
+    assert "turns" in text
     assert "requests" not in text
     cells = next(line for line in text.splitlines() if line.startswith("cold ")).split()
     assert cells == ["cold", "1", "3", "12", f"{3 * (4 * 1000 + 6 * 108):,}"]

@@ -15,6 +15,8 @@ from kvbench.report.text import SPACE, with_interval
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rich.console import Console
+
     from kvbench.report.render.layout import Layout, ShownCell
     from kvbench.report.table import Table
 
@@ -44,6 +46,12 @@ def to_rich(table: Table, width: int = 100) -> Iterator[RichTable | Text]:
     if notes:
         lines = textwrap.wrap(" ".join(notes).replace(" %", f"{SPACE}%"), width)
         yield Text("\n".join(lines).replace(SPACE, " "), style="dim italic")
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Print one table as wide as the terminal is."""
+    for part in to_rich(table, console.width):
+        console.print(part)
 
 
 def _left_out_note(layout: Layout, intervals: set[int], left_out: set[int]) -> Iterator[str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def planned_runs(plan: Plan, *, has_turns: bool) -> Table:
     """Return one row for each run; with turns, its conversations stand beside the turns of all of them."""
     counted = (
-        (Column("conversations", "conversations", "count"), Column("requests", "turns in all", "count"))
+        (Column("conversations", "conversations", "count"), Column("requests", "turns", "count"))
         if has_turns
         else (Column("requests", "requests", "count"),)
     )
