@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvbench.emulator import direct_io, file_io
+from kvbench.emulator import file_io
 from kvbench.emulator.blocks import HASH_BYTES
 from kvbench.emulator.direct_io import ALIGN_BYTES, Access, aligned_buffer, filesystem_of, probe, read_into, write_from
 from kvbench.emulator.file_io import MARKER, ThreadedFiles, claim
@@ -152,7 +152,7 @@ def test_a_write_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(direct_io, "write_from", refuse)
+    monkeypatch.setattr(file_io, "write_from", refuse)
     assert Disk(tmp_path).write(file_of(1)) == [reason]
 
 

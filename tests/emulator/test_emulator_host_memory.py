@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from kvbench.emulator import files as emulator_files
 from kvbench.emulator import host_memory
 from kvbench.emulator.counts import BAD_FILE_REASONS, WRITE_ERROR_REASONS
 from kvbench.emulator.files import Geometry
@@ -44,7 +43,7 @@ def host(told: queue.Queue[tuple[Any, ...]]) -> Iterator[host_memory.HostFiles]:
 def test_a_write_without_memory_is_a_write_error(
     host: host_memory.HostFiles, told: queue.Queue[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(emulator_files, "payload", no_memory)
+    monkeypatch.setattr(host_memory, "payload", no_memory)
     host.write(FILE, lambda file, error: told.put((file, error)))
     assert told.get(timeout=PATIENCE_S) == (FILE, "no_space")
     assert "no_space" in WRITE_ERROR_REASONS

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kvbench import summary
+from kvbench.analysis import summary
 from kvbench.experiment import run
 from kvbench.result import folder
 from kvbench.result.record_files import write_plan
@@ -24,8 +24,8 @@ from tests.experiment.test_run import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
+    from kvbench.analysis.summary_types import Summary
     from kvbench.scenario.plan import RunSpec
     from kvbench.scenario.scenario import Scenario
 
@@ -62,7 +62,7 @@ class AtMeasure(Recorder):
             self.act()
 
 
-def execute(asked: Scenario, results: Path, act: Callable[[], None] = lambda: None) -> dict[str, Any]:
+def execute(asked: Scenario, results: Path, act: Callable[[], None] = lambda: None) -> Summary:
     laid_out = plan.expand(asked)
     result = folder.open_result(results, asked.name, asked.fingerprint)
     write_plan(result.path, laid_out.record())
@@ -78,13 +78,13 @@ def only_g3(asked: Scenario) -> Scenario:
     return asked.model_copy(update={"treatments": treatments})
 
 
-def reasons(summed: dict[str, Any]) -> str:
-    return " | ".join(reason["text"] for one in summed["runs"] for reason in one["reasons"])
+def reasons(summed: Summary) -> str:
+    return " | ".join(reason.text for one in summed.runs for reason in one.reasons)
 
 
-def tiers_of(summed: dict[str, Any], treatment: str) -> dict[str, int]:
+def tiers_of(summed: Summary, treatment: str) -> dict[str, int]:
     """Tiers of all measured requests of a treatment, invalid runs too."""
-    return next(one["tiers"] for one in summed["runs"] if one["treatment"] == treatment)
+    return next(one.tiers for one in summed.runs if one.treatment == treatment)
 
 
 def test_an_untouched_engine_is_proven_in_every_tier(asked: Scenario, tmp_path: Path) -> None:
@@ -94,10 +94,10 @@ def test_an_untouched_engine_is_proven_in_every_tier(asked: Scenario, tmp_path: 
         "g2": {"g2": 2},
         "g3": {"g3": 2},
     }
-    assert summed["verdict"] in ("valid", "suspect"), reasons(summed)
-    assert all(summed["treatments"][name]["answers_match"] == 1.0 for name in asked.treatments)
-    g3 = summed["treatments"]["g3"]
-    assert g3["read_bytes"] == g3["process_read_bytes"] == g3["expected_read_bytes"]
+    assert summed.verdict in ("valid", "suspect"), reasons(summed)
+    assert all(summed.treatments[name].answers_match == 1.0 for name in asked.treatments)
+    g3 = summed.treatments["g3"]
+    assert g3.read_bytes == g3.process_read_bytes == g3.expected_read_bytes
 
 
 def test_truncated_files_become_recompute_and_are_seen_as_such(asked: Scenario, tmp_path: Path) -> None:
@@ -110,9 +110,9 @@ def test_truncated_files_become_recompute_and_are_seen_as_such(asked: Scenario, 
 
     summed = execute(only_g3(asked), tmp_path / "results", truncate)
     assert tiers_of(summed, "g3").get("g3", 0) == 0
-    assert summed["treatments"]["g3"]["verdict"] == "invalid"
-    assert summed["lengths"][0]["cells"]["g3"]["median_s"] is None
-    assert summed["treatments"]["g3"]["answers_match"] == 1.0  # vLLM noticed, and computed
+    assert summed.treatments["g3"].verdict == "invalid"
+    assert summed.lengths[0].cells["g3"].median_s is None
+    assert summed.treatments["g3"].answers_match == 1.0  # vLLM noticed, and computed
 
 
 def test_zeroed_files_are_served_without_a_word_and_caught_by_their_answers(asked: Scenario, tmp_path: Path) -> None:
@@ -125,8 +125,10 @@ def test_zeroed_files_are_served_without_a_word_and_caught_by_their_answers(aske
 
     summed = execute(only_g3(asked), tmp_path / "results", zero)
     assert tiers_of(summed, "g3") == {"g3": 2}  # every counter and every byte says that all is well
-    assert summed["treatments"]["g3"]["answers_match"] < 1.0
-    assert summed["treatments"]["g3"]["verdict"] == "invalid"
+    match = summed.treatments["g3"].answers_match
+    assert match is not None
+    assert match < 1.0
+    assert summed.treatments["g3"].verdict == "invalid"
     assert "differ from the recomputed ones" in reasons(summed)
 
 
@@ -142,6 +144,6 @@ def test_a_plain_reset_leaves_the_host_tier_and_is_caught(
 
     monkeypatch.setattr(Endpoint, "reset", plain_reset)
     summed = execute(only_g3(asked), tmp_path / "results")
-    assert summed["treatments"]["g3"]["verdict"] == "invalid"
+    assert summed.treatments["g3"].verdict == "invalid"
     assert "g3" not in tiers_of(summed, "g3")
     assert "served from g2" in reasons(summed)
