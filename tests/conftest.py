@@ -29,3 +29,4 @@ def _patient_with_side_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lose no side client only because this machine is busy."""
     monkeypatch.setattr(agent_client, "LOST_AFTER_S", PATIENCE_S)
     monkeypatch.setattr(side_clients, "_ANSWER_S", PATIENCE_S)
+    monkeypatch.setattr(side_clients, "_HEAR_S", PATIENCE_S)

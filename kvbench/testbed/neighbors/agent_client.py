@@ -55,6 +55,7 @@ class SideClient:
         self.offset_error_ns = 0
         self.drift_ns = 0
         self.lost: tuple[str, int] | None = None  # why, and when it was noticed
+        self.lost_after_s = LOST_AFTER_S
         self._heard = heard
         self._process: Process | None = None
         self._awaited: dict[str, asyncio.Future[dict[str, Any]]] = {}
@@ -178,8 +179,8 @@ class SideClient:
             number += 1
             for _ in range(4):
                 await asyncio.sleep(_PING_S / 4)
-                if clock_ns() - self._last_ns > LOST_AFTER_S * 1e9 and not self._leaving:
-                    self._lose(f"no word for {LOST_AFTER_S:g} s")
+                if clock_ns() - self._last_ns > self.lost_after_s * 1e9 and not self._leaving:
+                    self._lose(f"no word for {self.lost_after_s:g} s")
 
     async def _ping(self, number: int, *, wait: bool = False) -> None:
         awaited = self._await("pong") if wait else None

@@ -346,11 +346,16 @@ class Crew:
     def _hear_all(self, since_ns: int) -> None:
         """Wait until each running generator has said what it had moved at a later time than this, with a bound."""
         limit_ns = clock_ns() + int(_HEAR_S * 1e9)
-        running = [self._series[name] for name in self._running & self._series.keys()]
-        while clock_ns() < limit_ns and not self.lost:
-            if all(series.moved.times_ns and series.moved.times_ns[-1] >= since_ns for series in running):
-                return
+        while clock_ns() < limit_ns and not self.lost and self._is_unheard(since_ns):
             time.sleep(0.02)
+
+    def _is_unheard(self, since_ns: int) -> bool:
+        """Tell whether a generator that has started and not ended has said nothing of a time since then."""
+        if self.trial is None:
+            return False
+        running = self._running & self.trial.started_ns.keys() - self.trial.finals.keys()
+        moved = [self._series[name].moved.times_ns for name in running & self._series.keys()]
+        return any(not times_ns or times_ns[-1] < since_ns for times_ns in moved)
 
     def _member(self, name: str) -> Member:
         client = self._clients[name]

@@ -167,7 +167,7 @@ def test_nothing_stays_after_a_kill(tmp_path: Path, prefix: str, killed: str) ->
         pytest.skip(reason)
     folder = tmp_path / "lab"
     script = (
-        "import time; from pathlib import Path; from kvbench import lab\n"
+        "import time; from pathlib import Path; from kvbench.testbed import lab\n"
         f"with lab.standing(Path({str(folder)!r}), prefix={prefix!r}, with_sshd=False, shared_storage=True):\n"
         "    print('up', flush=True); time.sleep(60)"
     )

@@ -18,12 +18,11 @@ from kvbench.scenario.neighbors import NeighborSpec, Target
 from kvbench.testbed import lab
 from kvbench.testbed.hosts.file import load
 from kvbench.testbed.lab import network, sshd
-from kvbench.testbed.neighbors import agent_client
 from kvbench.testbed.neighbors.delivery import LEAST_RATE
 from kvbench.testbed.neighbors.neighbor_loads import crew_for
 from kvbench.testbed.neighbors.side_clients import Crew
 from tests.builders.busy_host import but_for_load
-from tests.builders.patience import PATIENCE_S, wait_until
+from tests.builders.patience import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,7 +148,7 @@ def test_a_killed_lab_is_taken_down_by_its_name(tmp_path: Path, prefix: str) -> 
     needs("sshd", "ssh-keygen")
     folder = tmp_path / "lab"
     script = (
-        "import sys, time; from pathlib import Path; from kvbench import lab\n"
+        "import sys, time; from pathlib import Path; from kvbench.testbed import lab\n"
         f"lab.up(Path({str(folder)!r}), prefix={prefix!r}); print('up', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
@@ -168,7 +167,7 @@ def test_what_a_killed_run_leaves_is_swept_and_what_is_used_is_kept(tmp_path: Pa
     needs()
     folder = tmp_path / "lab"
     script = (
-        "import time; from pathlib import Path; from kvbench import lab\n"
+        "import time; from pathlib import Path; from kvbench.testbed import lab\n"
         f"with lab.standing(Path({str(folder)!r}), prefix={prefix!r}, with_sshd=False):\n"
         "    print('up', flush=True); time.sleep(60)"
     )
@@ -246,7 +245,7 @@ def sshd_of(prefix: str, host: str) -> list[int]:
 @pytest.mark.root
 @pytest.mark.fio
 @pytest.mark.parametrize("fault", ["sshd", "link"])
-def test_a_host_lost_in_mid_run(tmp_path: Path, prefix: str, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_lost_in_mid_run(tmp_path: Path, prefix: str, fault: str) -> None:
     needs("sshd", "ssh-keygen", "fio")
     pytest.importorskip("asyncssh")
     folder = tmp_path / "lab"
@@ -258,10 +257,9 @@ def test_a_host_lost_in_mid_run(tmp_path: Path, prefix: str, fault: str, monkeyp
                 os.kill(pid, signal.SIGKILL)
         else:
             lab.set_link("c2", "down", prefix=prefix)
-            monkeypatch.setattr(agent_client, "LOST_AFTER_S", 3.0)
+            crew._clients["c2"].lost_after_s = 1.0
         broken_ns = time.time_ns()
         wait_until(lambda: crew.lost, "c2 is lost")
-        monkeypatch.setattr(agent_client, "LOST_AFTER_S", PATIENCE_S)
         (lost,) = crew.lost
         assert lost.name == "c2"
         wait_until(lambda: not list((folder / "targets" / "c2").iterdir()), "the agent behind the cut has tidied up")

@@ -14,14 +14,13 @@ import pytest
 from kvbench.errors import HostError
 from kvbench.scenario.neighbors import NeighborSpec, Target
 from kvbench.testbed.hosts.file import HostsFile
-from kvbench.testbed.neighbors import agent_client
 from kvbench.testbed.neighbors.cleanup import sweep_hosts
 from kvbench.testbed.neighbors.neighbor_loads import crew_for
 from kvbench.testbed.neighbors.placement import commands, roster
 from kvbench.testbed.neighbors.side_clients import Crew
 from tests.builders.busy_host import but_for_load
 from tests.builders.fake_side_clients import FakeSite
-from tests.builders.patience import PATIENCE_S, wait_until
+from tests.builders.patience import wait_until
 
 FIO = {"fio": {"size": "1MB", "numjobs": 2}, "ramp": 1, "ramp_limit": 300, "settle_limit": 1, "calibration": 1}
 
@@ -138,9 +137,7 @@ def test_a_generator_that_fails_at_once_is_told(site: FakeSite, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("how", ["cut", "silent"])
-def test_a_lost_host_is_noticed_and_the_others_stop(
-    site: FakeSite, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_host_is_noticed_and_the_others_stop(site: FakeSite, tmp_path: Path, how: str) -> None:
     with crew_of(site, tmp_path) as crew:
         crew.start(Target(aggregate=40e6))
         window_ns = time.time_ns()
@@ -150,9 +147,8 @@ def test_a_lost_host_is_noticed_and_the_others_stop(
             crew._thread._loop.call_soon_threadsafe(process.lose)
         else:
             process.silent = True
-            monkeypatch.setattr(agent_client, "LOST_AFTER_S", 3.0)
+            crew._clients["c2"].lost_after_s = 1.0
         wait_until(lambda: crew.lost, "c2 is lost")
-        monkeypatch.setattr(agent_client, "LOST_AFTER_S", PATIENCE_S)
         wait_until(lambda: "c1: stop" in site.log, "the others are stopped, without being asked")
         kept = crew.report((window_ns, time.time_ns()))
         assert kept.verdict.word == "invalid"
