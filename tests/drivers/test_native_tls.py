@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 import trustme
@@ -20,7 +23,7 @@ from kvbench.drivers.native import NativeDriver
 from kvbench.drivers.target import Target
 from kvbench.errors import EndpointError
 from tests.builders.fault_server import DONE, FINISH, HEAD, NORMAL, Call, FaultServer, chunk, event, request, text_event
-from tests.builders.patience import PATIENCE_S
+from tests.builders.patience import PATIENCE_S, wait_until
 from tests.builders.tls_peer import authority, ca_file, expired_context, server_context
 
 if TYPE_CHECKING:
@@ -316,14 +319,22 @@ def speaking_openssl(version: str, command: str, pem: Path) -> Iterator[str]:
 
 def converse(process: subprocess.Popen[bytes], command: str) -> None:
     """Say an answer line by line once the request has been printed."""
-    assert process.stdin is not None
+    keyboard = process.stdin
+    assert keyboard is not None
     assert process.stdout is not None
     assert any(b"Content-Length" in line for line in process.stdout)
     head = b"HTTP/1.1 200 OK\nContent-Type: text/event-stream\n\n"
     with contextlib.suppress(BrokenPipeError):
         for part in (head + text_event("a"), command.encode() + b"\n", text_event("b", "stop") + event("[DONE]")):
-            process.stdin.write(part)
-            process.stdin.flush()
-            time.sleep(0.2)  # a command is one only at the beginning of what is read from the keyboard
+            keyboard.write(part)
+            keyboard.flush()
+            # A command is one only at the beginning of what is read from the keyboard.
+            wait_until(lambda: process.poll() is not None or not unread_bytes(keyboard), "openssl has read it")
     with contextlib.suppress(BrokenPipeError):
-        process.stdin.close()
+        keyboard.close()
+
+
+def unread_bytes(pipe: IO[bytes]) -> int:
+    """What lies in a pipe that its reader has not taken yet."""
+    (size_bytes,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))
+    return int(size_bytes)
