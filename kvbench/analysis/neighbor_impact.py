@@ -129,11 +129,15 @@ def _limit(bottleneck: BottleneckRecord | None) -> float | None:
 
 
 def _passes(dataset: Dataset, arm: _Arm, bottleneck: BottleneckRecord | None) -> bool:
-    """Tell whether a load shares the bottleneck: reads under a read limit, reads or `reverse` streams over a link."""
-    loads = object_of(object_of(dataset.design.setting.get("neighbors")).get("loads"))
-    spec = object_of(loads.get(arm.load))
+    """Tell whether a load shares the bottleneck: what its generator says, else what older results let conclude."""
     if bottleneck is None:
         return False
+    records = with_neighbors(dataset.of(arm.name)).values()
+    told = next((record.passes for record in records if record.passes is not None), None)
+    if told is not None:
+        return bottleneck.kind in told
+    loads = object_of(object_of(dataset.design.setting.get("neighbors")).get("loads"))
+    spec = object_of(loads.get(arm.load))
     if iperf3 := object_of(spec.get("iperf3")):
         return bottleneck.kind == "link" and bool(iperf3.get("reverse", True))
     return object_of(spec.get("fio")).get("rw", "read") in ("read", "randread")

@@ -97,6 +97,7 @@ class Machine:
             "version": __version__,
             "pid": os.getpid(),
             "model": self.model,
+            "counts_words": True,
             "cache": "on" if self.settings.cache else "off",
             "profile": self.profile.name,
             "scale": {"time": self.settings.time_scale, "bytes": self.settings.byte_scale},

@@ -11,6 +11,7 @@ from kvbench.result.verdict import Verdict
 from kvbench.typed_json import JsonObject
 
 Outcome = Literal["proven", "failed", "not established", "done"]
+Resource = Literal["disk", "link"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +223,9 @@ class Attempt:
 class NeighborRecord:
     """The neighbours of a run: what was asked for, what was delivered in the load window, and the verdict on that.
 
-    `load` is None in a quiet run, whose side clients are there and must be silent.
+    `load` is None in a quiet run, whose side clients are there and must be silent. `passes` is what its bytes share
+    with the server's reads: a read limit of the `disk`, a `link` in the direction of reads; None where nothing says so
+    (older records).
     """
 
     load: str | None
@@ -239,13 +242,14 @@ class NeighborRecord:
     hosts: dict[str, SideClientRecord] = field(default_factory=dict)
     lost: tuple[LostHost, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    passes: tuple[Resource, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BottleneckRecord:
     """The shared resource of known capacity that was made, or why it could not be: then `how` is None."""
 
-    kind: Literal["disk", "link"]
+    kind: Resource
     bytes_per_s: float | None
     how: str | None
     reason: str | None = None

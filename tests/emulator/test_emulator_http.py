@@ -134,6 +134,7 @@ def test_models_health_info(server: Server) -> None:
     assert info["gpu"]["a"] == 4.136e-5
     assert info["tiers"]["g1"]["capacity_bytes"] == 10**9
     assert info["faults"] == []
+    assert info["counts_words"] is True
 
 
 def test_g1_serves_the_second_request_until_it_is_reset(server: Server) -> None:

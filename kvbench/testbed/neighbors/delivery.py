@@ -54,6 +54,7 @@ def report(evidence: Evidence, window: WindowNs) -> NeighborRecord:
         trial=_course(trial, window) if trial is not None else None,
         hosts={name: _host(evidence, name, share) for name, share in shares.items()},
         lost=tuple(LostHost(one.name, one.why, one.noticed_ns) for one in evidence.lost),
+        passes=evidence.passes if trial is not None else None,
     )
 
 

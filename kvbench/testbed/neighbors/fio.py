@@ -7,10 +7,13 @@ agent, not by `unlink=1`: they serve several starts.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvbench.scenario.neighbors import FioJob
 from kvbench.testbed.neighbors.generator import Generator, Layout, Start, Work, missing
+
+if TYPE_CHECKING:
+    from kvbench.result.run_record import Resource
 
 _STOPPED = 128  # fio's exit code after SIGINT
 _CLASSES = {"realtime": 1, "best-effort": 2, "idle": 3}
@@ -126,4 +129,8 @@ def _start(job: FioJob, start: Start) -> Work:
     return Work(run_command(job, start.rate_bytes_per_s, start.max_runtime_s, start.sample_s), "fio")
 
 
-GENERATOR = Generator("fio", FioJob, _start, outcome, _preflight, layout=_layout)
+def _passes(job: FioJob) -> tuple[Resource, ...]:
+    return ("disk", "link") if job.rw in ("read", "randread") else ()
+
+
+GENERATOR = Generator("fio", FioJob, _start, outcome, _preflight, layout=_layout, passes=_passes)

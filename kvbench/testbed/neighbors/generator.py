@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kvbench.result.run_record import Resource
     from kvbench.strict_yaml import Strict
     from kvbench.testbed.hosts.file import Fabric
 
@@ -55,7 +56,8 @@ class Generator:
     `preflight(keys, hello)` says what is wrong with a host and what to do, None where nothing is. `start(keys, start)`
     is the work on a side client. `outcome(final)` reads how it ended: {"error": a sentence or None, "bytes": what it
     says itself that it moved, ...}. With `layout` each side client needs a directory, with `far_end(fabric, port)` the
-    hosts file needs an `iperf3` part, and the command serves one side client there.
+    hosts file needs an `iperf3` part, and the command serves one side client there. `passes(keys)` names what its bytes
+    share with the reads of a server: a read limit of the `disk`, a `link` in the direction of reads, or nothing.
     """
 
     key: str
@@ -65,6 +67,7 @@ class Generator:
     preflight: Callable[[Any, dict[str, Any]], tuple[str, str] | None] = field(default=lambda _keys, _hello: None)
     layout: Callable[[Any], Layout] | None = None
     far_end: Callable[[Fabric, int], list[str]] | None = None
+    passes: Callable[[Any], tuple[Resource, ...]] = field(default=lambda _keys: ())
 
 
 def missing(program: str, hello: dict[str, Any]) -> tuple[str, str] | None:

@@ -16,6 +16,7 @@ from kvbench.scenario.neighbors import Iperf3Flow
 from kvbench.testbed.neighbors.generator import Generator, Start, Work, missing
 
 if TYPE_CHECKING:
+    from kvbench.result.run_record import Resource
     from kvbench.testbed.hosts.file import Fabric
 
 _STREAMS_JSON = (3, 17)  # the first version with --json-stream
@@ -82,4 +83,8 @@ def _start(flow: Iperf3Flow, start: Start) -> Work:
     return Work(command, counter(flow))
 
 
-GENERATOR = Generator("iperf3", Iperf3Flow, _start, outcome, _preflight, far_end=server_command)
+def _passes(flow: Iperf3Flow) -> tuple[Resource, ...]:
+    return ("link",) if flow.reverse else ()
+
+
+GENERATOR = Generator("iperf3", Iperf3Flow, _start, outcome, _preflight, far_end=server_command, passes=_passes)

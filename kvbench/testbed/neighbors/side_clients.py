@@ -180,6 +180,7 @@ class Crew:
             lost_host=self.spec.lost_host,
             generator=self.spec.generator,
             reference_bytes_per_s=reference,
+            passes=generator_of(self.spec).passes(self.spec.keys),
         )
         return report(evidence, window)
 

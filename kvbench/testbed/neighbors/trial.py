@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kvbench.result.run_record import Resource
     from kvbench.scenario.neighbors import Target
     from kvbench.testbed.neighbors.counter_series import Series
 
@@ -81,7 +82,10 @@ class Member:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that a verdict needs: members and outcomes by name, what was lost, and the policy on it."""
+    """All that a verdict needs: members and outcomes by name, what was lost, and the policy on it.
+
+    `passes` is what the generator's bytes share with the server's reads.
+    """
 
     members: dict[str, Member]
     trial: Trial | None
@@ -90,3 +94,4 @@ class Evidence:
     lost_host: str
     generator: str | None
     reference_bytes_per_s: float | None = None
+    passes: tuple[Resource, ...] = ()

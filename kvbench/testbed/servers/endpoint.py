@@ -60,8 +60,8 @@ class Endpoint:
 
     @property
     def counts_words(self) -> bool:
-        """Whether one word of a completion is one token, as in kvbench's emulator."""
-        return "profile" in self.info
+        """Whether one word of a completion is one token; the server says so, as kvbench's emulator does."""
+        return self.info.get("counts_words") is True
 
     @property
     def root(self) -> str:

@@ -60,6 +60,7 @@ def test_steps_come_in_order(site: FakeSite, tmp_path: Path) -> None:
     assert trial.steady
     assert but_for_load(kept.verdict) == []
     assert kept.delivered_over_asked == pytest.approx(1.0, abs=0.05)
+    assert kept.passes == ("disk", "link")
     lines = [json.loads(line) for line in (tmp_path / "neighbors" / "c2.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines if line["event"] != "sample"] == [
         "hello",
@@ -225,7 +226,7 @@ def test_a_quiet_window_belongs_to_no_trial(site: FakeSite, tmp_path: Path) -> N
         window = (time.time_ns(), time.time_ns() + 300_000_000)
         time.sleep(0.5)
         kept = crew.report(window, reference_bytes_per_s=40e6)
-    assert (kept.label, kept.verdict.word) == ("quiet", "valid")
+    assert (kept.label, kept.verdict.word, kept.passes) == ("quiet", "valid", None)
     assert (tmp_path / "quiet" / "neighbors" / "c1.jsonl").exists()
 
 
