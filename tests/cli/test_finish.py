@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.testing import CliRunner
 
-from kvbench import summary
+from kvbench.analysis import summary
 from kvbench.cli import app
 from kvbench.result import answers, parquet_file
 from kvbench.result.files import read_json, write_json

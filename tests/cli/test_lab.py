@@ -66,7 +66,7 @@ def test_a_lab_of_a_killed_run_is_cleaned_and_a_used_one_kept(tmp_path: Path, pr
     needs()
     folder = tmp_path / "lab"
     script = (
-        "import time; from pathlib import Path; from kvbench import lab\n"
+        "import time; from pathlib import Path; from kvbench.testbed import lab\n"
         f"with lab.standing(Path({str(folder)!r}), prefix={prefix!r}, with_sshd=False):\n"
         "    print('up', flush=True); time.sleep(60)"
     )

@@ -129,10 +129,10 @@ def judged(lie: Lie, summary: dict[str, Any]) -> tuple[str, str]:
         assert run["tiers"] == {"g4": run["requests"]}
         return "not deceived", "the figure is that of the first real token from the proven tier"
     if lie.cold:  # what was measured is a tier that loses files: shown, and marked
-        assert run["word"] == summary["verdict"] == "suspect"
+        assert run["verdict"] == summary["verdict"] == "suspect"
         assert lie.rule in {one["rule"] for one in run["reasons"] if one["level"] == "suspect"}
         return "suspect, exit 3", lie.rule
-    assert run["word"] == "invalid"
+    assert run["verdict"] == "invalid"
     assert figures == [None] * len(figures)
     assert lie.rule in {one["rule"] for one in reasons}
     return "invalid, exit 3", ", ".join(sorted({one["rule"] for one in reasons}))
