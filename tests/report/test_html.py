@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kvbench.metrics import METRICS
 
-from kvbench import summary
+from kvbench.analysis import summary
+from kvbench.analysis.metrics import METRICS
 from kvbench.errors import ResultError, StorageError
 from kvbench.report import material
 from kvbench.report.html import render, write_report
 from kvbench.report.reasons import grouped_reasons
 from kvbench.report.tables.metrics import SHOWN
 from kvbench.report.text import bare_refusal, ratio, short_word, three_digits, value_text
-from kvbench.result.files import write_json
 from kvbench.result.redact import without_secrets
 from kvbench.result.verdict import Reason
 from kvbench.units import format_duration, format_size
@@ -27,6 +27,8 @@ from tests.builders.results import Case, build
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from kvbench.analysis.summary_types import JudgedRatio, Summary
 
 ALL_RUNS = tuple(f"r{number:02d}-{name}" for number in (1, 2, 3) for name in ("recompute", "g4"))
 CASES = {
@@ -133,34 +135,34 @@ def test_holds_every_figure_of_the_summary(shelf: Shelf, name: str) -> None:
         assert figure in text
 
 
-def _figures(figures: dict[str, Any]) -> list[str]:
-    wanted = []
-    for row in figures["lengths"]:
-        for cell in row["cells"].values():
+def _figures(summed: Summary) -> list[str]:
+    wanted = [run.run_id for run in summed.runs]
+    for row in summed.lengths:
+        for cell in row.cells.values():
+            times = (cell.median_s, cell.min_s, cell.max_s, cell.full_scale_median_s, cell.published_s)
+            wanted += [format_duration(value) for value in times if value is not None]
             wanted += [
-                format_duration(cell[key])
-                for key in ("median_s", "min_s", "max_s", "full_scale_median_s", "published_s")
-                if cell[key] is not None
+                three_digits(value) for value in (cell.published_ratio, cell.recompute_over_load) if value is not None
             ]
-            wanted += [
-                three_digits(cell[key]) for key in ("published_ratio", "recompute_over_load") if cell[key] is not None
-            ]
-            wanted += [ratio(cell["speed_up"])] if cell["speed_up"] is not None else []
-            if cell["speed_up_low"] is not None:
-                low, high = ratio(cell["speed_up_low"]), ratio(cell["speed_up_high"])
-                wanted += [f"{low.removesuffix('x')}\N{EN DASH}{high}", short_word(cell["comparison"]["word"])]
-            wanted += [
-                bare_refusal(figure["refusal"]) for figure in cell["ttft"].values() if figure["refusal"] and figure["n"]
-            ]
-    for item in figures["treatments"].values():
-        metrics = {name: item["metrics"][name] for name in SHOWN}
-        known = {name: one["value"] for name, one in metrics.items() if one["value"] is not None}
-        texts = [value_text(METRICS[name].unit, value) for name, value in known.items()]
+            wanted += _ratio(cell.comparison) if cell.comparison is not None else []
+            wanted += [bare_refusal(figure.refusal) for figure in cell.ttft.values() if figure.refusal and figure.n]
+    for item in summed.treatments.values():
+        known = {name: item.metrics[name].value for name in SHOWN}
+        texts = [value_text(METRICS[name].unit, value) for name, value in known.items() if value is not None]
         wanted += [text.replace("\N{NO-BREAK SPACE}", " ") for text in texts]
-        if item["runs_used"]:
-            wanted += [format_size(item["read_bytes"]), f"{item['runs_used']} of {item['runs']}"]
-            wanted += [f"{item['hit_efficiency']:.4f}"] if item["hit_efficiency"] is not None else []
-    return wanted + [run["run_id"] for run in figures["runs"]]
+        if item.runs_used:
+            wanted += [f"{item.runs_used} of {item.runs}"]
+            wanted += [format_size(item.read_bytes)] if item.read_bytes is not None else []
+            wanted += [f"{item.hit_efficiency:.4f}"] if item.hit_efficiency is not None else []
+    return wanted
+
+
+def _ratio(judged: JudgedRatio) -> list[str]:
+    wanted = [ratio(judged.ratio)] if judged.ratio is not None else []
+    if judged.low is not None and judged.high is not None:
+        low, high = ratio(judged.low), ratio(judged.high)
+        wanted += [f"{low.removesuffix('x')}\N{EN DASH}{high}", short_word(judged.word)]
+    return wanted
 
 
 def test_is_the_same_each_time_and_in_each_place(shelf: Shelf, tmp_path: Path) -> None:
@@ -247,10 +249,12 @@ def test_says_that_a_result_is_not_complete(shelf: Shelf) -> None:
 
 def test_steps_that_were_not_established_are_told_where_all_runs_are_called_what_was_asked_for(shelf: Shelf) -> None:
     one = material.read(shelf.folder("full"))
-    one.summary["verdict"] = "valid"
-    assert "each of them is what was asked for." in text_of(render(one))
-    one.summary["runs"][0]["cache_steps"][0]["outcome"] = "not established"
-    text = text_of(render(one))
+    summed = replace(one.summary, verdict="valid")
+    assert "each of them is what was asked for." in text_of(render(replace(one, summary=summed)))
+    first, *others = summed.runs
+    steps = (replace(first.cache_steps[0], outcome="not established"), *first.cache_steps[1:])
+    summed = replace(summed, runs=(replace(first, cache_steps=steps), *others))
+    text = text_of(render(replace(one, summary=summed)))
     assert "each of them is what was asked for; steps that could not be established on the way" in text
 
 
@@ -300,7 +304,7 @@ def test_takes_credentials_out_of_text(text: str, shown: str) -> None:
 
 
 def test_writes_html_and_pdf_with_the_same_content(shelf: Shelf, tmp_path: Path) -> None:
-    written = write_report([shelf.folder("one-invalid")], tmp_path / "out", html=True, pdf=True)
+    written = write_report([report_input.read(shelf.folder("one-invalid"))], tmp_path / "out", html=True, pdf=True)
     assert [path.name for path in written] == ["one-invalid.html", "one-invalid.pdf"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["one-invalid.html", "one-invalid.pdf"]
     assert written[0].read_text() == shelf.page("one-invalid")
@@ -310,22 +314,26 @@ def test_writes_html_and_pdf_with_the_same_content(shelf: Shelf, tmp_path: Path)
     done = subprocess.run(["pdftotext", "-layout", written[1], "-"], capture_output=True, text=True, check=True)
     assert "one-invalid" in done.stdout
     assert "page 1 of " in done.stdout
-    for row in summary.summarise(shelf.folder("one-invalid"))["lengths"]:
-        for cell in row["cells"].values():
-            assert format_duration(cell["median_s"]) in done.stdout
+    medians = [
+        cell.median_s for row in summary.summarise(shelf.folder("one-invalid")).lengths for cell in row.cells.values()
+    ]
+    assert len(medians) == 4
+    for median_s in medians:
+        assert median_s is not None
+        assert format_duration(median_s) in done.stdout
     assert "left out of all figures" in " ".join(done.stdout.split())
 
 
 def test_writes_only_what_was_asked_for(shelf: Shelf, tmp_path: Path) -> None:
-    assert [path.name for path in write_report([shelf.folder("full")], tmp_path, html=True, pdf=False)] == ["full.html"]
+    assert [path.name for path in write_report([report_input.read(shelf.folder("full"))], tmp_path, html=True, pdf=False)] == ["full.html"]
 
 
 def test_two_results_of_one_scenario_get_names_of_their_own(tmp_path: Path) -> None:
     first = build(Case(name="twice", repeats=1, lengths=["10k"]), tmp_path / "a")
     second = first.with_name("20251122T080000Z")
     shutil.copytree(first, second)
-    write_json(second / "summary.json", summary.summarise(second))
-    written = write_report([first, second, first], tmp_path / "out", html=True, pdf=False)
+    inputs = [report_input.read(folder) for folder in (first, second, first)]
+    written = write_report(inputs, tmp_path / "out", html=True, pdf=False)
     names = ["twice-20251121T200000Z.html", "twice-20251122T080000Z.html", "twice-20251121T200000Z-2.html"]
     assert [path.name for path in written] == names
 
@@ -333,7 +341,7 @@ def test_two_results_of_one_scenario_get_names_of_their_own(tmp_path: Path) -> N
 def test_a_folder_that_cannot_be_written_is_an_error_with_a_remedy(shelf: Shelf, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write") as caught:
-        write_report([shelf.folder("full")], tmp_path / "file" / "out", html=True, pdf=False)
+        write_report([report_input.read(shelf.folder("full"))], tmp_path / "file" / "out", html=True, pdf=False)
     assert "--out" in caught.value.remedy
 
 
