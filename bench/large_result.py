@@ -1,10 +1,16 @@
 """Importing, showing and reporting results of very many requests: seconds and peak memory of each step.
 
+    python bench/large_result.py --rows 1000000 --folder DIR      # needs 25 GB there
+
 The data are made first, in the forms that the tools write: vLLM's detailed result, AIPerf's records and its raw export,
-and a report of GuideLLM, from samples under tests/data. Each step is the `kvbench` command, or its own function, in a
-process of its own. Its peak is that process's largest resident set (VmHWM), or the largest sum of the proportional set
-sizes of it and its workers at one time, if that is more. The source is copied into the result and flushed to the disk,
-so a slow disk shows in the seconds. On a busy machine the seconds say little; the processor seconds say what it costs.
+and a report of GuideLLM, from samples under tests/data; and a result of kvbench's own kind: 6 runs, 2 treatments, 4
+prompt lengths. Each step is the `kvbench` command, or its own function, in a process of its own. What `kvbench run`
+does with its plan and its rows is measured by the parts of `large_run.py`.
+
+`CPU s` is the processor time of the process and its workers. `peak GB` is that process's largest resident set (VmHWM),
+or the largest sum of the proportional set sizes of it and its workers at one time, if that is more. The source is
+copied into the result and flushed to the disk, so a slow disk shows in the seconds. On a busy machine the seconds say
+little; the processor seconds say what it costs.
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+from made_result import make_result
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -31,6 +39,8 @@ if TYPE_CHECKING:
 ROWS, SMALL_ROWS = 1_000_000, 10_000
 GB, MB = 1e9, 1e6
 SAMPLE_S = 0.05
+MOST_PAGE_MB = 3.0
+OWN, IMPORTED = "own-kind", "import-vllm"
 
 
 @dataclass(frozen=True)
@@ -43,11 +53,12 @@ class Step:
     goal_s: float | None = None
     goal_gb: float | None = None
     goal_mb_s: float | None = None
+    page: Path | None = None
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one step took; `cpu_s` is of the process and its workers."""
+    """What one step took; `cpu_s` is of the process and its workers, `page_mb` the size of the page that it wrote."""
 
     step: Step
     seconds: float
@@ -55,6 +66,7 @@ class Measured:
     peak_gb: float
     written_gb: float
     code: int
+    page_mb: float | None = None
 
     @property
     def goal(self) -> str | None:
@@ -62,6 +74,7 @@ class Measured:
         parts = [f"<= {self.step.goal_s:g} s" if self.step.goal_s else None]
         parts += [f">= {self.step.goal_mb_s:g} MB/s" if self.step.goal_mb_s else None]
         parts += [f"<= {self.step.goal_gb:g} GB" if self.step.goal_gb else None]
+        parts += [f"page <= {MOST_PAGE_MB:g} MB" if self.step.page else None]
         return ", ".join(filter(None, parts)) or None
 
     @property
@@ -72,7 +85,8 @@ class Measured:
         fast = self.step.goal_s is None or self.seconds <= self.step.goal_s
         steady = self.step.goal_mb_s is None or self.rate_mb_s >= self.step.goal_mb_s
         small = self.step.goal_gb is None or self.peak_gb <= self.step.goal_gb
-        return self.code in (0, 3) and fast and steady and small
+        is_light = self.step.page is None or (self.page_mb is not None and self.page_mb <= MOST_PAGE_MB)
+        return self.code in (0, 3) and fast and steady and small and is_light
 
     @property
     def rate_mb_s(self) -> float:
@@ -96,14 +110,15 @@ def main() -> int:
     if options.json:
         figures = [figure_of(one, options.rows) for one in measured]
         steps_taken = [asdict(one) for one in measured]
-        options.json.write_text(json.dumps({"figures": figures, "rows": options.rows, "steps": steps_taken}) + "\n")
+        options.json.write_text(
+            json.dumps({"figures": figures, "rows": options.rows, "steps": steps_taken}, default=str) + "\n"
+        )
     return 1 if any(one.met is False for one in measured) else 0
 
 
 def all_steps(folder: Path, rows: int, only: str) -> list[Step]:
     """Return the steps in their order, with their data made."""
-    steps = import_steps(folder, rows, only)
-    return [*steps, *show_steps(folder)]
+    return [*import_steps(folder, rows, only), *show_steps(folder, rows, only), *run_steps(folder, rows, only)]
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
@@ -124,13 +139,16 @@ def import_steps(folder: Path, rows: int, only: str) -> list[Step]:
         ("import guidellm", "guidellm", "guidellm.json", make_guidellm, {"goal_mb_s": 100, "goal_gb": 0.5}),
     ]
     steps = []
-    for name, tool, file, make, goals in exports:
+    for name, tool, file, make, all_goals in exports:
         if only not in name:
             continue
         path = folder / "exports" / file
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             make(path, rows)
+        goals = {
+            goal: value for goal, value in all_goals.items() if goal != "goal_mb_s" or rows >= ROWS
+        }  # a start takes 1 s
         arguments = (tool, str(path), str(folder / "results"), name.replace(" ", "-"))
         steps.append(Step(name, (sys.executable, "-c", IMPORT, *arguments), path.stat().st_size, **goals))
     return steps
@@ -146,16 +164,31 @@ if __name__ == "__main__":
 """
 
 
-def show_steps(folder: Path) -> list[Step]:
-    """Return the commands that read a result; the report without its PDF, whose length is that of the page."""
-    name = "import-vllm"
-    results = ("--results", str(folder / "results"))
-    kvbench = (sys.executable, "-m", "kvbench")
-    out = str(folder / "reports")
-    return [
-        Step("show", (*kvbench, "show", name, *results), goal_s=10, goal_gb=1),
-        Step("report", (*kvbench, "report", name, *results, "--out", out, "--html"), goal_s=10, goal_gb=1),
-    ]
+def show_steps(folder: Path, rows: int, only: str) -> list[Step]:
+    """Return the commands that read a result: an imported one, and one of kvbench's own kind, which is made here."""
+    results, out = folder / "results", folder / "reports"
+    steps = []
+    for name, kind in ((IMPORTED, "imported"), (OWN, "own")):
+        for verb in ("show", "report"):
+            step = f"{verb} {kind}"
+            if only not in step:
+                continue
+            if name == OWN and not (results / OWN).exists():
+                make_result(results, OWN, rows)
+            page = out / f"{name}.html" if verb == "report" else None
+            options = ("--results", str(results), *(("--out", str(out)) if page else ()))
+            command = (sys.executable, "-m", "kvbench", verb, name, *options)
+            steps.append(Step(step, command, goal_s=10, goal_gb=1, page=page))
+    return steps
+
+
+def run_steps(folder: Path, rows: int, only: str) -> list[Step]:
+    """Return the parts of a run that grow with its requests; each works on what the one before it left."""
+    script = str(Path(__file__).with_name("large_run.py"))
+    arguments = ("--folder", str(folder / "run"), "--requests", str(rows))
+    names = [part for part in ("plan", "journal", "seal", "answers") if only in f"run {part}"]
+    (folder / "run").mkdir(parents=True, exist_ok=True)
+    return [Step(f"run {part}", (sys.executable, script, "--part", part, *arguments), goal_gb=0.5) for part in names]
 
 
 def make_vllm(path: Path, rows: int) -> None:
@@ -231,23 +264,31 @@ def make_guidellm(path: Path, rows: int) -> None:
 def show_and_measure(step: Step) -> Measured:
     """Measure a step and say so at once."""
     measured = measure(step)
-    print(f"{step.name}: {measured.seconds:.1f} s, peak {measured.peak_gb:.2f} GB", flush=True)
+    told = f"{measured.seconds:.1f} s, {measured.cpu_s:.1f} CPU s, peak {measured.peak_gb:.2f} GB"
+    print(f"{step.name}: {told}", flush=True)
     return measured
 
 
 def measure(step: Step) -> Measured:
     """Run a step in a process of its own; sample it and its workers while it runs."""
-    started = time.perf_counter()
+    started, cpu_before_s = time.perf_counter(), children_cpu_s()
     process = psutil.Popen(list(step.command), stdout=subprocess.DEVNULL)
-    peak_bytes, written, cpu_s = 0, 0, 0.0
+    peak_bytes, written = 0, 0
     while process.poll() is None:
         seen = [usage for one in family(process) if (usage := usage_of(one)) is not None]
         peak_bytes = max(peak_bytes, sum(usage.own_bytes for usage in seen), *(usage.peak_bytes for usage in seen[:1]))
         written = max(written, sum(usage.written_bytes for usage in seen))
-        cpu_s = max(cpu_s, sum(usage.cpu_s for usage in seen))
         time.sleep(SAMPLE_S)
     seconds = time.perf_counter() - started
-    return Measured(step, seconds, cpu_s, peak_bytes / GB, written / GB, process.returncode)
+    page_mb = step.page.stat().st_size / MB if step.page is not None and step.page.exists() else None
+    cpu_s = children_cpu_s() - cpu_before_s
+    return Measured(step, seconds, cpu_s, peak_bytes / GB, written / GB, process.returncode, page_mb)
+
+
+def children_cpu_s() -> float:
+    """Return the processor time of all processes that were started here and have ended, and of theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def family(process: psutil.Process) -> Iterator[psutil.Process]:
@@ -266,7 +307,6 @@ class Usage:
     peak_bytes: int
     own_bytes: int
     written_bytes: int
-    cpu_s: float
 
 
 def usage_of(process: psutil.Process) -> Usage | None:
@@ -274,8 +314,7 @@ def usage_of(process: psutil.Process) -> Usage | None:
     try:
         peak_bytes = kilobytes(Path(f"/proc/{process.pid}/status"), "VmHWM:") * 1024
         own_bytes = kilobytes(Path(f"/proc/{process.pid}/smaps_rollup"), "Pss:") * 1024
-        times = process.cpu_times()
-        return Usage(peak_bytes, own_bytes, process.io_counters().write_bytes, times.user + times.system)
+        return Usage(peak_bytes, own_bytes, process.io_counters().write_bytes)
     except (OSError, StopIteration, psutil.Error):
         return None
 
@@ -291,21 +330,22 @@ def kilobytes(path: Path, name: str) -> int:
 def table(measured: list[Measured], rows: int) -> Table:
     """Lay out what was measured."""
     laid = Table(title=f"{rows:,} requests", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("step", "input", "seconds", "CPU s", "MB/s", "peak GB", "written GB", "goal", "met"):
+    for heading in ("step", "input", "seconds", "CPU s", "MB/s", "peak GB", "written GB", "page MB", "goal", "met"):
         laid.add_column(heading, justify="left" if heading in ("step", "goal", "met") else "right")
     words = {True: "yes", False: "NO", None: ""}
     for one in measured:
         size = f"{one.step.input_bytes / MB:,.0f} MB" if one.step.input_bytes else ""
         rate = f"{one.rate_mb_s:.0f}" if one.step.input_bytes else ""
         figures = (f"{one.seconds:.1f}", f"{one.cpu_s:.1f}", rate, f"{one.peak_gb:.2f}", f"{one.written_gb:.2f}")
+        page = f"{one.page_mb:.1f}" if one.page_mb is not None else ""
         code = "" if one.code in (0, 3) else f" (exit code {one.code})"
-        laid.add_row(one.step.name + code, size, *figures, one.goal or "", words[one.met])
+        laid.add_row(one.step.name + code, size, *figures, page, one.goal or "", words[one.met])
     return laid
 
 
 def figure_of(one: Measured, rows: int) -> dict[str, Any]:
     """Return a line of the table of all benchmarks."""
-    told = f"{one.seconds:.1f} s, {one.peak_gb:.2f} GB"
+    told = f"{one.seconds:.1f} s, {one.cpu_s:.1f} CPU s, {one.peak_gb:.2f} GB"
     return {"figure": f"{one.step.name}, {rows:,} requests", "measured": told, "goal": one.goal, "met": one.met}
 
 
