@@ -13,6 +13,8 @@ import matplotlib as mpl
 import pytest
 from matplotlib import pyplot as plt
 
+from tests import test_architecture
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -99,6 +101,25 @@ def test_every_folder_is_in_the_design() -> None:
     assert not {name for name in FOLDERS if f"`{name}/`" not in text}
     rooms = [path.relative_to(PACKAGE) for path in PACKAGE.glob("*/*/__init__.py")]
     assert not {room for room in rooms if f"{room.parent.name}/" not in text}
+
+
+def test_the_design_says_who_may_import_whom() -> None:
+    rows = re.findall(r"^\| `(\w+)/` \| .* \| (.*) \|$", Path("docs/design.md").read_text(), re.MULTILINE)
+    drawn = {folder: set(IN_CODE.findall(others)) for folder, others in rows}
+    assert drawn == test_architecture.MAY_IMPORT
+
+
+def test_the_tree_of_the_design_is_the_tree() -> None:
+    drawing = Path("docs/design.md").read_text().split("## The tree")[1].split("```")[1]
+    place, wrong = PACKAGE, []
+    for line in drawing.splitlines()[2:]:
+        if folder := re.match(r"( {2}| {4})(\w+)/", line):
+            place = (PACKAGE if len(folder[1]) == 2 else PACKAGE / place.relative_to(PACKAGE).parts[0]) / folder[2]
+            line = line[folder.end() :]  # noqa: PLW2901
+        words = [] if "the " in line else line.split(",")[0].removesuffix("modules without a folder").split()
+        names = [word.strip("/") for word in words if word != "..."]
+        wrong += [f"{place}/{name}" for name in names if not list(place.glob(f"{name}*"))]
+    assert not wrong
 
 
 def test_a_name_that_does_not_exist_is_noticed() -> None:
