@@ -206,9 +206,9 @@ def check(tree: Tree, model: type[M], values: dict[str, Any] | None = None) -> M
 # -- what pydantic found, as one sentence -----------------------------------------------------------------------------
 
 
-def _first(found: ValidationError, tree: Tree, model: type[BaseModel]) -> Fault:
+def _first(fault: ValidationError, tree: Tree, model: type[BaseModel]) -> Fault:
     """Choose the error that explains the others: a key that is not known explains one that is missing."""
-    errors = found.errors()
+    errors = fault.errors()
     error = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     where, known = _follow(model, error["loc"])
     kind, page = error["type"], tree.kind.page

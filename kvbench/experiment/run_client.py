@@ -41,7 +41,7 @@ _ID_RANGE = (1_000, 30_000)  # ordinary tokens in every vocabulary of 32k or mor
 
 
 @dataclass
-class Lane:
+class RunClient:
     """One run's way to its server: makes requests of draws, sends them, and keeps a row of each.
 
     `measuring` sends what is measured, `driver` all else; most often they are the same. `another` opens a second
@@ -188,10 +188,10 @@ class Lane:
         by_itself = self.scenario.prompts.turns is not None or self.scenario.rate_of(self.spec.treatment) is not None
         return self.concurrency == 1 and self.measuring is self.driver and not by_itself
 
-    def request(self, draw: Draw, phase: Phase, said: tuple[str, ...] | None = None) -> Request:
+    def request(self, draw: Draw, phase: Phase, conversation: tuple[str, ...] | None = None) -> Request:
         """Make the request of a draw; requests that are not measured get identifiers of their own.
 
-        `said` is the conversation so far, this turn's question last.
+        `conversation` is the conversation so far, this turn's question last.
         """
         if phase != "measure":
             self.sent += 1
@@ -202,7 +202,7 @@ class Lane:
         body = prompts.request_body(
             self.endpoint.model,
             load.api,
-            said or self.text(draw),
+            conversation or self.text(draw),
             1 if phase == "prime" else form.output_tokens,  # an answer's blocks would be counted as the prompt's
             form.temperature if phase == "measure" else 0,
             with_ids=with_ids,

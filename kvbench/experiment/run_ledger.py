@@ -10,9 +10,9 @@ from kvbench.experiment.tier_proof import (
     device_disagrees,
     file_bytes,
     judge_memory,
+    kernel_reads_text,
     moved_by_tier,
     tier_of,
-    told_by_kernel,
 )
 from kvbench.result.run_record import Ledger
 from kvbench.result.run_time import window_of_stamps_ns
@@ -142,7 +142,7 @@ def _ledger_gap(sums: RunSums, delta: Counters, expected_bytes: int | None) -> s
     if moved and moved < needed * (1 - BYTES_TOLERANCE):
         return f"tiers read {format_size(moved)}, the hits need {format_size(needed)}"
     if moved and device_disagrees(delta, moved):
-        return f"tiers count {format_size(moved)} read, {told_by_kernel(delta)}"
+        return f"tiers count {format_size(moved)} read, {kernel_reads_text(delta)}"
     if expected_bytes and moved:
         least, most = blocks.readable(expected_bytes, sums.requests)
         if not least <= moved <= most:

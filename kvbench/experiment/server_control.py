@@ -64,7 +64,7 @@ class Primer:
 
 
 @dataclass(frozen=True)
-class Bench:
+class ServerControl:
     """A server together with the means to send to it and the arithmetic of its blocks.
 
     `another` opens a second server that shares the slowest tier, for as long as that one is primed through it.
@@ -116,9 +116,9 @@ class Bench:
         return Served(response, self.server.scrape().since(before))
 
 
-def quiesce(bench: Bench, server: ControlledServer) -> None:
+def quiesce(control: ServerControl, server: ControlledServer) -> None:
     """Wait until a server's write counters and all directories stand still; not as long again where they never did."""
-    has_failed = any(step.name == "quiesce" and step.outcome == "failed" for step in bench.steps)
+    has_failed = any(step.name == "quiesce" and step.outcome == "failed" for step in control.steps)
     bound_s = _QUIET_BOUND_AGAIN_S if has_failed else _QUIET_BOUND_S
     started, before = time.monotonic(), server.scrape()
     knows = before.pending_writes is not None
@@ -126,10 +126,10 @@ def quiesce(bench: Bench, server: ControlledServer) -> None:
     while quiet < wanted:
         time.sleep(pause_s)
         now = server.scrape()
-        size = sum(sum(tier_directory.listing(path).values()) for path in bench.server.tier_paths.values())
+        size = sum(sum(tier_directory.listing(path).values()) for path in control.server.tier_paths.values())
         still = now.write_bytes == before.write_bytes and size == held and not now.pending_writes
         quiet = quiet + 1 if still else 0
         before, held = now, size
         if time.monotonic() - started > bound_s:
-            bench.note("quiesce", "failed", f"still writing after {bound_s:.0f} s")
+            control.note("quiesce", "failed", f"still writing after {bound_s:.0f} s")
             break

@@ -242,10 +242,10 @@ def _distance(have: int, wanted: int) -> tuple[float, int]:
     return abs(math.log(have / wanted)), -have
 
 
-def worst_error_s(told: CalibrationExcerpt) -> tuple[float, str]:
+def worst_error_s(excerpt: CalibrationExcerpt) -> tuple[float, str]:
     """Return the largest p99 of an excerpt's cells and what it is; the largest maximum where a p99 is refused."""
-    p99s = [cell.error_s.p99 for cell in told.cells]
+    p99s = [cell.error_s.p99 for cell in excerpt.cells]
     known = [p99 for p99 in p99s if p99 is not None]
     if len(known) == len(p99s):
         return max(map(abs, known)), "p99"
-    return max(abs(cell.error_s.max or 0.0) for cell in told.cells), "max"
+    return max(abs(cell.error_s.max or 0.0) for cell in excerpt.cells), "max"

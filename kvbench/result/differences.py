@@ -79,11 +79,11 @@ def _as_read(record: object) -> dict[str, Any]:
     return value
 
 
-def differing_questions(one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
+def differing_questions(base: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
     """Return where two questions differ, among what both of them tell; no scale at all is full scale."""
-    shared = [name for name in one if name in other]
-    found = [(name, one[name], other[name]) for name in shared if one[name] != other[name]]
-    scales = (one.get("scale"), other.get("scale"))
+    shared = [name for name in base if name in other]
+    found = [(name, base[name], other[name]) for name in shared if base[name] != other[name]]
+    scales = (base.get("scale"), other.get("scale"))
     return [*found, ("scale", *scales)] if None in scales and scales != (None, None) else found
 
 
@@ -106,14 +106,16 @@ def facts_of(facts: dict[str, Any], plan: PlanRecord, record: RunRecord) -> dict
     }
 
 
-def differing_facts(one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
+def differing_facts(base: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
     """Return where the facts of two results differ, each once; without what is their own and what the question says.
 
     What a setting says and the server repeats is told of the setting; what several paths share, of all of them at once.
     """
-    found = [one for one in differing(one, other) if not _is_their_own(one[0])]
-    set_ = [(_leaf(name), pair) for name, *pair in found if name.startswith(_AS_SET)]
-    return _by_path([one for one in found if one[0].startswith(_AS_SET) or (_leaf(one[0]), [*one[1:]]) not in set_])
+    facts = [fact for fact in differing(base, other) if not _is_their_own(fact[0])]
+    set_ = [(_leaf(name), pair) for name, *pair in facts if name.startswith(_AS_SET)]
+    return _by_path(
+        [fact for fact in facts if fact[0].startswith(_AS_SET) or (_leaf(fact[0]), [*fact[1:]]) not in set_]
+    )
 
 
 def _is_their_own(name: str) -> bool:
@@ -127,15 +129,15 @@ def _leaf(name: str) -> str:
     return last.removesuffix("_bytes")
 
 
-def _by_path(found: list[Difference]) -> list[Difference]:
+def _by_path(facts: list[Difference]) -> list[Difference]:
     """Join what differs alike in several paths, which often lie on one device: `paths.{g4,results}.queue.scheduler`."""
     roles: dict[tuple[str, str], list[str]] = {}
-    for name, one, other in found:
+    for name, one, other in facts:
         part, _, rest = name.partition(".")
         role, _, fact = rest.partition(".")
         key = (f"{part}.*.{fact}", f"{one} {other}") if part == "paths" and fact else (name, "")
         roles.setdefault(key, []).append(role)
-    values = {name: (one, other) for name, one, other in found}
+    values = {name: (one, other) for name, one, other in facts}
     joined = []
     for (pattern, _), own in roles.items():
         first = pattern.replace("*", own[0], 1)

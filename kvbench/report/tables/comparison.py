@@ -72,8 +72,8 @@ def _print_facts(comparison: ResultComparison, console: Console) -> None:
         console.print(Text(f"Told by one of them alone: {', '.join(lone)} (values with --json)", style="dim"))
 
 
-def _is_one_sided(one: Difference) -> bool:
-    return None in (one.base, one.other) and not one.name.startswith(_MAY_BE_NONE)
+def _is_one_sided(difference: Difference) -> bool:
+    return None in (difference.base, difference.other) and not difference.name.startswith(_MAY_BE_NONE)
 
 
 def _differences(title: str, differences: Sequence[Difference], width: int) -> Table:
@@ -129,14 +129,14 @@ def _shown(figures: Sequence[ComparedFigure]) -> list[ComparedFigure]:
     return [one for one in rows if one.base.value or one.other.value]
 
 
-def _cells(one: ComparedFigure, indent: str = "") -> list[str | Text]:
-    unit = METRICS[one.metric].unit
-    values = one.over_rounds or (one.base.value, one.other.value)
-    ratio = NOTHING if one.ratio is None else f"{one.ratio:.3f}"
-    interval = f"{one.low:.3f}\N{EN DASH}{one.high:.3f}" if one.low is not None else NOTHING
-    word = Text(short_word(one.word), _STYLES.get(one.word, ""))
+def _cells(figure: ComparedFigure, indent: str = "") -> list[str | Text]:
+    unit = METRICS[figure.metric].unit
+    values = figure.over_rounds or (figure.base.value, figure.other.value)
+    ratio = NOTHING if figure.ratio is None else f"{figure.ratio:.3f}"
+    interval = f"{figure.low:.3f}\N{EN DASH}{figure.high:.3f}" if figure.low is not None else NOTHING
+    word = Text(short_word(figure.word), _STYLES.get(figure.word, ""))
     figures = [value_text(unit, value) for value in values]
-    return [Text(indent + one.treatment), length_text(one.length), *figures, ratio, interval, word]
+    return [Text(indent + figure.treatment), length_text(figure.length), *figures, ratio, interval, word]
 
 
 def _notes(comparison: ResultComparison) -> list[str]:

@@ -60,7 +60,7 @@ def serve(spec: VllmSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Iterato
                 metrics_url=f"{root}/metrics",
                 pid=process.pid,
                 tier_paths={name: tier.path for name, tier in tiers.directories.items()} if cache_on else {},
-                info=_told(spec, root),
+                info=_server_info(spec, root),
                 started=Started("vLLM", process, log),
             )
     finally:
@@ -92,7 +92,7 @@ def _is_mapped(file: Path) -> bool:
     return False
 
 
-def _told(spec: VllmSpec, root: str) -> dict[str, Any]:
+def _server_info(spec: VllmSpec, root: str) -> dict[str, Any]:
     """What is known of this server: its version, and the KV bytes a token takes by the model's own configuration."""
     told: dict[str, Any] = {}
     with contextlib.suppress(EndpointError):
