@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kvbench.analysis.metrics import Metric
     from kvbench.analysis.stats.ratios import Comparison, SampleFigure
     from kvbench.analysis.summary_types import Figure, RankComparison
+    from kvbench.typed_json import JsonObject
 
     Pair = tuple[Dataset, Dataset]
 
@@ -107,12 +108,12 @@ def _about(result: Dataset) -> ComparedResult:
     )
 
 
-def _question(result: Dataset) -> dict[str, Any]:
+def _question(result: Dataset) -> JsonObject:
     states = {name: result.cache_state(name) for name in result.design.treatments}
     return differences.question_of(result.plan, states)
 
 
-def _facts(result: Dataset) -> dict[str, Any]:
+def _facts(result: Dataset) -> JsonObject:
     """Gather the facts of a result; the client's calibrated error is one of them."""
     facts = differences.facts_of(result.facts, result.plan, result.runs[0].record)
     excerpt = result.calibration

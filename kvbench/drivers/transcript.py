@@ -16,6 +16,7 @@ from kvbench.result.records import Response
 if TYPE_CHECKING:
     from kvbench.drivers.chunks import Chunk
     from kvbench.result.records import Request, Status
+    from kvbench.typed_json import JsonObject
 
 Ending = Literal["complete", "lost", "timeout", "cancelled"]
 
@@ -34,7 +35,7 @@ class Transcript:
     is_done: bool = False
     content: list[str] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
-    reported: dict[str, Any] = field(default_factory=dict)
+    reported: JsonObject = field(default_factory=dict)
 
     def note(self, chunk: Chunk, arrived_ns: int) -> None:
         """Take one chunk; after a failure, and after `[DONE]`, nothing counts."""
@@ -88,8 +89,8 @@ class Transcript:
 
     def response(self, request_id: str, outcome: Outcome, **seen: Any) -> Response:
         """Return what was seen of a request; what came before a failure is kept."""
-        usage = self.reported.get("usage", {})
-        details = usage.get("prompt_tokens_details")
+        usage = self.reported.get("usage")
+        details = at(usage, "prompt_tokens_details")
         status, error = outcome
         return Response(
             request_id=request_id,
@@ -101,11 +102,11 @@ class Transcript:
             isl=_count(usage, "prompt_tokens"),
             osl=_count(usage, "completion_tokens"),
             cached_tokens=_count(details, "cached_tokens"),
-            finish_reason=self.reported.get("finish_reason"),
-            model=self.reported.get("model"),
+            finish_reason=at(self.reported, "finish_reason"),
+            model=at(self.reported, "model"),
             text="".join(self.content),
             token_ids=tuple(self.token_ids),
-            server=self.reported.get("server", {}),
+            server=at(self.reported, "server") or {},
             **seen,
         )
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from kvbench.experiment.prime import prime
 from kvbench.experiment.server_control import Primer, quiesce
 from kvbench.experiment.tier_proof import Manifest, file_bytes, judge
+from kvbench.lenient_json import at
 from kvbench.scenario.plan import CANARY_COLD, CANARY_FIRST, CANARY_LAST, Draw, Plan
 from kvbench.testbed.servers import tier_directory
 from kvbench.units import format_size
@@ -218,8 +219,8 @@ def _drop_faster_tiers(control: ServerControl, tier: CacheTier) -> None:
 def _drop_page_cache(control: ServerControl, tier: CacheTier) -> None:
     """Show that the tier is not read from memory: by a word on O_DIRECT only where the server is ours."""
     path = control.path_of(tier)
-    told = control.server.info.get("tiers", {}).get(tier, {})
-    direct = told.get("direct") == "enforced" and told.get("access") == "direct"
+    info = at(control.server.info, "tiers", tier)
+    direct = at(info, "direct") == "enforced" and at(info, "access") == "direct"
     if direct and control.server.ours:
         control.note("page cache", "proven", "the tier is read with O_DIRECT, which its file system enforces")
     elif path is not None:

@@ -21,6 +21,7 @@ from kvbench.experiment.run_client import RunClient
 from kvbench.experiment.run_ledger import RunSums, close_ledger, judge_by_ledger
 from kvbench.experiment.server_control import ServerControl
 from kvbench.experiment.tier_proof import Blocks, Manifest, file_bytes, judge
+from kvbench.lenient_json import at, whole
 from kvbench.result import answers
 from kvbench.result.files import read_json, write_json
 from kvbench.result.record_files import read_plan
@@ -251,17 +252,17 @@ def disturbed(client: RunClient, treatment: Treatment, folder: RunFolder, loads:
 
 def blocks_of(scenario: Scenario, treatment: str, endpoint: Endpoint) -> Blocks:
     """Read the block arithmetic from what the server or the scenario tells, else from vLLM's configuration metric."""
-    tokens = endpoint.info.get("block_tokens") or endpoint.scrape().block_tokens or _DEFAULT_BLOCK_TOKENS
+    tokens = whole(endpoint.info.get("block_tokens")) or endpoint.scrape().block_tokens or _DEFAULT_BLOCK_TOKENS
     external = scenario.server.external
-    per_token = (external.kv_bytes_per_token if external else None) or endpoint.info.get("kv_bytes_per_token")
-    return Blocks(int(tokens), float(per_token) if per_token else None, scenario.path_tier_of(treatment))
+    per_token = (external.kv_bytes_per_token if external else None) or at(endpoint.info, "kv_bytes_per_token")
+    return Blocks(tokens, float(per_token) if per_token else None, scenario.path_tier_of(treatment))
 
 
 def read_manifest(result: ResultFolder) -> Manifest | None:
     """Return what an earlier run of this result has put into the tier."""
     if not (result.path / "manifest.json").exists():
         return None
-    return Manifest(**result.read_json("manifest.json")["manifest"])
+    return Manifest(**at(result.read_json("manifest.json"), "manifest"))
 
 
 def warm_up(client: RunClient) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from kvbench.experiment.request_builder import answer_key, turn_key
 from kvbench.experiment.run_ledger import answer_tier_tokens
 from kvbench.experiment.server_control import Primer
+from kvbench.lenient_json import at
 from kvbench.result.records import Conversation, Phase, Request, Response, Row, alone
 from kvbench.scenario import prompts
 from kvbench.scenario.plan import (
@@ -324,9 +325,9 @@ def make_row(spec: RunSpec, attempt: int, draw: Draw, phase: Phase, response: Re
         driver=driver,
         model=response.model,
         answer_hash=response.answer_hash,
-        server_overrun_s=response.server.get("overrun_s"),
-        server_storage_s=response.server.get("storage_s"),
-        server_path_s=response.server.get("path_s"),
-        server_read_bytes=response.server.get("tier_read_bytes"),
-        server_first_chunk_ns=response.server.get("first_chunk_sent_ns"),
+        server_overrun_s=at(response.server, "overrun_s"),
+        server_storage_s=at(response.server, "storage_s"),
+        server_path_s=at(response.server, "path_s"),
+        server_read_bytes=at(response.server, "tier_read_bytes"),
+        server_first_chunk_ns=at(response.server, "first_chunk_sent_ns"),
     )

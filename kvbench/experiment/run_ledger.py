@@ -14,6 +14,7 @@ from kvbench.experiment.tier_proof import (
     moved_by_tier,
     tier_of,
 )
+from kvbench.lenient_json import at
 from kvbench.result.run_record import Ledger
 from kvbench.result.run_time import window_of_stamps_ns
 from kvbench.units import format_size
@@ -113,7 +114,7 @@ def close_ledger(sums: RunSums, delta: Counters) -> Ledger:
 
 def answer_tier_tokens(response: Response) -> dict[str, int]:
     """Return what an answer says of where its cached tokens came from; only kvbench's emulator tells it."""
-    told: dict[str, int] = response.server.get("tier_tokens") or {}
+    told: dict[str, int] = at(response.server, "tier_tokens") or {}
     return told
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kvbench.experiment.tier_proof import Served
+from kvbench.lenient_json import at, whole
 from kvbench.result.run_record import Step
 from kvbench.testbed.servers import tier_directory
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from kvbench.scenario.models import CacheTier
     from kvbench.scenario.plan import Draw
     from kvbench.testbed.servers.counters import Counters
+    from kvbench.typed_json import JsonObject
 
 _QUIET_BOUND_S = 60.0
 _QUIET_BOUND_AGAIN_S = 2.0
@@ -38,7 +40,7 @@ class ControlledServer(Protocol):
         """Whether we started it and may empty its tiers."""
 
     @property
-    def info(self) -> dict[str, Any]:
+    def info(self) -> JsonObject:
         """What kvbench's emulator says about itself; empty for others."""
 
     def scrape(self) -> Counters:
@@ -97,13 +99,13 @@ class ServerControl:
     @property
     def admit_after_hits(self) -> int:
         """With which request for a block a tier takes it in, as far as the server tells."""
-        return int((self.server.info.get("store") or {}).get("admit_after_hits", 1))
+        return whole(at(self.server.info, "store", "admit_after_hits")) or 1
 
     @property
     def primed_at_once(self) -> int:
         """How many prompts are primed at once: one for each GPU of a server of ours that tells of them."""
         alone = self.send_all is None or self.another is not None or not self.server.ours
-        return 1 if alone else int(self.server.info.get("instances", 1))
+        return 1 if alone else whole(self.server.info.get("instances")) or 1
 
     def note(self, name: str, outcome: Outcome, evidence: str) -> None:
         """Keep a step."""

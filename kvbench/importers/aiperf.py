@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from kvbench.typed_json import JsonObject
+
 
 RECORDS, RAW, AGGREGATES = "profile_export.jsonl", "profile_export_raw.jsonl", "profile_export_aiperf.json"
 _BLIND = (
@@ -181,7 +183,7 @@ def _read_block(block: bytes) -> _Batch:
     return _Batch(len(lines) - 1, columns, None, has_chunks=has_chunks, agent=agent)
 
 
-def _metadata_values(metadata: dict[str, Any]) -> tuple[Any, ...]:
+def _metadata_values(metadata: JsonObject) -> tuple[Any, ...]:
     """Pick what the metadata say, as they say it; `_columns` knows the order."""
     told = metadata.get
     kind, benchmark_phase = told("phase_kind"), told("benchmark_phase")
@@ -206,15 +208,15 @@ def _metrics(metrics: Any) -> tuple[Any, ...]:
     return (*[one.get("value") for one in found], *[one.get("unit") for one in found[5:]], bool(metrics))
 
 
-def _from_own_word(record: dict[str, Any]) -> tuple[Any, ...]:
+def _from_own_word(record: JsonObject) -> tuple[Any, ...]:
     """Return status, error and HTTP status, and nothing that only chunks tell."""
-    if not record.get("error") and "status" not in record and record["metadata"].get("was_cancelled") is not True:
+    if not record.get("error") and "status" not in record and at(record, "metadata", "was_cancelled") is not True:
         return ("ok", None, None, *_NOTHING[:7])
     answer = read_own_word(record)
     return (*answer.outcome, answer.http_status, *_NOTHING[:7])
 
 
-def _from_chunks(record: dict[str, Any]) -> tuple[Any, ...]:
+def _from_chunks(record: JsonObject) -> tuple[Any, ...]:
     """Return status, error and HTTP status, token counts, times in seconds and the model, as the chunks tell them."""
     answer = read_answer(record)
     transcript = answer.transcript

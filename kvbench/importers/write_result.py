@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvbench import __version__
 from kvbench.errors import OptionError, ResultError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from kvbench.importers.export import Part, Source
+    from kvbench.typed_json import JsonObject
 
 UNKNOWN_STATE = "unknown"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -114,7 +115,7 @@ def _runs(source: Source) -> list[tuple[PlannedRun, Part]]:
     return runs
 
 
-def _about(source: Source, hidden: int) -> dict[str, Any]:
+def _about(source: Source, hidden: int) -> JsonObject:
     """Say where a result comes from and what it lacks."""
     return {
         "from": source.tool,

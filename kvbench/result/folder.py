@@ -19,9 +19,10 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from kvbench.errors import ResultError
+from kvbench.lenient_json import at, items
 from kvbench.result import parquet_file
 from kvbench.result.files import read_json, storage_faults, write_atomic, write_json
 from kvbench.result.records import Row, Tier
@@ -29,12 +30,13 @@ from kvbench.result.rows import ROWS, TIERS, Journal, journal_lines, json_line, 
 from kvbench.typed_json import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import pyarrow as pa
 
     from kvbench.result.run_record import RunRecord
+    from kvbench.typed_json import JsonObject
 
 Judge = Callable[[Row, dict[str, int]], tuple[Tier, str] | None]
 """Says which tier served a measured request, and by what evidence, from its row and its answer's own word on tiers."""
@@ -94,7 +96,7 @@ def _kept_tiers(path: Path) -> Judge:
             return None
         found = following
         following = next(lines, None)
-        return found["tier"], found["evidence"]
+        return at(found, "tier"), str(found["evidence"])
 
     return judge
 
@@ -113,7 +115,7 @@ class ResultFolder:
     @property
     def is_measured(self) -> bool:
         """Whether every run of its plan is done."""
-        return all(self.is_sealed(spec["run_id"]) for spec in self.read_json("plan.json")["runs"])
+        return all(self.is_sealed(spec["run_id"]) for spec in items(self.read_json("plan.json")["runs"]))
 
     @property
     def is_finished(self) -> bool:
@@ -145,11 +147,11 @@ class ResultFolder:
                     shutil.move(entry, kept / entry.name)
         return RunFolder(folder, attempts + 1)
 
-    def write_json(self, name: str, value: dict[str, Any]) -> None:
+    def write_json(self, name: str, value: Mapping[str, object]) -> None:
         """Write one of the JSON files of the folder."""
         write_json(self.path / name, value)
 
-    def read_json(self, name: str) -> dict[str, Any]:
+    def read_json(self, name: str) -> JsonObject:
         """Read one of the JSON files of the folder."""
         return read_json(self.path / name)
 

@@ -168,7 +168,8 @@ def test_every_published_figure_has_a_section(name: str) -> None:
 
 @pytest.mark.parametrize("key", ["scenario_rows", "beside"])
 def test_rows_for_a_scenario_are_read_under_their_older_name_too(key: str) -> None:
-    rows = f"{key}:\n  all: {{section: s, ratios: times, rows: {{a: {{treatments: [g4], figures: {{ttft_s: off.ttft}}}}}}}}\n"
+    row = "{treatments: [g4], figures: {ttft_mean: off.ttft}}"
+    rows = f"{key}:\n  all: {{section: s, ratios: times, rows: {{a: {row}}}}}\n"
     (table,) = claims_file.parse(HEAD + TABLE + rows, "example").claims.scenario_rows.values()
     assert table.rows["a"].treatments == ("g4",)
 

@@ -6,7 +6,7 @@ It is asked to forget through its reset route where a scenario wants a cache sta
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -18,6 +18,8 @@ from kvbench.this_host.process import process_read_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from kvbench.typed_json import JsonObject
 
 
 def attach(spec: ExternalSpec) -> Endpoint:
@@ -68,7 +70,7 @@ def _check_host(spec: ExternalSpec) -> None:
         )
 
 
-def read_info(url: str, api_key: str | None, ca_file: Path | None = None) -> dict[str, Any]:
+def read_info(url: str, api_key: str | None, ca_file: Path | None = None) -> JsonObject:
     """Return what kvbench's emulator says about itself; empty for any other server."""
     answer = call("GET", f"{root_of(url)}/kvbench/info", api_key, ca_file=ca_file)
     try:
@@ -78,7 +80,7 @@ def read_info(url: str, api_key: str | None, ca_file: Path | None = None) -> dic
     return info if isinstance(info, dict) else {}
 
 
-def read_version(url: str, api_key: str | None = None, ca_file: Path | None = None) -> dict[str, Any]:
+def read_version(url: str, api_key: str | None = None, ca_file: Path | None = None) -> JsonObject:
     """Return {"version": ...} as vLLM tells it, a build's git state in it; empty for a server that does not."""
     answer = call("GET", f"{root_of(url)}/version", api_key, ca_file=ca_file)
     try:
