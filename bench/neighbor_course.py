@@ -27,8 +27,8 @@ from kvbench.scenario.neighbors import NeighborSpec, Target
 from kvbench.testbed import lab
 from kvbench.testbed.hosts import file as hosts_file
 from kvbench.testbed.hosts.file import HostsFile
-from kvbench.testbed.neighbors.neighbor_loads import crew_for
-from kvbench.testbed.neighbors.side_clients import Crew
+from kvbench.testbed.neighbors.neighbor_loads import side_clients_of
+from kvbench.testbed.neighbors.side_clients import SideClients
 from kvbench.typed_json import to_json
 
 TRIALS = 20
@@ -69,7 +69,7 @@ def on_this_host(folder: Path, trials: int) -> list[dict[str, Any]]:
     for number in range(1, 5):
         (folder / f"c{number}").mkdir()
         entries[f"c{number}"] = {"local": True, "directory": str(folder / f"c{number}")}
-    with crew_of(FILES, HostsFile.model_validate({"side_clients": entries}), folder) as crew:
+    with side_clients_in(FILES, HostsFile.model_validate({"side_clients": entries}), folder) as crew:
         return course(crew, Target(aggregate=20e6), trials)
 
 
@@ -77,7 +77,7 @@ def through_sshd(folder: Path, trials: int) -> list[dict[str, Any]]:
     """Make the trials through sshd in four namespaces, and one more that asks for more than the link carries."""
     need("iperf3")
     standing = lab.standing(folder / "lab", rate_bytes_per_s=LINK, prefix=PREFIX)
-    with standing as file, crew_of(FLOWS, hosts_file.load(file), folder) as crew:
+    with standing as file, side_clients_in(FLOWS, hosts_file.load(file), folder) as crew:
         made = course(crew, Target(aggregate=0.5 * LINK), trials)
         return [*made, trial(crew, Target(aggregate=3 * LINK))]
 
@@ -93,19 +93,19 @@ def need(program: str) -> None:
         raise HostError(f"{program} is not installed", f"Install it: apt-get install {program}")
 
 
-def crew_of(spec: dict[str, Any], asked: HostsFile, folder: Path) -> Crew:
+def side_clients_in(spec: dict[str, Any], asked: HostsFile, folder: Path) -> SideClients:
     """Return the side clients of a hosts file with a generator."""
-    crew = crew_for(NeighborSpec.model_validate(spec), asked, folder)
-    assert isinstance(crew, Crew)  # noqa: S101 - it was given a spec and hosts
+    crew = side_clients_of(NeighborSpec.model_validate(spec), asked, folder)
+    assert isinstance(crew, SideClients)  # noqa: S101 - it was given a spec and hosts
     return crew
 
 
-def course(crew: Crew, target: Target, trials: int) -> list[dict[str, Any]]:
+def course(crew: SideClients, target: Target, trials: int) -> list[dict[str, Any]]:
     """Make so many trials one after another."""
     return [trial(crew, target) for _ in range(trials)]
 
 
-def trial(crew: Crew, target: Target) -> dict[str, Any]:
+def trial(crew: SideClients, target: Target) -> dict[str, Any]:
     """Start, wait for a short window, stop; return what the report says of it."""
     crew.start(target)
     window = (time.time_ns(), time.time_ns() + int(WINDOW_S * 1e9))

@@ -12,8 +12,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kvbench.lenient_json import at
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from kvbench.typed_json import JsonObject
 
 _DTYPE_BYTES = {
     "float32": 4,
@@ -93,7 +97,7 @@ def shape_of(name: str) -> ModelShape:
     return KNOWN_SHAPES[plain]
 
 
-def shape_from_config(config: dict[str, Any], name: str = "model", kv_dtype: str | None = None) -> ModelShape:
+def shape_from_config(config: JsonObject, name: str = "model", kv_dtype: str | None = None) -> ModelShape:
     """Read a shape from the content of a Hugging Face `config.json`.
 
     `kv_dtype` overrides the weights' type, for engines that keep KV in another one (vLLM `--kv-cache-dtype fp8`).
@@ -102,40 +106,46 @@ def shape_from_config(config: dict[str, Any], name: str = "model", kv_dtype: str
         ValueError: a needed field is missing, or the dtype is not known.
 
     """
-    config = config.get("text_config", config)
+    config = at(config, "text_config") or config
     try:
-        layers, heads = int(config["num_hidden_layers"]), int(config["num_attention_heads"])
-        head_dim = int(config.get("head_dim") or config["hidden_size"] // heads)
+        layers, heads = _needed(config, "num_hidden_layers"), _needed(config, "num_attention_heads")
+        head_dim = int(at(config, "head_dim") or _needed(config, "hidden_size") // heads)
     except KeyError as missing:
         raise ValueError(f"config.json of {name} has no {missing}") from None
-    dtype = (kv_dtype or config.get("dtype") or config.get("torch_dtype") or "bfloat16").removeprefix("torch.")
+    dtype = (kv_dtype or at(config, "dtype") or at(config, "torch_dtype") or "bfloat16").removeprefix("torch.")
     if dtype not in _DTYPE_BYTES:
         raise ValueError(f"dtype {dtype} of {name} is not known; known are {', '.join(_DTYPE_BYTES)}")
     full, sliding = _count_layers(config, layers)
-    latent = int(config.get("kv_lora_rank") or 0) + int(config.get("qk_rope_head_dim") or 0)
+    latent = int(at(config, "kv_lora_rank") or 0) + int(at(config, "qk_rope_head_dim") or 0)
     return ModelShape(
         name=name,
         full_layers=full,
         sliding_layers=sliding,
-        window=int(config.get("sliding_window") or 0) if sliding else 0,
-        kv_heads=int(config.get("num_key_value_heads") or heads),
+        window=int(at(config, "sliding_window") or 0) if sliding else 0,
+        kv_heads=int(at(config, "num_key_value_heads") or heads),
         head_dim=head_dim,
         dtype_bytes=_DTYPE_BYTES[dtype],
-        latent_dim=latent if config.get("kv_lora_rank") else 0,
-        max_context=int(config.get("max_position_embeddings") or 0),
+        latent_dim=latent if at(config, "kv_lora_rank") else 0,
+        max_context=int(at(config, "max_position_embeddings") or 0),
     )
 
 
-def _count_layers(config: dict[str, Any], layers: int) -> tuple[int, int]:
+def _needed(config: JsonObject, name: str) -> int:
+    """Return a whole number; KeyError where it is missing."""
+    value: Any = config[name]
+    return int(value)
+
+
+def _count_layers(config: JsonObject, layers: int) -> tuple[int, int]:
     """Return how many layers keep all tokens and how many only a window of them."""
-    kinds = config.get("layer_types") or config.get("layers_block_type")
+    kinds = at(config, "layer_types") or at(config, "layers_block_type")
     if kinds:
         sliding = sum("sliding" in kind or "chunked" in kind for kind in kinds)
         stateless = sum(any(word in kind for word in _LINEAR) for kind in kinds)
         return len(kinds) - sliding - stateless, sliding
-    if pattern := config.get("sliding_window_pattern"):  # Gemma: every n-th layer is full
+    if pattern := at(config, "sliding_window_pattern"):  # Gemma: every n-th layer is full
         return layers // int(pattern), layers - layers // int(pattern)
-    if config.get("sliding_window") and config.get("use_sliding_window", True):
+    if at(config, "sliding_window") and config.get("use_sliding_window", True):
         return 0, layers
     return layers, 0
 

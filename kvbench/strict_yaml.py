@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
+    from kvbench.typed_json import JsonObject
+
 Where = tuple[str | int, ...]
 _PLAIN = {  # pydantic's words for what a person who writes YAML has done
     "too_short": "this list needs at least one item",
@@ -122,7 +124,7 @@ class Tree:
         return nodes
 
     @property
-    def values(self) -> dict[str, Any]:
+    def values(self) -> JsonObject:
         """The values without their lines, for pydantic."""
         values = YAML(typ="base").load(self.text) if self.kind.as_text else self.nodes
         return dict(plain(values))
@@ -190,7 +192,7 @@ def _problem(fault: MarkedYAMLError) -> str:
     return f"the key `{twice[1]}` stands twice" if twice else str(fault.problem)
 
 
-def check(tree: Tree, model: type[M], values: dict[str, Any] | None = None) -> M:
+def check(tree: Tree, model: type[M], values: JsonObject | None = None) -> M:
     """Make a model of a tree, or of `values` that were made from it.
 
     Raises:
@@ -206,9 +208,9 @@ def check(tree: Tree, model: type[M], values: dict[str, Any] | None = None) -> M
 # -- what pydantic found, as one sentence -----------------------------------------------------------------------------
 
 
-def _first(found: ValidationError, tree: Tree, model: type[BaseModel]) -> Fault:
+def _first(fault: ValidationError, tree: Tree, model: type[BaseModel]) -> Fault:
     """Choose the error that explains the others: a key that is not known explains one that is missing."""
-    errors = found.errors()
+    errors = fault.errors()
     error = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     where, known = _follow(model, error["loc"])
     kind, page = error["type"], tree.kind.page

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from kvbench.analysis.checks.repeated_prompts import FIRST, OVERLAPPING, REPEAT, touches
+from kvbench.analysis.checks.repeated_prompts import FIRST, OVERLAPPING, REPEAT, prompt_touch
 from kvbench.analysis.measured import as_floats, rows_where
 from kvbench.analysis.metrics import hit_rate_of
 from kvbench.analysis.stats.change_point import change_point
@@ -40,7 +40,7 @@ def first_touch(runs: Sequence[MeasuredRun]) -> FirstTouch | None:
     parts, changes = [], []
     for run in runs:
         requests = run.proven[_COLUMNS]
-        requests = requests.assign(touch=touches(run.measured).loc[requests.index])
+        requests = requests.assign(touch=prompt_touch(run.measured).loc[requests.index])
         requests = rows_where(requests, requests["sent_ns"].notna()).sort_values("sent_ns", kind="stable")
         parts.append(requests)
         shares = _hit_shares(requests)

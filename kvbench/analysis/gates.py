@@ -106,16 +106,16 @@ def judge(gate: Gate, figures: Sequence[ComparedFigure]) -> GateOutcome:
         return _outcome(gate.expression, "passed", "it is 0 in both results")
     tripped = [one for one in meant if one.low is not None and passes(_ratio(one), gate.threshold) and one.differs]
     if tripped:
-        return _outcome(gate.expression, "tripped", "; ".join(_told(one) for one in tripped))
+        return _outcome(gate.expression, "tripped", "; ".join(_figure_text(one) for one in tripped))
     if unjudged := [one for one in meant if one.low is None]:
         reason = "; ".join(f"{_place(one)}: {one.reason}" for one in unjudged)
         return _outcome(gate.expression, "cannot be judged", reason, _remedy(gate, unjudged))
     close = [one for one in meant if passes(_ratio(one), gate.threshold)]
     if close:
-        told = "; ".join(f"{_told(one)}, but no difference is shown" for one in close)
+        told = "; ".join(f"{_figure_text(one)}, but no difference is shown" for one in close)
         return _outcome(gate.expression, "passed", told)
-    worst = max(meant, key=lambda one: _ratio(one) if ">" in gate.sign else -_ratio(one))
-    return _outcome(gate.expression, "passed", f"nearest is {_told(worst)}")
+    worst = max(meant, key=lambda figure: _ratio(figure) if ">" in gate.sign else -_ratio(figure))
+    return _outcome(gate.expression, "passed", f"nearest is {_figure_text(worst)}")
 
 
 def _outcome(expression: str, word: str, reason: str, remedy: str = "") -> GateOutcome:
@@ -154,5 +154,5 @@ def _place(figure: ComparedFigure) -> str:
     return f"{figure.metric}@{figure.treatment}{length}"
 
 
-def _told(figure: ComparedFigure) -> str:
+def _figure_text(figure: ComparedFigure) -> str:
     return f"{_place(figure)} is {figure.ratio:.3f} ({figure.low:.3f} to {figure.high:.3f})"

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from kvbench.analysis.metrics import Metric
     from kvbench.analysis.stats.ratios import Comparison, SampleFigure
     from kvbench.analysis.summary_types import Figure, RankComparison
+    from kvbench.typed_json import JsonObject
 
     Pair = tuple[Dataset, Dataset]
 
@@ -107,12 +108,12 @@ def _about(result: Dataset) -> ComparedResult:
     )
 
 
-def _question(result: Dataset) -> dict[str, Any]:
+def _question(result: Dataset) -> JsonObject:
     states = {name: result.cache_state(name) for name in result.design.treatments}
     return differences.question_of(result.plan, states)
 
 
-def _facts(result: Dataset) -> dict[str, Any]:
+def _facts(result: Dataset) -> JsonObject:
     """Gather the facts of a result; the client's calibrated error is one of them."""
     facts = differences.facts_of(result.facts, result.plan, result.runs[0].record)
     excerpt = result.calibration
@@ -120,12 +121,12 @@ def _facts(result: Dataset) -> dict[str, Any]:
     return {**facts, "calibration": {"worst error": error}}
 
 
-def _is_same(one: Dataset, other: Dataset) -> bool:
+def _is_same(base: Dataset, other: Dataset) -> bool:
     """Tell whether both are one result, or one a copy of the other."""
-    if one.folder.resolve() == other.folder.resolve():
+    if base.folder.resolve() == other.folder.resolve():
         return True
-    pairs = zip(one.runs, other.runs, strict=False)
-    return len(one.runs) == len(other.runs) and all(
+    pairs = zip(base.runs, other.runs, strict=False)
+    return len(base.runs) == len(other.runs) and all(
         a.record == b.record and a.measured.equals(b.measured) for a, b in pairs
     )
 
@@ -247,9 +248,9 @@ def _upright(figure: SampleFigure, place: Place) -> tuple[float | None, float | 
     return 1 / figure.ratio, low, high
 
 
-def _say(verdict: Comparison, ratio: SampleFigure, one: _Place, *, same: bool) -> tuple[str, str]:
+def _say(verdict: Comparison, ratio: SampleFigure, compared: _Place, *, same: bool) -> tuple[str, str]:
     """Return the word and its reason; "cannot be compared" where one side has no figure or is zero."""
-    values, metric = [side.value for side in one.sides], one.place.metric
+    values, metric = [side.value for side in compared.sides], compared.place.metric
     if same:
         return _NONE_SHOWN, SAME
     if values == [0, 0]:
@@ -264,10 +265,10 @@ def _say(verdict: Comparison, ratio: SampleFigure, one: _Place, *, same: bool) -
     return verdict.word, f"fewer than {FEWEST_ROUNDS} rounds ({ratio.rounds[0]} and {ratio.rounds[1]})"
 
 
-def _rank(pair: Pair, one: _Place) -> RankComparison | None:
+def _rank(pair: Pair, compared: _Place) -> RankComparison | None:
     """Compare by rank where there are too few rounds for an interval; for medians only, since ranks are of requests."""
-    if one.place.metric.statistic != "p50":
+    if compared.place.metric.statistic != "p50":
         return None
     return baseline_comparison.ranks_between(
-        (pair[1].of(one.treatment), pair[0].of(one.treatment)), one.place, ("B", "A")
+        (pair[1].of(compared.treatment), pair[0].of(compared.treatment)), compared.place, ("B", "A")
     )

@@ -313,14 +313,14 @@ def _summarise_lengths(read: Dataset, publication: Publication | None) -> tuple[
                 ),
             )
         if publication is not None and isl is not None:
-            cells = {name: _beside_published(cell, name, isl, read.design, publication) for name, cell in cells.items()}
+            cells = {name: _with_published(cell, name, isl, read.design, publication) for name, cell in cells.items()}
         printed = publication.speed_up.get(isl) if publication is not None and isl is not None else None
         turn = read.design.turn_of_length.get(isl) if isl is not None else None
         rows.append(LengthRow(isl, turn, cells, printed))
     return tuple(rows)
 
 
-def _beside_published(cell: LengthCell, name: str, isl: int, design: Design, publication: Publication) -> LengthCell:
+def _with_published(cell: LengthCell, name: str, isl: int, design: Design, publication: Publication) -> LengthCell:
     """Add to a cell what was published for it."""
     curve = publication.curves.get(name)
     value, kind = curve.at(isl) if curve is not None else (None, None)

@@ -79,17 +79,17 @@ def check_neighbours(document: Document) -> Iterator[Check]:
             yield Check(rule, claim, (one.section,), (f"not stated: {listed(lacking)}",), "missing", text)
 
 
-def _size_of(dose: float) -> str:
-    return "light" if dose < 0.4 else "medium" if dose < 0.8 else "heavy"
+def _size_of(load_share: float) -> str:
+    return "light" if load_share < 0.4 else "medium" if load_share < 0.8 else "heavy"
 
 
-def _unsaid(one: Neighbour, document: Document) -> list[str]:
+def _unsaid(neighbour: Neighbour, document: Document) -> list[str]:
     said = {
-        "the generator": one.generator,
-        "reads or writes": one.direction,
-        "the rate that was delivered meanwhile": one.delivered,
+        "the generator": neighbour.generator,
+        "reads or writes": neighbour.direction,
+        "the rate that was delivered meanwhile": neighbour.delivered,
     }
-    noisy = [cell for cell in document.cells if cell.experiment == one.experiment and cell.load.neighbour]
+    noisy = [cell for cell in document.cells if cell.experiment == neighbour.experiment and cell.load.neighbour]
     repeats = any(cell.load.repeats for cell in noisy)
     return [name for name, value in said.items() if not value] + ([] if repeats else ["repeats"])
 

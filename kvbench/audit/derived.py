@@ -78,14 +78,14 @@ def _line(form: Form, new: Figure, old: Figure) -> str:
     return f"{formula} = {told} (rounding allows {show_interval(found, dimension, percent=percent)})"
 
 
-def _judge(claim: Derived, found: Interval, lines: tuple[str, ...], where: tuple[str, ...]) -> Check:
+def _judge(claim: Derived, computed: Interval, lines: tuple[str, ...], where: tuple[str, ...]) -> Check:
     """Hold what was computed against what is printed; digits that were cut off instead of rounded are only a note."""
     figure, rule = claim.printed, "derived figures"
     places = tuple(dict.fromkeys((claim.section, *where)))
     said = (*lines, f"printed: {figure}")
-    if found.meets(figure.interval):
+    if computed.meets(figure.interval):
         return Check(rule, claim.text, places, said)
-    if figure.words == "exactly" and found.meets(_cut_off(figure.rounded)):
+    if figure.words == "exactly" and computed.meets(_cut_off(figure.rounded)):
         return Check(rule, claim.text, places, said, "note", "the digits were cut off, not rounded")
     return Check(rule, claim.text, places, said, "conflict", "one of the figures is another one")
 
@@ -169,9 +169,9 @@ def _check_total(first: Figure | None, second: Figure | None, total: Figure | No
         yield _same(found, total, line, first)
 
 
-def _same(found: Interval, figure: Figure, line: str, other: Figure) -> Check:
+def _same(computed: Interval, figure: Figure, line: str, other: Figure) -> Check:
     claim, where = str(figure), sections(figure, other)
-    if found.meets(figure.interval):
+    if computed.meets(figure.interval):
         return Check("rates, totals and shares", claim, where, (line, f"printed: {figure.printed}"))
     lines = (line, f"printed: {figure.printed}")
     return Check("rates, totals and shares", claim, where, lines, "conflict", "one of the figures is another one")

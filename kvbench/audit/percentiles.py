@@ -143,12 +143,16 @@ def _forward_pass(cell: Cell, document: Document) -> tuple[float, str]:
 
 
 def _judge_feasible(
-    mean: Figure, found: list[Figure], n: int, least: dict[str, dict[int, float] | None], floor_of: tuple[float, str]
+    mean: Figure,
+    percentile_figures: list[Figure],
+    n: int,
+    least: dict[str, dict[int, float] | None],
+    floor_of: tuple[float, str],
 ) -> Check:
     possible = {name: values for name, values in least.items() if values is not None}
-    percentiles = ", ".join(f"{(one.statistic or '').upper()} {one.printed}" for one in found)
+    percentiles = ", ".join(f"{(one.statistic or '').upper()} {one.printed}" for one in percentile_figures)
     claim = f"{mean.cell.name if mean.cell else ''}: mean {mean.printed}, {percentiles} of {n} values"
-    where, rule = sections(mean, *found), "feasible summaries"
+    where, rule = sections(mean, *percentile_figures), "feasible summaries"
     lines = [f"{n} x {mean.printed} = {n * mean.interval.middle:.2f} s in all"]
     if refused := len(least) - len(possible):
         lines.append(f"no {n} values have this summary with {refused} of {len(least)} definitions of a percentile")
@@ -156,7 +160,7 @@ def _judge_feasible(
         return Check(rule, claim, where, tuple(lines), "conflict", "n or one of the figures is another one")
     best = max(possible, key=lambda name: possible[name][0])
     smallest = possible[best][0]
-    lines += [_told_slowest(best, possible[best], n, mean), f"the smallest value is {show(smallest, 'time')} at most"]
+    lines += [_slowest_text(best, possible[best], n, mean), f"the smallest value is {show(smallest, 'time')} at most"]
     lines.append(floor_of[1])
     if smallest >= floor_of[0]:
         return Check(rule, claim, where, tuple(lines))
@@ -164,7 +168,7 @@ def _judge_feasible(
     return Check(rule, claim, where, tuple(lines), "conflict", text)
 
 
-def _told_slowest(definition: str, values: dict[int, float], n: int, mean: Figure) -> str:
+def _slowest_text(definition: str, values: dict[int, float], n: int, mean: Figure) -> str:
     """Say what the slowest requests are, and how much of the mean they make up."""
     slowest = [values[rank] for rank in (n - 2, n - 1) if rank in values]
     if len(slowest) < 2:

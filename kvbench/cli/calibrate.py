@@ -12,6 +12,7 @@ from rich.console import Console
 from kvbench.cli.options import RESULTS, Driver, ResultsDir, tell
 from kvbench.errors import Interrupted
 from kvbench.experiment import calibrate as act
+from kvbench.lenient_json import items
 from kvbench.report import terminal
 from kvbench.result import calibration
 from kvbench.result.calibration_record import CalibrationCell
@@ -40,10 +41,10 @@ def calibrate(
     if as_json:
         typer.echo(json.dumps({"folder": str(folder), **made}, indent=1))
     else:
-        cells = [from_json(CalibrationCell, cell, calibration.FILE) for cell in made["cells"]]
+        cells = [from_json(CalibrationCell, cell, calibration.FILE) for cell in items(made["cells"])]
         terminal.print_calibration(cells, Console())
         typer.echo(str(folder))
-    sys.exit(3 if any(cell["failed"] for cell in made["cells"]) else 0)
+    sys.exit(3 if any(cell["failed"] for cell in items(made["cells"])) else 0)
 
 
 def _counts(text: str, option: str) -> tuple[int, ...]:

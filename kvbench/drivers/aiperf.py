@@ -30,6 +30,7 @@ from ruamel.yaml import YAML
 from kvbench.drivers.aiperf_export import missing, read_raw, translate
 from kvbench.drivers.process_cpu import CpuWatch
 from kvbench.errors import DriverError
+from kvbench.lenient_json import at, items
 from kvbench.result.records import alone
 from kvbench.result.run_record import DriverRecord
 from kvbench.this_host.process import last_line, running
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from kvbench.drivers.target import Target
     from kvbench.result.records import Conversation, Request, Response
+    from kvbench.typed_json import JsonObject
 
 _KEY_VARIABLE = "KVBENCH_AIPERF_API_KEY"
 _START_BOUND_S = 180.0
@@ -223,18 +225,17 @@ class AiperfDriver:
         ]
         (scratch / "inputs.json").write_text(json.dumps({"data": given}, separators=(",", ":")))
         self._folder.mkdir(parents=True, exist_ok=True)
-        config = self._configuration(str(first["model"]), len(sessions), concurrency)
-        config["benchmark"]["dataset"]["path"] = str(scratch / "inputs.json")
+        config = self._configuration(str(first["model"]), len(sessions), concurrency, scratch / "inputs.json")
         with (self._folder / "aiperf.yaml").open("w") as file:
             YAML().dump(config, file)
 
-    def _configuration(self, model: str, count: int, concurrency: int) -> dict[str, Any]:
+    def _configuration(self, model: str, count: int, concurrency: int, inputs: Path) -> JsonObject:
         """Return AIPerf's configuration (its schema 2.0); the key is only named, never written.
 
         Phases end by sessions: told a number of requests AIPerf begins sessions anew while others are under way.
         """
         target = self._target
-        endpoint: dict[str, Any] = {
+        endpoint: JsonObject = {
             "url": target.request_url,
             "type": target.api,
             "streaming": True,
@@ -243,7 +244,7 @@ class AiperfDriver:
         }
         if target.api_key:
             endpoint["apiKey"] = f"${{{_KEY_VARIABLE}}}"
-        load = {"type": "concurrency", "concurrency": concurrency}
+        load: JsonObject = {"type": "concurrency", "concurrency": concurrency}
         return {
             "schemaVersion": "2.0",
             "randomSeed": 1,
@@ -251,7 +252,7 @@ class AiperfDriver:
                 "model": model,
                 "endpoint": endpoint,
                 "tokenizer": {"name": "local/words"},
-                "dataset": {"type": "file", "format": "inputs_json", "sampling": "sequential"},
+                "dataset": {"type": "file", "format": "inputs_json", "sampling": "sequential", "path": str(inputs)},
                 "phases": [
                     {"name": _WARMUP, "kind": "warmup", **load, "sessions": concurrency},
                     {"name": "measure", "kind": "profiling", **load, "sessions": count},
@@ -272,11 +273,11 @@ class AiperfDriver:
         own: list[Response] = []
         numbers: dict[str, int] = {}
         for record in read_raw(self._folder):
-            told = record["metadata"]
-            place = (str(told["conversation_id"]), int(told.get("turn_index") or 0))
+            metadata: Any = record["metadata"]
+            place = (str(metadata["conversation_id"]), int(metadata.get("turn_index") or 0))
             if place in wanted:
                 seen[place] = translate(record, wanted[place].request_id, wanted[place])
-                numbers.setdefault(place[0], int(told["session_num"]))
+                numbers.setdefault(place[0], int(metadata["session_num"]))
             else:
                 own.append(translate(record, place[0]))
         self.own_requests = tuple(own)
@@ -318,13 +319,14 @@ def _all_turns(conversation: Conversation) -> list[Request]:
     return turns
 
 
-def one_token_body(body: dict[str, Any]) -> dict[str, Any]:
+def one_token_body(body: JsonObject) -> JsonObject:
     """Return a body of the same form with a prompt of one letter or one token id, answered by one token."""
     short = dict(body)
     if "messages" in short:
-        short["messages"] = [{**short["messages"][0], "content": short["messages"][0]["content"][:1]}]
+        message = items(short["messages"])[0]
+        short["messages"] = [{**message, "content": message["content"][:1]}]
     else:
-        short["prompt"] = short["prompt"][:1]
+        short["prompt"] = at(short, "prompt")[:1]
     for limit in {"max_tokens", "max_completion_tokens"} & short.keys():
         short[limit] = 1
     return short

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from kvbench.drivers.transcript import Outcome
     from kvbench.result.records import Bound, Request
+    from kvbench.typed_json import JsonObject
 
 _Connection = Literal["complete", "lost", "timeout", "cancelled", "refused"]
 
@@ -51,7 +52,7 @@ class Answer:
     ttft_bound: Bound | None
 
 
-def read_raw(folder: Path) -> Iterator[dict[str, Any]]:
+def read_raw(folder: Path) -> Iterator[JsonObject]:
     """Give every record of a raw export.
 
     AIPerf puts it together at its end; a run of which every request failed leaves the parts in `raw_records/`. A last
@@ -65,18 +66,17 @@ def read_raw(folder: Path) -> Iterator[dict[str, Any]]:
                     yield json.loads(line)
 
 
-def translate(record: dict[str, Any], request_id: str, request: Request | None = None) -> Response:
+def translate(record: JsonObject, request_id: str, request: Request | None = None) -> Response:
     """Make of one raw record what the native driver would have made of the same answer.
 
     Where the request is given, the body that AIPerf says it sent must be the request's.
     """
-    told = record["metadata"]
-    sent_ns = int(told["request_start_ns"])
-    answer = read_answer(record, request, shift_ns=sent_ns - int(record["start_perf_ns"]))
+    sent_ns = int(at(record, "metadata", "request_start_ns"))
+    answer = read_answer(record, request, shift_ns=sent_ns - int(at(record, "start_perf_ns")))
     return answer.transcript.response(
         request_id,
         answer.outcome,
-        scheduled_ns=int(told.get("credit_issued_ns") or sent_ns),
+        scheduled_ns=int(at(record, "metadata", "credit_issued_ns") or sent_ns),
         sent_ns=sent_ns,
         http_status=answer.http_status,
         ttft_bound=answer.ttft_bound,
@@ -88,7 +88,7 @@ def missing(request: Request, scheduled_ns: int) -> Response:
     return Response(request.request_id, "cancelled", scheduled_ns, error="AIPerf left no record of this request")
 
 
-def read_answer(record: dict[str, Any], request: Request | None = None, shift_ns: int = 0) -> Answer:
+def read_answer(record: JsonObject, request: Request | None = None, shift_ns: int = 0) -> Answer:
     """Read the chunks of one raw record and judge the answer; what is malformed in the record counts as missing.
 
     A request that kvbench drew adds demands of its own: AIPerf sent its body, and usage came if it asked for it. Nobody
@@ -108,13 +108,13 @@ def read_answer(record: dict[str, Any], request: Request | None = None, shift_ns
     return Answer(transcript, outcome, http_status, _bound(transcript, reading.arrived_ns))
 
 
-def read_own_word(record: dict[str, Any]) -> Answer:
+def read_own_word(record: JsonObject) -> Answer:
     """Judge a request by what AIPerf says of it, where its export holds no chunks."""
     http_status = _http_status(record)
     return Answer(Transcript(), _own_word(record, http_status), http_status, None)
 
 
-def _own_word(record: dict[str, Any], http_status: int | None) -> Outcome:
+def _own_word(record: JsonObject, http_status: int | None) -> Outcome:
     error = record.get("error")
     ending = _ending(record, http_status)
     why = _sentence(error)
@@ -162,7 +162,7 @@ class _Reading:
             self.is_untimed = self.is_untimed or (read_ns is None and chunk.has_token)
             self.transcript.note(chunk, arrived_ns)
 
-    def _note_body(self, message: dict[str, Any], arrived_ns: int, *, is_timed: bool) -> None:
+    def _note_body(self, message: JsonObject, arrived_ns: int, *, is_timed: bool) -> None:
         """Take an answer that was not streamed: its first token came at some time before."""
         if self._is_streamed:
             self._forms |= {True}
@@ -195,7 +195,7 @@ def _bound(transcript: Transcript, arrived_ns: list[int]) -> Bound | None:
     return "upper" if arrived_ns.count(transcript.first_token_ns) > 1 else "exact"
 
 
-def _judge(record: dict[str, Any], reading: _Reading, http_status: int | None, request: Request | None) -> Outcome:
+def _judge(record: JsonObject, reading: _Reading, http_status: int | None, request: Request | None) -> Outcome:
     """Judge by what came; AIPerf's own error only tells how the connection ended."""
     error = record.get("error")
     ending = _ending(record, http_status)
@@ -215,7 +215,7 @@ def _kinds(error: Any) -> set[str]:
     return {name for name in map(text, [at(error, "type"), *items(at(error, "cause_chain"))]) if name is not None}
 
 
-def _http_status(record: dict[str, Any]) -> int | None:
+def _http_status(record: JsonObject) -> int | None:
     """Return the HTTP status; where the record itself has none, the code of its error, unless AIPerf made that up."""
     known, error = whole(record.get("status")), record.get("error")
     if known is None and not _kinds(error) & (_CANCELLED | _TIMEOUTS):
@@ -223,7 +223,7 @@ def _http_status(record: dict[str, Any]) -> int | None:
     return known if known is not None and 100 <= known <= 599 else None
 
 
-def _ending(record: dict[str, Any], http_status: int | None) -> _Connection:
+def _ending(record: JsonObject, http_status: int | None) -> _Connection:
     """Tell how the connection ended; AIPerf's complaints about the content of an answer do not say so."""
     kinds = _kinds(record.get("error"))
     if http_status is None and kinds & _REFUSALS:

@@ -14,6 +14,7 @@ from kvbench.lenient_json import parse
 
 if TYPE_CHECKING:
     from kvbench.drivers.sse import Event
+    from kvbench.typed_json import JsonObject
 
 _OTHER_CHANNELS = ("reasoning_content", "reasoning", "refusal", "tool_calls", "function_call")
 
@@ -34,8 +35,8 @@ class Chunk:
     finish_reason: str | None = None
     model: str | None = None
     error: str | None = None
-    usage: dict[str, Any] = field(default_factory=dict)
-    server: dict[str, Any] = field(default_factory=dict)
+    usage: JsonObject = field(default_factory=dict)
+    server: JsonObject = field(default_factory=dict)
 
 
 def read_chunk(event: Event) -> Chunk:
@@ -55,7 +56,7 @@ def read_data(name: str, data: bytes) -> Chunk:
     return _read_object(value)
 
 
-def _read_object(value: dict[str, Any]) -> Chunk:
+def _read_object(value: JsonObject) -> Chunk:
     choices = value.get("choices")
     chunk = Chunk(
         has_choices=isinstance(choices, list),
@@ -71,7 +72,7 @@ def _read_object(value: dict[str, Any]) -> Chunk:
     return chunk
 
 
-def _read_choice(choice: dict[str, Any], chunk: Chunk) -> None:
+def _read_choice(choice: JsonObject, chunk: Chunk) -> None:
     """Add what one choice says to its chunk."""
     delta = choice.get("delta")
     content = _text(choice.get("text"))
@@ -104,7 +105,7 @@ def _shorten(text: str, length: int = 300) -> str:
     return line if len(line) <= length else line[: length - 3] + "..."
 
 
-def _object(value: Any) -> dict[str, Any]:
+def _object(value: Any) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
 

@@ -16,6 +16,7 @@ from kvbench.result.records import Response
 if TYPE_CHECKING:
     from kvbench.drivers.chunks import Chunk
     from kvbench.result.records import Request, Status
+    from kvbench.typed_json import JsonObject
 
 Ending = Literal["complete", "lost", "timeout", "cancelled"]
 
@@ -34,7 +35,7 @@ class Transcript:
     is_done: bool = False
     content: list[str] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
-    said: dict[str, Any] = field(default_factory=dict)
+    reported: JsonObject = field(default_factory=dict)
 
     def note(self, chunk: Chunk, arrived_ns: int) -> None:
         """Take one chunk; after a failure, and after `[DONE]`, nothing counts."""
@@ -52,13 +53,13 @@ class Transcript:
             self.first_content_ns = arrived_ns if self.first_content_ns is None else self.first_content_ns
             self.content.append(chunk.content)
         if chunk.model:
-            self.said["model"] = chunk.model
+            self.reported["model"] = chunk.model
         if chunk.finish_reason:
-            self.said["finish_reason"] = chunk.finish_reason
+            self.reported["finish_reason"] = chunk.finish_reason
         if chunk.usage:
-            self.said["usage"] = chunk.usage
+            self.reported["usage"] = chunk.usage
         if chunk.server:
-            self.said["server"] = chunk.server
+            self.reported["server"] = chunk.server
 
     def judge(
         self, request: Request | None, http_status: int | None, error_body: bytes, ending: Ending | None, why: str
@@ -72,11 +73,11 @@ class Transcript:
         if http_status is not None and http_status != 200:
             message = error_message(error_body)
             return "http_error", f"HTTP {http_status}" + (f": {message}" if message else "")
-        reason = self.said.get("finish_reason")
+        reason = self.reported.get("finish_reason")
         if reason in _FAILED:
             return "stream_error", f"the server gave up: finish reason {reason!r}"
         if reason is not None and self.is_done:
-            silent = request is not None and _ASKS_FOR_USAGE in request.body and "usage" not in self.said
+            silent = request is not None and _ASKS_FOR_USAGE in request.body and "usage" not in self.reported
             return ("stream_error", "no usage came, although it was asked for") if silent else ("ok", None)
         match ending:
             case "timeout" | "cancelled" as status:
@@ -88,8 +89,8 @@ class Transcript:
 
     def response(self, request_id: str, outcome: Outcome, **seen: Any) -> Response:
         """Return what was seen of a request; what came before a failure is kept."""
-        usage = self.said.get("usage", {})
-        details = usage.get("prompt_tokens_details")
+        usage = self.reported.get("usage")
+        details = at(usage, "prompt_tokens_details")
         status, error = outcome
         return Response(
             request_id=request_id,
@@ -101,11 +102,11 @@ class Transcript:
             isl=_count(usage, "prompt_tokens"),
             osl=_count(usage, "completion_tokens"),
             cached_tokens=_count(details, "cached_tokens"),
-            finish_reason=self.said.get("finish_reason"),
-            model=self.said.get("model"),
+            finish_reason=at(self.reported, "finish_reason"),
+            model=at(self.reported, "model"),
             text="".join(self.content),
             token_ids=tuple(self.token_ids),
-            server=self.said.get("server", {}),
+            server=at(self.reported, "server") or {},
             **seen,
         )
 

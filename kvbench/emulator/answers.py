@@ -6,7 +6,11 @@ import json
 import time
 import uuid
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvbench.typed_json import JsonObject
+
 
 DONE = b"data: [DONE]\n\n"
 
@@ -38,9 +42,9 @@ class Usage:
     completion_tokens: int
     cached_tokens: int | None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the object that OpenAI calls usage."""
-        value: dict[str, Any] = {
+        value: JsonObject = {
             "prompt_tokens": self.prompt_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
             "completion_tokens": self.completion_tokens,
@@ -62,7 +66,7 @@ class Writing:
         shared = json.dumps(self._head("chat.completion.chunk" if chat else "text_completion"))
         self._prefix = f"data: {shared[:-1]}, ".encode()
 
-    def _head(self, kind: str) -> dict[str, Any]:
+    def _head(self, kind: str) -> JsonObject:
         return {"id": self._id, "object": kind, "created": self._created, "model": self._model}
 
     def _event(self, rest: str) -> bytes:
@@ -86,15 +90,15 @@ class Writing:
             f'"choices": [], "usage": {json.dumps(usage.to_json())}, "kvbench": {json.dumps(asdict(timing))}'
         )
 
-    def whole(self, text: str, finish_reason: str, ids: list[int] | None = None) -> dict[str, Any]:
+    def whole(self, text: str, finish_reason: str, ids: list[int] | None = None) -> JsonObject:
         """Return the body of an answer that is not streamed, without usage."""
-        content = {"message": {"role": "assistant", "content": text}} if self._chat else {"text": text}
-        choice: dict[str, Any] = {"index": 0, **content, "logprobs": None, "finish_reason": finish_reason}
+        content: JsonObject = {"message": {"role": "assistant", "content": text}} if self._chat else {"text": text}
+        choice: JsonObject = {"index": 0, **content, "logprobs": None, "finish_reason": finish_reason}
         if ids is not None:
-            choice["token_ids"] = ids
+            choice["token_ids"] = [*ids]
         return {**self._head("chat.completion" if self._chat else "text_completion"), "choices": [choice]}
 
 
-def error_event(body: dict[str, Any]) -> bytes:
+def error_event(body: JsonObject) -> bytes:
     """Return an error inside a stream, as vLLM sends it."""
     return f"data: {json.dumps(body)}\n\n".encode()

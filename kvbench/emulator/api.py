@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -27,11 +27,13 @@ from kvbench.emulator.generate import check_model, generate, hash_politely
 from kvbench.emulator.machine import Machine, assemble
 from kvbench.emulator.metrics import another_worker, render
 from kvbench.errors import KvbenchError, ServerError
+from kvbench.lenient_json import text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from kvbench.emulator.settings import EmulatorSettings
+    from kvbench.typed_json import JsonObject
 
 LOGGER = logging.getLogger("kvbench.emulator")
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -90,13 +92,13 @@ class Api:
 
     async def _models(self, _request: web.Request) -> web.Response:
         machine = self._machine
-        card: dict[str, Any] = {"id": machine.model, "object": "model", "created": self._started_s}
+        card: JsonObject = {"id": machine.model, "object": "model", "created": self._started_s}
         card |= {"owned_by": "kvbench", "root": machine.model, "max_model_len": machine.max_model_len}
         return web.json_response({"object": "list", "data": [card]})
 
     async def _tokenize(self, request: web.Request) -> web.Response:
         value = read_json(await request.read())
-        check_model(self._machine, value.get("model"))
+        check_model(self._machine, text(value.get("model")))
         source = read_messages(value) if "messages" in value else read_prompt(value)
         prompt = await hash_politely(self._machine, source)
         body = {"count": prompt.tokens, "max_model_len": self._machine.max_model_len, "tokens": token_ids(source)}
@@ -222,6 +224,6 @@ async def _finish(machine: Machine) -> None:
     machine.close()
 
 
-def _say(event: dict[str, Any]) -> None:
+def _say(event: JsonObject) -> None:
     sys.stdout.write(json.dumps(event) + "\n")
     sys.stdout.flush()

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvbench.emulator.blocks import render_chat
+from kvbench.lenient_json import at
+
+if TYPE_CHECKING:
+    from kvbench.typed_json import JsonObject
+
 
 COMPLETION_TOKENS = 16  # the default of the completions API
 CHAT_TOKENS = 128  # a chat answer has no default length; this one ends by itself after so many tokens
@@ -22,7 +27,7 @@ class ApiError(Exception):
         self.param = param
 
     @property
-    def body(self) -> dict[str, Any]:
+    def body(self) -> JsonObject:
         """Return the error as vLLM writes it."""
         return {"error": {"message": str(self), "type": _TYPES[self.status], "param": self.param, "code": self.status}}
 
@@ -59,7 +64,7 @@ class Ask:
         return "stop" if self.chat and self.output_tokens is None else "length"
 
 
-def read_json(body: bytes) -> dict[str, Any]:
+def read_json(body: bytes) -> JsonObject:
     """Parse a body.
 
     Raises:
@@ -75,7 +80,7 @@ def read_json(body: bytes) -> dict[str, Any]:
     return value
 
 
-def read_ask(value: dict[str, Any], *, chat: bool) -> Ask:
+def read_ask(value: JsonObject, *, chat: bool) -> Ask:
     """Check a request for a completion or a chat answer.
 
     Raises:
@@ -89,7 +94,7 @@ def read_ask(value: dict[str, Any], *, chat: bool) -> Ask:
         raise ApiError(400, "stream_options is not an object", "stream_options")
     return Ask(
         source=read_messages(value) if chat else read_prompt(value),
-        model=value.get("model"),
+        model=at(value, "model"),
         chat=chat,
         stream=bool(value.get("stream")),
         include_usage=bool(options.get("include_usage")),
@@ -98,7 +103,7 @@ def read_ask(value: dict[str, Any], *, chat: bool) -> Ask:
     )
 
 
-def _output_tokens(value: dict[str, Any]) -> int | None:
+def _output_tokens(value: JsonObject) -> int | None:
     for name in ("max_completion_tokens", "max_tokens"):
         count = value.get(name)
         if count is None:
@@ -109,14 +114,14 @@ def _output_tokens(value: dict[str, Any]) -> int | None:
     return None
 
 
-def read_prompt(value: dict[str, Any]) -> str | list[int]:
+def read_prompt(value: JsonObject) -> str | list[int]:
     """Return a text or a list of token ids from `prompt`, which may be wrapped in a list of one.
 
     Raises:
         ApiError: 400, it is neither.
 
     """
-    prompt = value.get("prompt")
+    prompt: Any = value.get("prompt")
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], (str, list)):
         prompt = prompt[0]
     if isinstance(prompt, str) or (isinstance(prompt, list) and prompt and type(prompt[0]) is int):
@@ -124,7 +129,7 @@ def read_prompt(value: dict[str, Any]) -> str | list[int]:
     raise ApiError(400, "prompt must be one text or one list of token ids", "prompt")
 
 
-def read_messages(value: dict[str, Any]) -> str:
+def read_messages(value: JsonObject) -> str:
     """Return the chat template filled with `messages`.
 
     Raises:

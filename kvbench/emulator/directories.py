@@ -7,7 +7,7 @@ import fcntl
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvbench.emulator.direct_io import Access
 from kvbench.emulator.file_io import MARKER, Damage, ThreadedFiles, claim, mark
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kvbench.emulator.faults import Faults
     from kvbench.emulator.file_io import Scan
     from kvbench.emulator.settings import EmulatorSettings
+    from kvbench.typed_json import JsonObject
 
 _MEMINFO = Path("/proc/meminfo")
 
@@ -37,7 +38,7 @@ class HostMemory:
     io: HostFiles
     tier: FileTier
 
-    def info(self) -> dict[str, Any]:
+    def info(self) -> JsonObject:
         """Describe the tier for `GET /kvbench/info`."""
         tier = self.tier
         return {"capacity_bytes": tier.capacity_bytes, "used_bytes": tier.used_bytes, "buffers": tier.file_count}
@@ -54,7 +55,7 @@ class TierDirectory:
     tier: FileTier
     lock: int | None
 
-    def info(self) -> dict[str, Any]:
+    def info(self) -> JsonObject:
         """Describe the tier for `GET /kvbench/info`."""
         found = asdict(self.probe)
         return {

@@ -96,7 +96,7 @@ class Hierarchy:
         """Everything that is still to be written, as far as this is shown."""
         return self.delayed_writes + sum(tier.pending_writes for tier in self.tiers)
 
-    def find(self, chain: bytes, start: int, stop: int, found: Callable[[list[Hit], float], None]) -> None:
+    def find(self, chain: bytes, start: int, stop: int, then: Callable[[list[Hit], float], None]) -> None:
         """Call back with where the blocks from `start` on lie, and the seconds that a look into a directory took.
 
         The call comes at once unless a tier that others write into must be looked at.
@@ -104,15 +104,15 @@ class Hierarchy:
         hits = self._walk(chain, start, stop)
         reach = hits[-1].stop if hits else start
         if reach >= stop or self._shared is None:
-            found(hits, 0.0)
+            then(hits, 0.0)
             return
-        then = partial(self._looked_up, (chain, start, stop), self._clock.time(), found)
-        self._shared.look_up(chain, reach, stop, then)
+        looked_up = partial(self._looked_up, (chain, start, stop), self._clock.time(), then)
+        self._shared.look_up(chain, reach, stop, looked_up)
 
     def _looked_up(
-        self, where: tuple[bytes, int, int], began_s: float, found: Callable[[list[Hit], float], None]
+        self, where: tuple[bytes, int, int], began_s: float, then: Callable[[list[Hit], float], None]
     ) -> None:
-        found(self._walk(*where), self._clock.time() - began_s)
+        then(self._walk(*where), self._clock.time() - began_s)
 
     def _walk(self, chain: bytes, start: int, stop: int) -> list[Hit]:
         """Return the tiers that hold the chain, block by block the fastest that does."""

@@ -131,11 +131,11 @@ class Instance:
         if self.below and self.below.tiers:
             self.below.ask(prompt.chain)
             counts.external_queries += prompt.tokens - generation.local_tokens
-            self.below.find(prompt.chain, local, prompt.reusable_blocks, partial(self._found, generation))
+            self.below.find(prompt.chain, local, prompt.reusable_blocks, partial(self._load_hits, generation))
         else:
             self._ready_at(generation, generation.arrived_s)
 
-    def _found(self, generation: Generation, hits: list[Hit], looked_s: float) -> None:
+    def _load_hits(self, generation: Generation, hits: list[Hit], looked_s: float) -> None:
         """Put what was found on the path and begin to load it; what is not there has cost no modelled time."""
         if not hits or generation.aborted or not self.below:
             self._ready_at(generation, generation.arrived_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvbench import __version__
 from kvbench.emulator import blocks
@@ -25,6 +25,7 @@ from kvbench.model_shapes import shape_of
 if TYPE_CHECKING:
     from kvbench.emulator.directories import HostMemory, TierDirectory
     from kvbench.emulator.settings import EmulatorSettings, Profile
+    from kvbench.typed_json import JsonObject
 
 DRAIN_S = 5.0
 
@@ -90,7 +91,7 @@ class Machine:
         for directory in self.directories:
             directory.io.close()
 
-    def info(self) -> dict[str, Any]:
+    def info(self) -> JsonObject:
         """Describe this emulator for `GET /kvbench/info`."""
         figures, geometry = self.gpu.figures, self.geometry
         return {
@@ -132,13 +133,13 @@ class Machine:
             "token_gap_s": self.settings.token_gap_s,
             "tiers": self._tiers(),
             "store": asdict(rules_of(self.settings)),  # what was set: a fault that changes it does not say so
-            "faults": sorted(self.faults.names),
+            "faults": [*sorted(self.faults.names)],
             "fault_every": self.faults.every,
         }
 
-    def _tiers(self) -> dict[str, Any]:
+    def _tiers(self) -> JsonObject:
         capacity_bytes = self.settings.g1_bytes * self.settings.instances
-        tiers: dict[str, Any] = {"g1": {"capacity_bytes": capacity_bytes, "used_bytes": self.engine.g1_used_bytes}}
+        tiers: JsonObject = {"g1": {"capacity_bytes": capacity_bytes, "used_bytes": self.engine.g1_used_bytes}}
         if self.host:
             tiers["g2"] = self.host.info()
         for directory in self.directories:

@@ -69,9 +69,9 @@ class SharedTier(FileTier):
     def look_up(self, chain: bytes, start: int, stop: int, then: Callable[[], object]) -> None:
         """Learn what others wrote of a chain: from where this tier's own files end, and from block `start` on."""
         starts = sorted({self.covered(chain, 0, stop), start})
-        self._shared_io.find(chain, starts, stop, partial(self._found, then))
+        self._shared_io.find(chain, starts, stop, partial(self._add_files, then))
 
-    def _found(self, then: Callable[[], object], files: list[TierFile]) -> None:
+    def _add_files(self, then: Callable[[], object], files: list[TierFile]) -> None:
         for file in files:
             held = self._files.get(file.key)
             if held is None or not held.known:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from kvbench.experiment.prime import prime
 from kvbench.experiment.server_control import Primer, quiesce
 from kvbench.experiment.tier_proof import Manifest, file_bytes, judge
+from kvbench.lenient_json import at
 from kvbench.scenario.plan import CANARY_COLD, CANARY_FIRST, CANARY_LAST, Draw, Plan
 from kvbench.testbed.servers import tier_directory
 from kvbench.units import format_size
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from kvbench.experiment.server_control import Bench
+    from kvbench.experiment.server_control import ServerControl
     from kvbench.experiment.tier_proof import Served
     from kvbench.result.records import Tier
     from kvbench.result.run_record import Outcome, Step
@@ -49,45 +50,49 @@ class CacheProof:
     manifest: Manifest | None = None
 
 
-def prepare(bench: Bench, treatment: Treatment, plan: Plan, known: Manifest | None) -> CacheProof:
+def prepare(control: ServerControl, treatment: Treatment, plan: Plan, known: Manifest | None) -> CacheProof:
     """Bring the server into the treatment's cache state and show that it is there.
 
     `known` is the manifest of an earlier run of this result: a tier that still holds it need not be primed again.
     """
     if treatment.cache == "off":
-        _prove_off(bench, plan)
-        return CacheProof("off", tuple(bench.steps))
+        _prove_off(control, plan)
+        return CacheProof("off", tuple(control.steps))
     tier = treatment.warm_tier
     if tier is None:
-        _make_cold(bench, plan)
-        return CacheProof("cold", tuple(bench.steps))
-    wanted = known is not None and (known.tier, known.primed_by) == (tier, bench.primed_by)
-    manifest = known if known is not None and wanted and _still_held(bench, tier, known) else None
+        _make_cold(control, plan)
+        return CacheProof("cold", tuple(control.steps))
+    wanted = known is not None and (known.tier, known.primed_by) == (tier, control.primed_by)
+    manifest = known if known is not None and wanted and _still_held(control, tier, known) else None
     if manifest is None:
-        _make_cold(bench, plan)
-        with bench.another() if bench.another is not None else nullcontext(Primer(bench.server, bench.send)) as primer:
-            manifest = prime(bench, primer, tier, plan)
-    _drop_faster_tiers(bench, tier)
-    _prove_warm(bench, tier, plan, manifest)
-    return CacheProof(f"warm({tier})", tuple(bench.steps), manifest)
+        _make_cold(control, plan)
+        with (
+            control.another()
+            if control.another is not None
+            else nullcontext(Primer(control.server, control.send)) as primer
+        ):
+            manifest = prime(control, primer, tier, plan)
+    _drop_faster_tiers(control, tier)
+    _prove_warm(control, tier, plan, manifest)
+    return CacheProof(f"warm({tier})", tuple(control.steps), manifest)
 
 
 # -- off and cold -----------------------------------------------------------------------------------------------------
 
 
-def _send_twice(bench: Bench, canary: Draw) -> tuple[Tier, str]:
+def _send_twice(control: ServerControl, canary: Draw) -> tuple[Tier, str]:
     """Send a canary, let write-back end, send it again; return what served the second sending.
 
     Where a tier takes in what was asked for several times, the first sending is several.
     """
-    first, *_ = [bench.serve(canary, "probe").response for _ in range(bench.admit_after_hits)]
-    quiesce(bench, bench.server)
-    served = bench.serve(canary, "probe")
-    _compare_answers(bench, canary, first.text, served)
-    return judge(bench.blocks, served, None)
+    first, *_ = [control.serve(canary, "probe").response for _ in range(control.admit_after_hits)]
+    quiesce(control, control.server)
+    served = control.serve(canary, "probe")
+    _compare_answers(control, canary, first.text, served)
+    return judge(control.blocks, served, None)
 
 
-def _compare_answers(bench: Bench, canary: Draw, computed: str | None, served: Served) -> None:
+def _compare_answers(control: ServerControl, canary: Draw, computed: str | None, served: Served) -> None:
     """Hold the answer to a canary that came from a cache against its computed one: other KV would make other words.
 
     On an engine rounding alone may change an answer, so there a difference is told and does not judge the state;
@@ -97,147 +102,149 @@ def _compare_answers(bench: Bench, canary: Draw, computed: str | None, served: S
         return
     name = f"answer, {canary.prompt_id}"
     if served.response.text.startswith(computed):  # a prompt that is primed is answered with one token
-        bench.note(name, "proven", "the answer from the cache is the computed one")
-    elif bench.server.info:
-        bench.note(name, "failed", "the answer from the cache is not the computed one: the cache holds wrong KV")
+        control.note(name, "proven", "the answer from the cache is the computed one")
+    elif control.server.info:
+        control.note(name, "failed", "the answer from the cache is not the computed one: the cache holds wrong KV")
     else:
-        bench.note(name, "done", "the answer from the cache is not the computed one, by rounding or by wrong KV")
+        control.note(name, "done", "the answer from the cache is not the computed one, by rounding or by wrong KV")
 
 
-def _prove_off(bench: Bench, plan: Plan) -> None:
+def _prove_off(control: ServerControl, plan: Plan) -> None:
     """Send a canary twice: on a server that is really off the second misses, while its counters count the tokens."""
-    tier, evidence = _send_twice(bench, plan.canary(CANARY_COLD))
+    tier, evidence = _send_twice(control, plan.canary(CANARY_COLD))
     if tier == "recompute":
-        bench.note("prove off", "proven", f"a canary sent twice was computed twice: {evidence}")
-    elif bench.server.ours:
-        bench.note("prove off", "failed", f"a canary sent twice was not computed twice: {evidence}")
+        control.note("prove off", "proven", f"a canary sent twice was computed twice: {evidence}")
+    elif control.server.ours:
+        control.note("prove off", "failed", f"a canary sent twice was not computed twice: {evidence}")
     elif tier == "unproven":
-        bench.note("prove off", "not established", evidence)
+        control.note("prove off", "not established", evidence)
     else:
         text = f"the cache is on ({evidence}); every request carries a text of its own, and write-back goes on"
-        bench.note("prove off", "done", text)
+        control.note("prove off", "done", text)
 
 
-def _make_cold(bench: Bench, plan: Plan) -> None:
+def _make_cold(control: ServerControl, plan: Plan) -> None:
     """Reset, and prove by a canary that was resident before and is gone after."""
     canary = plan.canary(CANARY_COLD)
-    tier, evidence = _send_twice(bench, canary)
+    tier, evidence = _send_twice(control, canary)
     if tier not in ("recompute", "unproven"):
-        bench.note("canary resident", "proven", f"second sending served from {tier}: {evidence}")
+        control.note("canary resident", "proven", f"second sending served from {tier}: {evidence}")
     else:
         text = f"the second sending of a canary did not hit: {evidence}"
-        bench.note("canary resident", _unproven_outcome(bench, tier), text)
-    quiesce(bench, bench.server)  # a late write of the second sending would come back after the directory is emptied
-    emptied = _reset_everything(bench)
-    served = bench.serve(canary, "probe")
-    tier, evidence = judge(bench.blocks, served, None)
-    quiesce(bench, bench.server)  # the canary goes into the tier again: not to be taken for what is primed next
+        control.note("canary resident", _unproven_outcome(control, tier), text)
+    quiesce(
+        control, control.server
+    )  # a late write of the second sending would come back after the directory is emptied
+    emptied = _reset_everything(control)
+    served = control.serve(canary, "probe")
+    tier, evidence = judge(control.blocks, served, None)
+    quiesce(control, control.server)  # the canary goes into the tier again: not to be taken for what is primed next
     if served.delta.bad_files:
         text = f"after the reset the server still looked for {served.delta.bad_files:.0f} files that are gone"
-        bench.note("prove cold", "failed", text)
+        control.note("prove cold", "failed", text)
     elif tier == "recompute":
-        bench.note("prove cold", "proven", f"the canary was gone after the reset: {evidence}")
+        control.note("prove cold", "proven", f"the canary was gone after the reset: {evidence}")
     elif emptied:
-        bench.note("prove cold", "failed", f"the canary was still there after the reset: {evidence}")
+        control.note("prove cold", "failed", f"the canary was still there after the reset: {evidence}")
     else:
         text = "this tier cannot be emptied from outside; every text is new to it instead"
-        bench.note("prove cold", "not established", text)
+        control.note("prove cold", "not established", text)
 
 
-def _unproven_outcome(bench: Bench, tier: Tier) -> Outcome:
+def _unproven_outcome(control: ServerControl, tier: Tier) -> Outcome:
     """A server of ours that cannot be read has failed; one of somebody else's may just not show what is needed."""
-    return "not established" if tier == "unproven" and not bench.server.ours else "failed"
+    return "not established" if tier == "unproven" and not control.server.ours else "failed"
 
 
-def _reset_everything(bench: Bench) -> bool:
+def _reset_everything(control: ServerControl) -> bool:
     """Empty the directories if they are ours, then reset the rest; return whether every tier should be empty now."""
-    _empty(bench, bench.server.tier_paths)
-    _reset(bench, external=True)
-    return bench.server.ours
+    _empty(control, control.server.tier_paths)
+    _reset(control, external=True)
+    return control.server.ours
 
 
-def _empty(bench: Bench, paths: Mapping[str, Path]) -> None:
+def _empty(control: ServerControl, paths: Mapping[str, Path]) -> None:
     """Delete all files of these tiers, if they are ours."""
-    for tier, path in paths.items() if bench.server.ours else ():
+    for tier, path in paths.items() if control.server.ours else ():
         count = tier_directory.wipe(path)
         left = tier_directory.listing(path)
-        bench.note(
+        control.note(
             "empty directory", "failed" if left else "proven", f"{tier}: {count} files deleted, {len(left)} left"
         )
 
 
-def _reset(bench: Bench, *, external: bool) -> None:
+def _reset(control: ServerControl, *, external: bool) -> None:
     """Ask until the server says yes; its word is only a step, never a proof."""
     attempt = 1
-    while (word := bench.server.reset(external=external)) is False and attempt < _RESET_TRIES:
+    while (word := control.server.reset(external=external)) is False and attempt < _RESET_TRIES:
         time.sleep(_RESET_PAUSE_S)
         attempt += 1
     name = "reset, external tiers too" if external else "reset"
     if word is None:
-        bench.note(name, "not established", "the server has no reset route")
+        control.note(name, "not established", "the server has no reset route")
     elif word:
-        bench.note(name, "done", f"the server says it succeeded, at attempt {attempt}")
+        control.note(name, "done", f"the server says it succeeded, at attempt {attempt}")
     else:
-        bench.note(name, "failed", f"the server refused {attempt} times: it holds blocks of running requests")
+        control.note(name, "failed", f"the server refused {attempt} times: it holds blocks of running requests")
 
 
 # -- warm -------------------------------------------------------------------------------------------------------------
 
 
-def _still_held(bench: Bench, tier: CacheTier, known: Manifest) -> bool:
+def _still_held(control: ServerControl, tier: CacheTier, known: Manifest) -> bool:
     """Check that each file of an earlier manifest is there with its size."""
-    path = bench.path_of(tier)
+    path = control.path_of(tier)
     if path is None:
         return False
     files = tier_directory.listing(path)
     missing = [name for name, size in known.files.items() if files.get(name) != size]
     if missing:
-        bench.note("manifest", "done", f"{len(missing)} of {len(known.files)} files are gone: priming again")
+        control.note("manifest", "done", f"{len(missing)} of {len(known.files)} files are gone: priming again")
         return False
     total = format_size(sum(known.files.values()))
-    bench.note("manifest", "proven", f"all {len(known.files)} files of the earlier priming are there, {total}")
+    control.note("manifest", "proven", f"all {len(known.files)} files of the earlier priming are there, {total}")
     return True
 
 
-def _drop_faster_tiers(bench: Bench, tier: CacheTier) -> None:
+def _drop_faster_tiers(control: ServerControl, tier: CacheTier) -> None:
     """Empty every tier faster than the wanted one, and the page cache under a directory tier."""
     if tier == "g1":
         return
-    _empty(bench, bench.faster_paths(tier))
-    _reset(bench, external=tier in ("g3", "g4"))
+    _empty(control, control.faster_paths(tier))
+    _reset(control, external=tier in ("g3", "g4"))
     if tier in ("g3", "g4"):
-        _drop_page_cache(bench, tier)
+        _drop_page_cache(control, tier)
 
 
-def _drop_page_cache(bench: Bench, tier: CacheTier) -> None:
+def _drop_page_cache(control: ServerControl, tier: CacheTier) -> None:
     """Show that the tier is not read from memory: by a word on O_DIRECT only where the server is ours."""
-    path = bench.path_of(tier)
-    told = bench.server.info.get("tiers", {}).get(tier, {})
-    direct = told.get("direct") == "enforced" and told.get("access") == "direct"
-    if direct and bench.server.ours:
-        bench.note("page cache", "proven", "the tier is read with O_DIRECT, which its file system enforces")
+    path = control.path_of(tier)
+    info = at(control.server.info, "tiers", tier)
+    direct = at(info, "direct") == "enforced" and at(info, "access") == "direct"
+    if direct and control.server.ours:
+        control.note("page cache", "proven", "the tier is read with O_DIRECT, which its file system enforces")
     elif path is not None:
         resident = tier_directory.drop_page_cache(path)
         outcome: Outcome = "proven" if resident == 0 else "failed"
-        bench.note("page cache", outcome, f"{format_size(resident)} of the tier's files still resident")
-    elif direct and bench.server.scrape().process_read_bytes is not None:
+        control.note("page cache", outcome, f"{format_size(resident)} of the tier's files still resident")
+    elif direct and control.server.scrape().process_read_bytes is not None:
         text = "the server says that it reads the tier with O_DIRECT; all it reads is held against /proc/PID/io"
-        bench.note("page cache", "done", text)
+        control.note("page cache", "done", text)
     elif direct:
         text = "only the server says that it reads the tier with O_DIRECT: neither its pid nor the tier's path is given"
-        bench.note("page cache", "not established", text)
+        control.note("page cache", "not established", text)
     else:
-        bench.note("page cache", "not established", "the tier's host cannot be seen from here")
+        control.note("page cache", "not established", "the tier's host cannot be seen from here")
 
 
-def _prove_warm(bench: Bench, tier: CacheTier, plan: Plan, manifest: Manifest | None) -> None:
+def _prove_warm(control: ServerControl, tier: CacheTier, plan: Plan, manifest: Manifest | None) -> None:
     """Show that the canaries primed first and last are both served from the wanted tier."""
     for name in (CANARY_FIRST, CANARY_LAST):
         draw = plan.canary(name)
-        served = bench.serve(draw, "probe")
-        found, evidence = judge(bench.blocks, served, file_bytes(manifest, draw))
-        outcome: Outcome = "proven" if found == tier else _unproven_outcome(bench, found)
-        _compare_answers(bench, draw, manifest.answers.get(draw.text_key) if manifest else None, served)
-        bench.note(f"prove warm, {name}", outcome, f"served from {found}: {evidence}")
-    if bench.faster_paths(tier):
-        quiesce(bench, bench.server)  # the canaries go into the faster tiers now; that is not to be measured
+        served = control.serve(draw, "probe")
+        found, evidence = judge(control.blocks, served, file_bytes(manifest, draw))
+        outcome: Outcome = "proven" if found == tier else _unproven_outcome(control, found)
+        _compare_answers(control, draw, manifest.answers.get(draw.text_key) if manifest else None, served)
+        control.note(f"prove warm, {name}", outcome, f"served from {found}: {evidence}")
+    if control.faster_paths(tier):
+        quiesce(control, control.server)  # the canaries go into the faster tiers now; that is not to be measured

@@ -21,7 +21,7 @@ from kvbench.drivers import aiperf
 from kvbench.drivers.native import NativeDriver
 from kvbench.drivers.target import Target
 from kvbench.errors import DriverError, OptionError
-from kvbench.result.calibration import FILE, FOLDER, CellKey, Effort, in_turns, make_row, summarise_cell
+from kvbench.result.calibration import FILE, FOLDER, CalibrationRow, CellKey, Effort, in_turns, make_row, summarise_cell
 from kvbench.result.files import storage_faults, write_json
 from kvbench.result.records import Request
 from kvbench.testbed.servers import emulator
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from kvbench.result.calibration_record import CalibrationCell
     from kvbench.result.records import Response
     from kvbench.result.run_record import DriverRecord
 
@@ -155,7 +156,8 @@ def calibrate(drivers: Sequence[str], settings: Settings, results: Path, tell: C
         runner = Runner(server, settings, candidates, folder / "rows.jsonl", scratch, tell)
         cells = runner.run({"idle": contextlib.nullcontext})
     value = {"made": made, "host_identity": facts.host_identity(gathered), "facts": gathered}
-    write_json(folder / FILE, {**value, "settings": asdict(settings), "cells": cells})
+    cells_json = [asdict(cell) for cell in cells]
+    write_json(folder / FILE, {**value, "settings": asdict(settings), "cells": cells_json})
     return folder
 
 
@@ -214,7 +216,7 @@ class Runner:
     scratch: Path
     tell: Callable[[str], None]
 
-    def run(self, machines: Mapping[str, Callable[[], AbstractContextManager[Any]]]) -> list[dict[str, Any]]:
+    def run(self, machines: Mapping[str, Callable[[], AbstractContextManager[Any]]]) -> list[CalibrationCell]:
         """Measure all cells; `machines` are the conditions by name, each entered around the calls that it is for."""
         keys = [
             CellKey(driver, connections, tokens, machine)
@@ -223,7 +225,7 @@ class Runner:
             for tokens in self.settings.prompt_tokens
             for driver in self.candidates
         ]
-        rows: dict[CellKey, list[dict[str, Any]]] = {key: [] for key in keys}
+        rows: dict[CellKey, list[CalibrationRow]] = {key: [] for key in keys}
         efforts: dict[CellKey, list[Effort]] = {key: [] for key in keys}
         turns = in_turns(keys, self.settings.rounds)
         with contextlib.ExitStack() as stack:
@@ -285,10 +287,10 @@ class Runner:
         name = f"{key.driver}-{key.connections}-{key.prompt_tokens}"
         return [Request(f"{name}/{number:04d}", name, "measure", key.prompt_tokens, encoded) for number in range(count)]
 
-    def _keep(self, rows: list[dict[str, Any]]) -> None:
+    def _keep(self, rows: list[CalibrationRow]) -> None:
         """Append rows in one write, between two calls, so that writing takes nothing from the load."""
         with storage_faults(self.rows_file), self.rows_file.open("a") as file:
-            file.write("".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows))
+            file.write("".join(json.dumps(asdict(row), separators=(",", ":")) + "\n" for row in rows))
 
 
 def describe(key: CellKey) -> str:

@@ -19,7 +19,7 @@ from kvbench.units import format_size
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kvbench.experiment.server_control import Bench, Primer
+    from kvbench.experiment.server_control import Primer, ServerControl
     from kvbench.result.records import Response
     from kvbench.scenario.models import CacheTier
     from kvbench.testbed.servers.counters import Counters
@@ -46,65 +46,65 @@ class _Filling:
         return sum(self.text_bytes.values()) + sum(self.hit_tokens.values())
 
 
-def prime(bench: Bench, primer: Primer, tier: CacheTier, plan: Plan) -> Manifest | None:
+def prime(control: ServerControl, primer: Primer, tier: CacheTier, plan: Plan) -> Manifest | None:
     """Sweep over all prompts, a canary before and one after, until the tier holds what the block arithmetic says."""
     draws = [plan.canary(CANARY_FIRST), *plan.pool, plan.canary(CANARY_LAST)]
-    filling, least_rounds = _Filling(), max(_ROUNDS, bench.admit_after_hits + 1)
-    own, other = bench.server.scrape(), primer.server.scrape()
+    filling, least_rounds = _Filling(), max(_ROUNDS, control.admit_after_hits + 1)
+    own, other = control.server.scrape(), primer.server.scrape()
     unmet, gains = draws, True
     while unmet and (filling.rounds < least_rounds or (gains and filling.rounds < _MOST_ROUNDS)):
         before = filling.progress
         filling.rounds += 1
         if filling.rounds == 1:
-            batches = _batches(bench, tier, unmet)
-            unmet = [draw for batch in batches for draw in _prime_all(bench, primer, tier, batch, filling)]
+            batches = _batches(control, tier, unmet)
+            unmet = [draw for batch in batches for draw in _prime_all(control, primer, tier, batch, filling)]
         else:
-            unmet = [draw for draw in unmet if not _prime_one(bench, primer, tier, draw, filling)]
+            unmet = [draw for draw in unmet if not _prime_one(control, primer, tier, draw, filling)]
         gains = filling.progress > before
-    _note_primed(bench, draws, unmet, filling)
-    if bench.another is not None:
-        _note_another(bench, bench.server.scrape().since(own), primer.server.scrape().since(other))
-    path = bench.path_of(tier)
+    _note_primed(control, draws, unmet, filling)
+    if control.another is not None:
+        _note_another(control, control.server.scrape().since(own), primer.server.scrape().since(other))
+    path = control.path_of(tier)
     if path is None:
         return None
     canaries = {plan.canary(name).text_key for name in (CANARY_FIRST, CANARY_LAST)}
     answers = {key: told for key, told in filling.answers.items() if key in canaries}
-    return Manifest(tier, tier_directory.listing(path), filling.text_bytes, bench.primed_by, answers)
+    return Manifest(tier, tier_directory.listing(path), filling.text_bytes, control.primed_by, answers)
 
 
-def _note_primed(bench: Bench, draws: list[Draw], unmet: list[Draw], filling: _Filling) -> None:
+def _note_primed(control: ServerControl, draws: list[Draw], unmet: list[Draw], filling: _Filling) -> None:
     tokens, rounds = sum(draw.isl_target for draw in draws), filling.rounds
     after = f"in {rounds} round{'s' if rounds > 1 else ''}"
     if unmet:
         short = ", ".join(draw.prompt_id for draw in unmet[:3])
         text = f"{len(unmet)} of {len(draws)} prompts are not held in full {after}: {short}"
-        bench.note("prime", "failed", text)
+        control.note("prime", "failed", text)
     elif len(filling.text_bytes) == len(draws):
         held = format_size(sum(filling.text_bytes.values()))
-        bench.note("prime", "proven", f"{len(draws)} prompts, {tokens:,} tokens, {held} of files, {after}")
+        control.note("prime", "proven", f"{len(draws)} prompts, {tokens:,} tokens, {held} of files, {after}")
     else:
-        bench.note("prime", "done", f"{len(draws)} prompts, {tokens:,} tokens, until each one hit, {after}")
+        control.note("prime", "done", f"{len(draws)} prompts, {tokens:,} tokens, until each one hit, {after}")
 
 
-def _note_another(bench: Bench, own: Counters, other: Counters) -> None:
+def _note_another(control: ServerControl, measured: Counters, other: Counters) -> None:
     """Say who wrote what is in the tier now: the other server, and nothing of it the one that is measured."""
-    wrote, others = sum(own.write_bytes.values()), sum(other.write_bytes.values())
+    wrote, others = sum(measured.write_bytes.values()), sum(other.write_bytes.values())
     if wrote:
         text = f"the server that is measured wrote {format_size(wrote)} itself while another was to prime"
-        bench.note("primed by another", "failed", text)
-    elif own.write_bytes and others:
+        control.note("primed by another", "failed", text)
+    elif measured.write_bytes and others:
         text = f"another server wrote {format_size(others)}, the one that is measured nothing"
-        bench.note("primed by another", "proven", text)
+        control.note("primed by another", "proven", text)
     else:
-        bench.note("primed by another", "done", "every prompt was sent to another server; no counters tell who wrote")
+        control.note("primed by another", "done", "every prompt was sent to another server; no counters tell who wrote")
 
 
-def _batches(bench: Bench, tier: CacheTier, draws: list[Draw]) -> list[list[Draw]]:
+def _batches(control: ServerControl, tier: CacheTier, draws: list[Draw]) -> list[list[Draw]]:
     """Return the draws in order, those of one length together as far as the server takes them in at once.
 
     The files that a batch leaves are the prompts' in equal parts, which can only be told of prompts of one length.
     """
-    most = bench.primed_at_once if bench.path_of(tier) is not None and bench.blocks.kv_bytes_per_token else 1
+    most = control.primed_at_once if control.path_of(tier) is not None and control.blocks.kv_bytes_per_token else 1
     batches: list[list[Draw]] = []
     for draw in draws:
         is_canary = draw.prompt_id in (CANARY_FIRST, CANARY_LAST)
@@ -116,35 +116,37 @@ def _batches(bench: Bench, tier: CacheTier, draws: list[Draw]) -> list[list[Draw
     return batches
 
 
-def _prime_all(bench: Bench, primer: Primer, tier: CacheTier, draws: list[Draw], filling: _Filling) -> list[Draw]:
+def _prime_all(
+    control: ServerControl, primer: Primer, tier: CacheTier, draws: list[Draw], filling: _Filling
+) -> list[Draw]:
     """Send prompts of one length at once; return those of which the tier does not hold all that it should."""
-    if len(draws) == 1 or bench.send_all is None:
-        return [draw for draw in draws if not _prime_one(bench, primer, tier, draw, filling)]
-    path = bench.path_of(tier)
+    if len(draws) == 1 or control.send_all is None:
+        return [draw for draw in draws if not _prime_one(control, primer, tier, draw, filling)]
+    path = control.path_of(tier)
     assert path is not None  # noqa: S101 - else they would be alone
     before, started = tier_directory.listing(path), primer.server.scrape()
-    bench.send_all(draws, "prime")
-    quiesce(bench, primer.server)
+    control.send_all(draws, "prime")
+    quiesce(control, primer.server)
     _refuse_full_tier(path, primer.server.scrape().since(started))
     gained = sum(size for name, size in tier_directory.listing(path).items() if name not in before)
     each, rest = divmod(gained, len(draws))
-    wanted = bench.blocks.cacheable(draws[0].isl_target) * (bench.blocks.kv_bytes_per_token or 0.0)
+    wanted = control.blocks.cacheable(draws[0].isl_target) * (control.blocks.kv_bytes_per_token or 0.0)
     if rest or each < wanted:
         return draws
     filling.text_bytes |= {draw.text_key: each for draw in draws}
     return []
 
 
-def _prime_one(bench: Bench, primer: Primer, tier: CacheTier, draw: Draw, filling: _Filling) -> bool:
+def _prime_one(control: ServerControl, primer: Primer, tier: CacheTier, draw: Draw, filling: _Filling) -> bool:
     """Send a prompt so that the tier takes it in; tell whether it now holds all of its cacheable blocks."""
-    path, per_token = bench.path_of(tier), bench.blocks.kv_bytes_per_token
+    path, per_token = control.path_of(tier), control.blocks.kv_bytes_per_token
     before = tier_directory.listing(path) if path is not None else {}
     started = primer.server.scrape()
     response = primer.send(draw, "prime")
-    quiesce(bench, primer.server)
+    quiesce(control, primer.server)
     delta = primer.server.scrape().since(started)
     _refuse_full_tier(path, delta)
-    wanted = bench.blocks.cacheable(draw.isl_target)
+    wanted = control.blocks.cacheable(draw.isl_target)
     if response.cached_tokens == 0 and response.status == "ok":
         filling.answers.setdefault(draw.text_key, response.text)
     filling.hit_tokens[draw.text_key] = hits = _hits_of(tier, response, delta)
@@ -157,7 +159,7 @@ def _prime_one(bench: Bench, primer: Primer, tier: CacheTier, draw: Draw, fillin
     written = delta.write_bytes.get(tier, sum(delta.write_bytes.values()))
     if written and per_token is not None and tier in ("g3", "g4"):
         return written >= wanted * per_token
-    return hits >= wanted and filling.rounds >= bench.admit_after_hits
+    return hits >= wanted and filling.rounds >= control.admit_after_hits
 
 
 def _hits_of(tier: CacheTier, response: Response, delta: Counters) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from kvbench.lenient_json import at, items
 from kvbench.result import calibration, differences, draw_file, record_files
 from kvbench.result.files import write_atomic
 from kvbench.scenario import plan
@@ -15,23 +16,24 @@ if TYPE_CHECKING:
     from kvbench.scenario.plan import Plan
     from kvbench.scenario.scenario import Scenario
     from kvbench.testbed.testbed import Testbed
+    from kvbench.typed_json import JsonObject
 
 
 def lay_out(asked: Scenario, bed: Testbed, result: ResultFolder, file: Path, changes: list[str]) -> Plan:
     """Write down what will be done and on what, before anything is done; a resumed result has it already."""
     attached = bed.attached
     salt = f"{result.path.name}/" if attached is not None else ""
-    laid_out = plan.expand(asked, salt, attached.info.get("scale") if attached is not None else None)
+    laid_out = plan.expand(asked, salt, at(attached.info, "scale") if attached is not None else None)
     tiers: dict[str, Path] = {name: tier.path for name, tier in asked.directories.items()}
     if attached is not None and attached.tier_path is not None:
         tiers["g4"] = attached.tier_path
     gathered = facts.gather({"results": result.path, **tiers}, Path(__file__).parents[1])
-    given: dict[str, Any] = {"file": str(file), "overrides": changes, "fingerprint": asked.fingerprint}
+    given: JsonObject = {"file": str(file), "overrides": [*changes], "fingerprint": asked.fingerprint}
     if attached is not None:
         given["endpoint"] = attached.url
     if result.resumed:
         before = result.read_json("facts.json")
-        changed = sorted({*before.get("changed_on_resume", []), *differences.differences(before, gathered)})
+        changed = sorted({*items(before.get("changed_on_resume")), *differences.differences(before, gathered)})
         result.write_json("facts.json", {**before, "changed_on_resume": changed})
     else:
         result.write_json("facts.json", {**gathered, "scenario": given})

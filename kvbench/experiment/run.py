@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 from kvbench.drivers.network_floor import network_floor_s
 from kvbench.errors import EndpointError, HostError
 from kvbench.experiment import cache_state
-from kvbench.experiment.run_client import Lane
+from kvbench.experiment.run_client import RunClient
 from kvbench.experiment.run_ledger import RunSums, close_ledger, judge_by_ledger
-from kvbench.experiment.server_control import Bench
+from kvbench.experiment.server_control import ServerControl
 from kvbench.experiment.tier_proof import Blocks, Manifest, file_bytes, judge
+from kvbench.lenient_json import at, whole
 from kvbench.result import answers
 from kvbench.result.files import read_json, write_json
 from kvbench.result.record_files import read_plan
@@ -66,7 +67,7 @@ def execute(scenario: Scenario, plan: Plan, testbed: Testbed, result: ResultFold
         HostError: a side client was lost and stays away, or was lost again in the last try before a load began.
 
     """
-    stage = _Stage(scenario, plan, testbed, result, watch)
+    stage = _RunContext(scenario, plan, testbed, result, watch)
     if testbed.loads is not None and not all(result.is_sealed(spec.run_id) for spec in plan.runs):
         used = [one.disturbance for one in scenario.treatments.values() if one.disturbance is not None]
         testbed.loads.calibrate(result.path, sorted({load for load, target in used if target.fraction is not None}))
@@ -90,7 +91,7 @@ def compare_answers(scenario: Scenario, result: ResultFolder) -> None:
 
 
 @dataclass(frozen=True)
-class _Stage:
+class _RunContext:
     """What all runs of a result have in common; `fitted` are texts of exact length that were found by asking."""
 
     scenario: Scenario
@@ -101,13 +102,13 @@ class _Stage:
     fitted: dict[str, Fitting] = field(default_factory=dict)
 
 
-def _try_run(stage: _Stage, spec: RunSpec) -> bool:
+def _try_run(context: _RunContext, spec: RunSpec) -> bool:
     """Make a run; tell whether it is sealed, and not broken off because a side client was lost.
 
     What a broken try has left is kept as `attempt-N`, with the reason in `broken.json`.
     """
-    folder, loads = stage.result.open_run(spec.run_id), stage.testbed.loads
-    treatment = stage.scenario.treatments[spec.treatment]
+    folder, loads = context.result.open_run(spec.run_id), context.testbed.loads
+    treatment = context.scenario.treatments[spec.treatment]
     earlier = [
         from_json(Attempt, read_json(path), str(path)) for path in sorted(folder.path.glob("attempt-*/broken.json"))
     ]
@@ -117,13 +118,13 @@ def _try_run(stage: _Stage, spec: RunSpec) -> bool:
     made = None
     try:
         with (
-            stage.testbed.serving(treatment, folder.path) as (endpoint, driver, measuring),
+            context.testbed.serving(treatment, folder.path) as (endpoint, driver, measuring),
             contextlib.closing(folder.open_journal()) as journal,
         ):
-            how = (endpoint, driver, measuring, journal, stage.watch, stage.fitted)
-            another = partial(stage.testbed.another, treatment, folder.path) if treatment.primed_by_another else None
-            lane = Lane(stage.scenario, stage.plan, spec, folder.attempt, *how, another=another)
-            made = make_run(lane, treatment, folder, stage.result, loads)
+            how = (endpoint, driver, measuring, journal, context.watch, context.fitted)
+            another = partial(context.testbed.another, treatment, folder.path) if treatment.primed_by_another else None
+            client = RunClient(context.scenario, context.plan, spec, folder.attempt, *how, another=another)
+            made = make_run(client, treatment, folder, context.result, loads)
     except HostError as fault:
         if loads is None or loads.breaks_off is None or is_last:
             raise
@@ -133,7 +134,7 @@ def _try_run(stage: _Stage, spec: RunSpec) -> bool:
         if lost is None or is_last:
             neighbors = made.record.neighbors
             with_tries = replace(neighbors, attempts=tuple(earlier)) if neighbors is not None else None
-            folder.seal(replace(made.record, neighbors=with_tries, bottleneck=stage.testbed.bottleneck), made.judge)
+            folder.seal(replace(made.record, neighbors=with_tries, bottleneck=context.testbed.bottleneck), made.judge)
             return True
         why = f"{lost.name} was lost: {lost.why}"
     write_json(folder.path / "broken.json", {"why": why, **(to_json(made.record) if made is not None else {})})
@@ -149,7 +150,7 @@ class MeasuredRun:
 
 
 def make_run(
-    lane: Lane, treatment: Treatment, folder: RunFolder, result: ResultFolder, loads: Loads | None = None
+    client: RunClient, treatment: Treatment, folder: RunFolder, result: ResultFolder, loads: Loads | None = None
 ) -> MeasuredRun:
     """Make one run on a server that is up.
 
@@ -158,61 +159,61 @@ def make_run(
         HostError: a neighbour did not start, or was lost before the load began.
 
     """
-    started, host = datetime.now(UTC), pressure.HostObservation(paths_of(lane, folder))
-    blocks = blocks_of(lane.scenario, lane.spec.treatment, lane.endpoint)
-    another = lane.primer if lane.another is not None else None
-    bench = Bench(lane.endpoint, lane.send, blocks, another, send_all=lane.send_all)
-    lane.watch.step("warmup")
-    warm_up(lane)
+    started, host = datetime.now(UTC), pressure.HostObservation(paths_of(client, folder))
+    blocks = blocks_of(client.scenario, client.spec.treatment, client.endpoint)
+    another = client.primer if client.another is not None else None
+    control = ServerControl(client.endpoint, client.send, blocks, another, send_all=client.send_all)
+    client.watch.step("warmup")
+    warm_up(client)
     if not (result.path / "prompts.jsonl.zst").exists():
-        result.write_prompts(lane.all_texts())
-    elif lane.has_new_texts:
-        result.add_prompts(lane.new_texts())
-    lane.make_texts()
-    lane.watch.step(f"cache {'off' if treatment.cache == 'off' else 'into its state'}")
-    proof = cache_state.prepare(bench, treatment, lane.plan, read_manifest(result))
+        result.write_prompts(client.all_texts())
+    elif client.has_new_texts:
+        result.add_prompts(client.new_texts())
+    client.make_texts()
+    client.watch.step(f"cache {'off' if treatment.cache == 'off' else 'into its state'}")
+    proof = cache_state.prepare(control, treatment, client.plan, read_manifest(result))
     if proof.manifest is not None:
         result.write_json("manifest.json", {"manifest": asdict(proof.manifest)})
-    floor_s = network_floor_s(lane.endpoint.url)
+    floor_s = network_floor_s(client.endpoint.url)
     sums = RunSums(blocks, proof.manifest, warm=treatment.warm_tier is not None)
-    with disturbed(lane, treatment, folder, loads):
-        lane.watch.step("measure")
+    with disturbed(client, treatment, folder, loads):
+        client.watch.step("measure")
         host.begin()
-        health_before, before = lane.measuring.health(), lane.endpoint.scrape()
-        measure(lane, bench, sums)
-        after, health = lane.endpoint.scrape(), lane.measuring.health()
+        health_before, before = client.measuring.health(), client.endpoint.scrape()
+        measure(client, control, sums)
+        after, health = client.endpoint.scrape(), client.measuring.health()
         host.end()
-    delta = without(after.since(before), lane.measuring.own_requests)
+    delta = without(after.since(before), client.measuring.own_requests)
     folder.keep_text("metrics/before.prom", before.text)
     folder.keep_text("metrics/after.prom", after.text)
     ledger, window_ns = close_ledger(sums, delta), sums.window_ns
     record = RunRecord(
-        run_id=lane.spec.run_id,
-        treatment=lane.spec.treatment,
-        repeat=lane.spec.repeat,
+        run_id=client.spec.run_id,
+        treatment=client.spec.treatment,
+        repeat=client.spec.repeat,
         started=started.isoformat(),
         load_s=length_s(window_ns),
         cache=CacheRecord(proof.state, proof.steps),
         ledger=ledger,
         blocks=BlockRecord(blocks.tokens, blocks.kv_bytes_per_token, blocks.path_tier),
         driver=measured_health(health_before, health),
-        server=ServerRecord(lane.endpoint.url, lane.endpoint.model, lane.endpoint.info),
-        sent_one_by_one=lane.sends_one_by_one,
+        server=ServerRecord(client.endpoint.url, client.endpoint.model, client.endpoint.info),
+        sent_one_by_one=client.sends_one_by_one,
         network_floor_s=floor_s,
         host=host.record(),
         load_1min=round(os.getloadavg()[0], 2),
-        neighbors=loads.told(window_ns or _NO_WINDOW_NS) if loads is not None else None,
+        neighbors=loads.record_of_run(window_ns or _NO_WINDOW_NS) if loads is not None else None,
     )
-    return MeasuredRun(record, None if lane.sends_one_by_one else judge_of(blocks, ledger, delta))
+    return MeasuredRun(record, None if client.sends_one_by_one else judge_of(blocks, ledger, delta))
 
 
-def paths_of(lane: Lane, folder: RunFolder) -> dict[str, Path]:
+def paths_of(client: RunClient, folder: RunFolder) -> dict[str, Path]:
     """Return the folders whose file systems decide a run, by role."""
-    tiers = lane.scenario.tiers_of(lane.spec.treatment).directories
+    tiers = client.scenario.tiers_of(client.spec.treatment).directories
     seen: dict[str, Path] = {"results": folder.path}
     seen |= {name: tier.path for name, tier in tiers.items()}
-    if lane.endpoint.tier_path is not None and len(seen) == 1:
-        seen["tier"] = lane.endpoint.tier_path
+    if client.endpoint.tier_path is not None and len(seen) == 1:
+        seen["tier"] = client.endpoint.tier_path
     return seen
 
 
@@ -235,13 +236,13 @@ def without(delta: Counters, own_requests: Sequence[Response]) -> Counters:
 
 
 @contextlib.contextmanager
-def disturbed(lane: Lane, treatment: Treatment, folder: RunFolder, loads: Loads | None) -> Iterator[None]:
+def disturbed(client: RunClient, treatment: Treatment, folder: RunFolder, loads: Loads | None) -> Iterator[None]:
     """Have a treatment's neighbours at work, and steady, while the context is open; they stop only after it."""
     if loads is None:
         yield
         return
     if treatment.disturbance is not None:
-        lane.watch.step(f"neighbours: {treatment.disturbance[0]}, {treatment.disturbance[1]}")
+        client.watch.step(f"neighbours: {treatment.disturbance[0]}, {treatment.disturbance[1]}")
     loads.begin(folder.path, treatment.disturbance)
     try:
         yield
@@ -251,20 +252,20 @@ def disturbed(lane: Lane, treatment: Treatment, folder: RunFolder, loads: Loads 
 
 def blocks_of(scenario: Scenario, treatment: str, endpoint: Endpoint) -> Blocks:
     """Read the block arithmetic from what the server or the scenario tells, else from vLLM's configuration metric."""
-    tokens = endpoint.info.get("block_tokens") or endpoint.scrape().block_tokens or _DEFAULT_BLOCK_TOKENS
+    tokens = whole(endpoint.info.get("block_tokens")) or endpoint.scrape().block_tokens or _DEFAULT_BLOCK_TOKENS
     external = scenario.server.external
-    per_token = (external.kv_bytes_per_token if external else None) or endpoint.info.get("kv_bytes_per_token")
-    return Blocks(int(tokens), float(per_token) if per_token else None, scenario.path_tier_of(treatment))
+    per_token = (external.kv_bytes_per_token if external else None) or at(endpoint.info, "kv_bytes_per_token")
+    return Blocks(tokens, float(per_token) if per_token else None, scenario.path_tier_of(treatment))
 
 
 def read_manifest(result: ResultFolder) -> Manifest | None:
     """Return what an earlier run of this result has put into the tier."""
     if not (result.path / "manifest.json").exists():
         return None
-    return Manifest(**result.read_json("manifest.json")["manifest"])
+    return Manifest(**at(result.read_json("manifest.json"), "manifest"))
 
 
-def warm_up(lane: Lane) -> None:
+def warm_up(client: RunClient) -> None:
     """Send requests that are thrown away, and refuse an endpoint that cannot be measured.
 
     Raises:
@@ -272,9 +273,9 @@ def warm_up(lane: Lane) -> None:
 
     """
     for _ in range(_WARMUP_REQUESTS):
-        response = lane.send(Draw(WARMUP, WARMUP, lane.plan.canary_tokens, lane.plan.salt), "warmup")
+        response = client.send(Draw(WARMUP, WARMUP, client.plan.canary_tokens, client.plan.salt), "warmup")
         if response.status != "ok":
-            raise EndpointError(_first_failure(lane.endpoint.url, response), _first_remedy(response))
+            raise EndpointError(_first_failure(client.endpoint.url, response), _first_remedy(response))
 
 
 def _first_failure(url: str, response: Response) -> str:
@@ -294,16 +295,16 @@ def _first_remedy(response: Response) -> str:
     return "Look at the server's log."
 
 
-def measure(lane: Lane, bench: Bench, sums: RunSums) -> None:
+def measure(client: RunClient, control: ServerControl, sums: RunSums) -> None:
     """Send the run's draws; each alone between two scrapes, with its tier judged at once, or all in one load."""
-    if not lane.sends_one_by_one:
-        lane.measure(sums.add)
+    if not client.sends_one_by_one:
+        client.measure(sums.add)
         return
-    for draw in lane.draws:
-        served = bench.serve(draw, "measure")
+    for draw in client.draws:
+        served = control.serve(draw, "measure")
         sums.add(draw, served.response)
-        tier, evidence = judge(bench.blocks, served, file_bytes(sums.manifest, draw))
-        lane.journal.keep_tier(draw.request_id, tier, evidence)
+        tier, evidence = judge(control.blocks, served, file_bytes(sums.manifest, draw))
+        client.journal.keep_tier(draw.request_id, tier, evidence)
 
 
 def judge_of(blocks: Blocks, ledger: Ledger, delta: Counters) -> Judge:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from kvbench.experiment.request_builder import answer_key, turn_key
 from kvbench.experiment.run_ledger import answer_tier_tokens
 from kvbench.experiment.server_control import Primer
+from kvbench.lenient_json import at
 from kvbench.result.records import Conversation, Phase, Request, Response, Row, alone
 from kvbench.scenario import prompts
 from kvbench.scenario.plan import (
@@ -42,7 +43,7 @@ _ID_RANGE = (1_000, 30_000)  # ordinary tokens in every vocabulary of 32k or mor
 
 
 @dataclass
-class Lane:
+class RunClient:
     """One run's way to its server: makes requests of draws, sends them, and keeps a row of each.
 
     `measuring` sends what is measured, `driver` all else; most often they are the same. `another` opens a second
@@ -189,10 +190,10 @@ class Lane:
         by_itself = self.scenario.prompts.turns is not None or self.scenario.rate_of(self.spec.treatment) is not None
         return self.concurrency == 1 and self.measuring is self.driver and not by_itself
 
-    def request(self, draw: Draw, phase: Phase, said: tuple[str, ...] | None = None) -> Request:
+    def request(self, draw: Draw, phase: Phase, conversation: tuple[str, ...] | None = None) -> Request:
         """Make the request of a draw; requests that are not measured get identifiers of their own.
 
-        `said` is the conversation so far, this turn's question last.
+        `conversation` is the conversation so far, this turn's question last.
         """
         if phase != "measure":
             self.sent += 1
@@ -203,7 +204,7 @@ class Lane:
         body = request_body(
             self.endpoint.model,
             load.api,
-            said or self.text(draw),
+            conversation or self.text(draw),
             1 if phase == "prime" else form.output_tokens,  # an answer's blocks would be counted as the prompt's
             form.temperature if phase == "measure" else 0,
             with_ids=with_ids,
@@ -325,9 +326,9 @@ def make_row(spec: RunSpec, attempt: int, draw: Draw, phase: Phase, response: Re
         driver=driver,
         model=response.model,
         answer_hash=response.answer_hash,
-        server_overrun_s=response.server.get("overrun_s"),
-        server_storage_s=response.server.get("storage_s"),
-        server_path_s=response.server.get("path_s"),
-        server_read_bytes=response.server.get("tier_read_bytes"),
-        server_first_chunk_ns=response.server.get("first_chunk_sent_ns"),
+        server_overrun_s=at(response.server, "overrun_s"),
+        server_storage_s=at(response.server, "storage_s"),
+        server_path_s=at(response.server, "path_s"),
+        server_read_bytes=at(response.server, "tier_read_bytes"),
+        server_first_chunk_ns=at(response.server, "first_chunk_sent_ns"),
     )

@@ -10,10 +10,11 @@ from kvbench.experiment.tier_proof import (
     device_disagrees,
     file_bytes,
     judge_memory,
+    kernel_reads_text,
     moved_by_tier,
     tier_of,
-    told_by_kernel,
 )
+from kvbench.lenient_json import at
 from kvbench.result.run_record import Ledger
 from kvbench.result.run_time import load_window_ns
 from kvbench.units import format_size
@@ -113,7 +114,7 @@ def close_ledger(sums: RunSums, delta: Counters) -> Ledger:
 
 def answer_tier_tokens(response: Response) -> dict[str, int]:
     """Return what an answer says of where its cached tokens came from; only kvbench's emulator tells it."""
-    told: dict[str, int] = response.server.get("tier_tokens") or {}
+    told: dict[str, int] = at(response.server, "tier_tokens") or {}
     return told
 
 
@@ -142,7 +143,7 @@ def _ledger_gap(sums: RunSums, delta: Counters, expected_bytes: int | None) -> s
     if moved and moved < needed * (1 - BYTES_TOLERANCE):
         return f"tiers read {format_size(moved)}, the hits need {format_size(needed)}"
     if moved and device_disagrees(delta, moved):
-        return f"tiers count {format_size(moved)} read, {told_by_kernel(delta)}"
+        return f"tiers count {format_size(moved)} read, {kernel_reads_text(delta)}"
     if expected_bytes and moved:
         least, most = blocks.readable(expected_bytes, sums.requests)
         if not least <= moved <= most:

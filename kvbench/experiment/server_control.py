@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kvbench.experiment.tier_proof import Served
+from kvbench.lenient_json import at, whole
 from kvbench.result.run_record import Step
 from kvbench.testbed.servers import tier_directory
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from kvbench.scenario.models import CacheTier
     from kvbench.scenario.plan import Draw
     from kvbench.testbed.servers.counters import Counters
+    from kvbench.typed_json import JsonObject
 
 _QUIET_BOUND_S = 60.0
 _QUIET_BOUND_AGAIN_S = 2.0
@@ -38,7 +40,7 @@ class ControlledServer(Protocol):
         """Whether we started it and may empty its tiers."""
 
     @property
-    def info(self) -> dict[str, Any]:
+    def info(self) -> JsonObject:
         """What kvbench's emulator says about itself; empty for others."""
 
     def scrape(self) -> Counters:
@@ -64,7 +66,7 @@ class Primer:
 
 
 @dataclass(frozen=True)
-class Bench:
+class ServerControl:
     """A server together with the means to send to it and the arithmetic of its blocks.
 
     `another` opens a second server that shares the slowest tier, for as long as that one is primed through it.
@@ -97,13 +99,13 @@ class Bench:
     @property
     def admit_after_hits(self) -> int:
         """With which request for a block a tier takes it in, as far as the server tells."""
-        return int((self.server.info.get("store") or {}).get("admit_after_hits", 1))
+        return whole(at(self.server.info, "store", "admit_after_hits")) or 1
 
     @property
     def primed_at_once(self) -> int:
         """How many prompts are primed at once: one for each GPU of a server of ours that tells of them."""
         alone = self.send_all is None or self.another is not None or not self.server.ours
-        return 1 if alone else int(self.server.info.get("instances", 1))
+        return 1 if alone else whole(self.server.info.get("instances")) or 1
 
     def note(self, name: str, outcome: Outcome, evidence: str) -> None:
         """Keep a step."""
@@ -116,9 +118,9 @@ class Bench:
         return Served(response, self.server.scrape().since(before))
 
 
-def quiesce(bench: Bench, server: ControlledServer) -> None:
+def quiesce(control: ServerControl, server: ControlledServer) -> None:
     """Wait until a server's write counters and all directories stand still; not as long again where they never did."""
-    has_failed = any(step.name == "quiesce" and step.outcome == "failed" for step in bench.steps)
+    has_failed = any(step.name == "quiesce" and step.outcome == "failed" for step in control.steps)
     bound_s = _QUIET_BOUND_AGAIN_S if has_failed else _QUIET_BOUND_S
     started, before = time.monotonic(), server.scrape()
     knows = before.pending_writes is not None
@@ -126,10 +128,10 @@ def quiesce(bench: Bench, server: ControlledServer) -> None:
     while quiet < wanted:
         time.sleep(pause_s)
         now = server.scrape()
-        size = sum(sum(tier_directory.listing(path).values()) for path in bench.server.tier_paths.values())
+        size = sum(sum(tier_directory.listing(path).values()) for path in control.server.tier_paths.values())
         still = now.write_bytes == before.write_bytes and size == held and not now.pending_writes
         quiet = quiet + 1 if still else 0
         before, held = now, size
         if time.monotonic() - started > bound_s:
-            bench.note("quiesce", "failed", f"still writing after {bound_s:.0f} s")
+            control.note("quiesce", "failed", f"still writing after {bound_s:.0f} s")
             break

@@ -156,7 +156,7 @@ def _judge_offloaded(blocks: Blocks, served: Served, cached: int, held_bytes: in
     if problem:
         return "unproven", problem
     if device_disagrees(delta, count):
-        return "unproven", f"the tier counts {format_size(count)} read, {told_by_kernel(delta)}"
+        return "unproven", f"the tier counts {format_size(count)} read, {kernel_reads_text(delta)}"
     device = delta.process_read_bytes
     counted = f"{count:,.0f} bytes read by {tier}" + ("" if device is None else f" = {device:,.0f} by /proc/PID/io")
     counted += f" without {delta.moved_bytes:,.0f} moved between tiers" if delta.moved_bytes else ""
@@ -187,7 +187,7 @@ def device_disagrees(delta: Counters, count: float) -> bool:
     return device[1] < count - spare or device[0] > count + max(spare, _STRAY_READ_BYTES)
 
 
-def told_by_kernel(delta: Counters) -> str:
+def kernel_reads_text(delta: Counters) -> str:
     """Say what the kernel counts for the process, and how much of it moved files down."""
     moved = f", {format_size(delta.moved_bytes)} of it to move files down" if delta.moved_bytes else ""
     return f"the process read {format_size(delta.process_read_bytes or 0)} from devices{moved}"

@@ -26,6 +26,7 @@ from kvbench.lenient_json import at, items, parse, text, whole
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from kvbench.typed_json import JsonObject
 
 RECORDS, RAW, AGGREGATES = "profile_export.jsonl", "profile_export_raw.jsonl", "profile_export_aiperf.json"
 _BLIND = (
@@ -167,14 +168,18 @@ def _read_block(block: bytes) -> _Batch:
         if "start_perf_ns" in record or "responses" in record:
             has_chunks = True
             agent = agent or text(at(record, "request_headers", "User-Agent"))
-            rows.append((*_told(record["metadata"]), *_metrics(record.get("metrics")), *_from_chunks(record)))
+            rows.append(
+                (*_metadata_values(record["metadata"]), *_metrics(record.get("metrics")), *_from_chunks(record))
+            )
         else:
-            rows.append((*_told(record["metadata"]), *_metrics(record.get("metrics")), *_from_own_word(record)))
+            rows.append(
+                (*_metadata_values(record["metadata"]), *_metrics(record.get("metrics")), *_from_own_word(record))
+            )
     columns = _columns(list(zip(*rows, strict=True))) if rows else None
     return _Batch(len(lines) - 1, columns, None, has_chunks=has_chunks, agent=agent)
 
 
-def _told(metadata: dict[str, Any]) -> tuple[Any, ...]:
+def _metadata_values(metadata: JsonObject) -> tuple[Any, ...]:
     """Pick what the metadata say, as they say it; `_columns` knows the order."""
     told = metadata.get
     kind, benchmark_phase = told("phase_kind"), told("benchmark_phase")
@@ -199,19 +204,19 @@ def _metrics(metrics: Any) -> tuple[Any, ...]:
     return (*[one.get("value") for one in found], *[one.get("unit") for one in found[5:]], bool(metrics))
 
 
-def _from_own_word(record: dict[str, Any]) -> tuple[Any, ...]:
+def _from_own_word(record: JsonObject) -> tuple[Any, ...]:
     """Return status, error and HTTP status, and nothing that only chunks tell."""
-    if not record.get("error") and "status" not in record and record["metadata"].get("was_cancelled") is not True:
+    if not record.get("error") and "status" not in record and at(record, "metadata", "was_cancelled") is not True:
         return ("ok", None, None, *_NOTHING[:7])
     answer = read_own_word(record)
     return (*answer.outcome, answer.http_status, *_NOTHING[:7])
 
 
-def _from_chunks(record: dict[str, Any]) -> tuple[Any, ...]:
+def _from_chunks(record: JsonObject) -> tuple[Any, ...]:
     """Return status, error and HTTP status, token counts, times in seconds and the model, as the chunks tell them."""
     answer = read_answer(record)
     transcript = answer.transcript
-    usage = transcript.said.get("usage")
+    usage = transcript.reported.get("usage")
     start_ns = whole(record.get("start_perf_ns"))
     return (
         *answer.outcome,
@@ -222,7 +227,7 @@ def _from_chunks(record: dict[str, Any]) -> tuple[Any, ...]:
         _since(start_ns, transcript.first_token_ns),
         _since(start_ns, transcript.first_content_ns),
         _since(start_ns, transcript.last_token_ns),
-        transcript.said.get("model"),
+        transcript.reported.get("model"),
     )
 
 
@@ -271,14 +276,16 @@ def _columns(picked: list[tuple[Any, ...]]) -> pa.RecordBatch:
     )
 
 
-def _filled(columns: pa.Table, beside: pa.Table) -> pa.Table:
+def _filled(columns: pa.Table, metrics: pa.Table) -> pa.Table:
     """Fill what the raw export does not tell with the metrics of the same request in the export beside it."""
-    beside = beside.take(pa.array(range(len(beside) - 1, -1, -1)))  # of two records of one request the last one counts
-    place = pc.index_in(_key(columns), value_set=_key(beside).combine_chunks())
+    metrics = metrics.take(
+        pa.array(range(len(metrics) - 1, -1, -1))
+    )  # of two records of one request the last one counts
+    place = pc.index_in(_key(columns), value_set=_key(metrics).combine_chunks())
     place = pc.if_else(columns["has_metrics"], pa.scalar(None, pa.int32()), place)
     is_unknown = pc.is_null(columns["isl"])
     for name in _FROM_METRICS:
-        found, own = beside[name].take(place), columns[name]
+        found, own = metrics[name].take(place), columns[name]
         filled = pc.if_else(is_unknown, pc.fill_null(found, False), own) if name == "counted_by_client" else None  # noqa: FBT003
         filled = pc.coalesce(own, found) if filled is None else filled
         columns = columns.set_column(columns.column_names.index(name), name, filled)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kvbench.result.records import Status
+    from kvbench.typed_json import JsonObject
 
 EXPORTS = {
     "aiperf": "per-request export of AIPerf",
@@ -79,7 +80,7 @@ def read_bytes(path: Path) -> bytes:
     return content
 
 
-def read_lines(path: Path, tool: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_lines(path: Path, tool: str) -> Iterator[tuple[int, JsonObject]]:
     """Give each line's number and the JSON object on it.
 
     Raises:
@@ -96,7 +97,7 @@ def read_lines(path: Path, tool: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise ResultError(f"cannot read {path}: {reason}", REMEDIES[tool]) from None
 
 
-def one_line(path: Path, line_number: int, line: bytes, tool: str) -> dict[str, Any]:
+def one_line(path: Path, line_number: int, line: bytes, tool: str) -> JsonObject:
     """Return the JSON object on a line.
 
     Raises:
@@ -112,7 +113,7 @@ def one_line(path: Path, line_number: int, line: bytes, tool: str) -> dict[str, 
     raise ResultError(f"{path}:{line_number} is not a JSON object", remedy if line_number > 1 else REMEDIES[tool])
 
 
-def kind_of(value: dict[str, Any]) -> str | None:
+def kind_of(value: JsonObject) -> str | None:
     """Recognise by its names which tool's file an object comes from; None for a stranger."""
     if isinstance(value.get("benchmarks"), list):
         return "guidellm"
@@ -123,7 +124,7 @@ def kind_of(value: dict[str, Any]) -> str | None:
     return _AGGREGATE if "aiperf_version" in value or "time_to_first_token" in value else None
 
 
-def wrong_kind(path: Path, tool: str, value: dict[str, Any]) -> ResultError:
+def wrong_kind(path: Path, tool: str, value: JsonObject) -> ResultError:
     """Say what a file is instead of what was expected."""
     kind = kind_of(value)
     if kind == _AGGREGATE:

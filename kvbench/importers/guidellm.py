@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kvbench.result.records import Status
+    from kvbench.typed_json import JsonObject
 
 _OUTCOMES = ("successful", "errored", "incomplete")
 _BATCH = 8192
@@ -102,7 +103,7 @@ def _table(read: list[tuple[Seen, float | None, float | None]]) -> pa.Table:
     return table.append_column("end", numbers([end for _, _, end in read]))
 
 
-def _part(number_: int, benchmark: dict[str, Any], batches: list[pa.Table]) -> Part:
+def _part(number_: int, benchmark: JsonObject, batches: list[pa.Table]) -> Part:
     """Make a run of a benchmark: its requests in the order of sending."""
     requests = pa.concat_tables([_table([]), *batches])
     phase = pc.if_else(_is_inside(requests, _window(benchmark)), "measure", "warmup")
@@ -117,7 +118,7 @@ def _part(number_: int, benchmark: dict[str, Any], batches: list[pa.Table]) -> P
     )
 
 
-def _window(benchmark: dict[str, Any]) -> tuple[float | None, float | None]:
+def _window(benchmark: JsonObject) -> tuple[float | None, float | None]:
     """Return from when to when GuideLLM measured, where warmup or cooldown was asked for; None for no bound."""
     asked, metrics = at(benchmark, "config"), at(benchmark, "scheduler_metrics")
     start, end = number(at(metrics, "measure_start_time")), number(at(metrics, "measure_end_time"))
@@ -127,7 +128,7 @@ def _window(benchmark: dict[str, Any]) -> tuple[float | None, float | None]:
     return start if has_warmup else None, end if has_cooldown else None
 
 
-def _span(request: dict[str, Any]) -> tuple[float | None, float | None]:
+def _span(request: JsonObject) -> tuple[float | None, float | None]:
     """Return when a request began and ended."""
     timings = at(request, "info", "timings")
     end = number(at(timings, "request_end")) or number(at(timings, "resolve_end"))
@@ -155,7 +156,7 @@ def _treatment(strategy: Any, place: int) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or f"benchmark-{place + 1}"
 
 
-def _left_out(part: Part, benchmark: dict[str, Any]) -> list[str]:
+def _left_out(part: Part, benchmark: JsonObject) -> list[str]:
     """Say how many requests the report counts but does not hold: it may keep only a sample."""
     made = whole(at(benchmark, "scheduler_metrics", "requests_made", "total"))
     if made is None or made <= len(part.requests):
@@ -163,7 +164,7 @@ def _left_out(part: Part, benchmark: dict[str, Any]) -> list[str]:
     return [f"Requests of {part.treatment}: the report holds {len(part.requests)} of {made}, a sample."]
 
 
-def _read_request(request: dict[str, Any], outcome: str) -> Seen:
+def _read_request(request: JsonObject, outcome: str) -> Seen:
     info = request.get("info")
     scheduled, sent, first, first_content, last = (
         _moment(at(info, "timings", name))
@@ -206,12 +207,12 @@ def _wall_ns(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1e9)
 
 
-def _milliseconds(request: dict[str, Any], name: str) -> float | None:
+def _milliseconds(request: JsonObject, name: str) -> float | None:
     value = number(request.get(name))
     return value / 1e3 if value else None
 
 
-def _judge(request: dict[str, Any], outcome: str) -> tuple[Status, str | None, int | None]:
+def _judge(request: JsonObject, outcome: str) -> tuple[Status, str | None, int | None]:
     """Return our status, the reason, and the HTTP status where the reason names it."""
     if outcome == "successful":
         return "ok", None, None

@@ -93,19 +93,19 @@ def _map_in_processes(work: Callable[[bytes], _T], path: Path, processors: int) 
             process.join()
 
 
-def _ask(pipe: Connection, one: Range) -> None:
+def _ask(pipe: Connection, lines: Range) -> None:
     try:
-        pipe.send(one)
+        pipe.send(lines)
     except OSError:
         raise _ended() from None
 
 
-def _take(one: Range, pipe: Connection) -> tuple[Range, Any]:
+def _take(lines: Range, pipe: Connection) -> tuple[Range, Any]:
     try:
         made = pipe.recv()
     except (EOFError, OSError):
         raise _ended() from None
-    return one, made
+    return lines, made
 
 
 def _ended() -> ResultError:

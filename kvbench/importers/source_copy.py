@@ -108,11 +108,11 @@ def _is_document(file: Path) -> bool:
     return is_alone or parse(first) is None
 
 
-def _copy_range(source: BinaryIO, copy: BinaryIO, one: Range) -> None:
+def _copy_range(source: BinaryIO, copy: BinaryIO, part: Range) -> None:
     """Copy bytes within the kernel."""
     copy.flush()
     os.lseek(copy.fileno(), 0, os.SEEK_END)
-    offset, left = one.offset, one.length
+    offset, left = part.offset, part.length
     while left:
         done = os.copy_file_range(source.fileno(), copy.fileno(), left, offset_src=offset)
         offset, left = offset + done, left - done

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kvbench.result.records import Status
+    from kvbench.typed_json import JsonObject
 
 _LISTS = ("ttfts", "input_lens", "output_lens", "itls", "latencies", "queue_times", "errors")
 _REASONS = {status.phrase: status.value for status in HTTPStatus if status.value >= 400}
@@ -60,20 +61,21 @@ def read(path: Path) -> Source:
     )
 
 
-def _check_lists(path: Path, line_number: int, result: dict[str, Any]) -> None:
+def _check_lists(path: Path, line_number: int, result: JsonObject) -> None:
     if "ttfts" not in result and "request_throughput" in result:
         raise ResultError(f"{path}:{line_number} holds totals and no requests", REMEDIES["vllm"])
     if not isinstance(result.get("ttfts"), list):
         if "ttfts" in result:
             raise misplaced(path, line_number, "`ttfts` is not a list")
         raise wrong_kind(path, "vllm", result)
-    count = len(result["ttfts"])
+    count = len(items(result["ttfts"]))
     for name in _LISTS:
-        if isinstance(result.get(name), list) and len(result[name]) != count:
-            raise misplaced(path, line_number, f"`{name}` holds {len(result[name])} values for {count} requests")
+        values = result.get(name)
+        if isinstance(values, list) and len(values) != count:
+            raise misplaced(path, line_number, f"`{name}` holds {len(values)} values for {count} requests")
 
 
-def _disagreement(part: Part, result: dict[str, Any]) -> list[str]:
+def _disagreement(part: Part, result: JsonObject) -> list[str]:
     """Say where vLLM's own count of answered requests is not what its lists show."""
     told, found = whole(result.get("completed")), pc.sum(pc.equal(part.requests["status"], "ok")).as_py() or 0
     if told is None or told == found:
@@ -81,7 +83,7 @@ def _disagreement(part: Part, result: dict[str, Any]) -> list[str]:
     return [f"Agreement on {part.treatment}: vLLM counts {told} answered requests, its lists show {found}."]
 
 
-def _read_result(path: Path, line_number: int, result: dict[str, Any]) -> Part:
+def _read_result(path: Path, line_number: int, result: JsonObject) -> Part:
     rate = number(result.get("request_rate"))
     lists = {name: values for name in _LISTS if (values := items(result.get(name)))}
     for place, error in enumerate(lists.get("errors", ())):

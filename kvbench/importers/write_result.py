@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from kvbench.importers.export import Part, Source
     from kvbench.importers.source_copy import Copied
+    from kvbench.typed_json import JsonObject
 
 UNKNOWN_STATE = "unknown"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -114,7 +115,7 @@ def _runs(source: Source) -> list[tuple[PlannedRun, Part]]:
     return runs
 
 
-def _about(source: Source, copies: Sequence[Copied]) -> dict[str, Any]:
+def _about(source: Source, copies: Sequence[Copied]) -> JsonObject:
     """Say where a result comes from and what it lacks."""
     return {
         "from": source.tool,

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
 from kvbench import model_shapes, units
 from kvbench.publications import printed_figure
 from kvbench.publications.printed_figure import Dimension, Printed, Words
 from kvbench.strict_yaml import Contradiction, Strict, nearest
 
-# What rows beside a scenario's treatments may hold, by the name of kvbench's own metric.
-BESIDE_METRICS = (
+# Which figures a row of `scenario_rows` may hold, by the name of kvbench's own metric.
+SCENARIO_ROW_METRICS = (
     *("requests_per_s", "total_time", "output_tokens_per_s", "user_rate_mean"),
     *("ttft_mean", "ttft_p50", "ttft_p95", "ttft_p99", "latency_p50", "failed"),
 )
@@ -305,16 +305,16 @@ class Neighbour(Strict):
     delivered: str = ""
 
 
-class BesideRow(Strict):
-    """Printed figures that scenarios put beside their treatments of these names: figures by our metric."""
+class ScenarioRow(Strict):
+    """Printed figures for the treatments of these names, by the name of our metric."""
 
     treatments: tuple[str, ...]
     figures: dict[str, str]
     against: str = ""
 
 
-class Beside(Strict):
-    """What a document prints for treatments of a scenario; scenarios name it as `document/section`.
+class ScenarioRows(Strict):
+    """The figures that a document prints for the treatments of a scenario, which names them as `document/section`.
 
     Rows are by what they are called there. `ratios` says how rows are compared: as times, or as a change in percent.
     `remarks` are ours, not the document's: what must be known before the figures are held against each other.
@@ -322,16 +322,16 @@ class Beside(Strict):
 
     section: str
     ratios: Literal["times", "change"]
-    rows: dict[str, BesideRow]
+    rows: dict[str, ScenarioRow]
     remarks: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _rows_of_this_table(self) -> Beside:
+    def _rows_of_this_table(self) -> ScenarioRows:
         for name, row in self.rows.items():
             if row.against and row.against not in self.rows:
                 raise ValueError(f"row {name} is against {row.against}, which is no row here")
-            if unknown := sorted(set(row.figures) - set(BESIDE_METRICS)):
-                raise ValueError(f"{unknown[0]} is no figure that rows can have: {', '.join(BESIDE_METRICS)}")
+            if unknown := sorted(set(row.figures) - set(SCENARIO_ROW_METRICS)):
+                raise ValueError(f"{unknown[0]} is no figure that rows can have: {', '.join(SCENARIO_ROW_METRICS)}")
         return self
 
 
@@ -349,7 +349,10 @@ class Claims(Strict):
     quantities: tuple[Quantity, ...] = ()
     tables: tuple[Table, ...] = ()
     curves: dict[str, Curves] = Field(default_factory=dict)
-    beside: dict[str, Beside] = Field(default_factory=dict)
+    scenario_rows: dict[str, ScenarioRows] = Field(
+        default_factory=dict,
+        validation_alias=AliasChoices("scenario_rows", "beside"),  # `beside` is the name it had before
+    )
     derived: tuple[Derived, ...] = ()
     growth: tuple[Growth, ...] = ()
     fits: tuple[Fit, ...] = ()

@@ -197,7 +197,9 @@ def lay_out(claims: Claims) -> Document:
     wanted = [ref for one in derived for ref in (one.of, one.over, *one.parts)]
     wanted += [one.restates for one in figures] + [one.kv for one in claims.fits]
     wanted += [ref for one in claims.neighbours for ref in (one.rate, one.capability)]
-    wanted += [ref for one in claims.beside.values() for row in one.rows.values() for ref in row.figures.values()]
+    wanted += [
+        ref for one in claims.scenario_rows.values() for row in one.rows.values() for ref in row.figures.values()
+    ]
     for ref in filter(None, wanted):
         document.figure(ref)
     return document
@@ -287,8 +289,8 @@ def _changes(table: Table) -> Iterator[Derived]:
 
 
 def _versus(table: Table, row: TableRow, treatment: str) -> TableRow:
-    def place(one: TableRow) -> tuple[Any, ...]:
-        return one.concurrency, one.prompt_tokens, one.factors
+    def place(table_row: TableRow) -> tuple[Any, ...]:
+        return table_row.concurrency, table_row.prompt_tokens, table_row.factors
 
     for other in table.rows:
         if other.treatment == treatment and place(other) == place(row):

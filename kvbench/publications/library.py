@@ -83,8 +83,8 @@ def load(reference: str) -> Publication:
     return _with_curves(found, section) if section in found.claims.curves else _with_rows(found, section)
 
 
-def _with_curves(found: Document, section: str) -> Publication:
-    content = found.claims.curves[section]
+def _with_curves(source: Document, section: str) -> Publication:
+    content = source.claims.curves[section]
     curves = {
         treatment: PublishedCurve(
             treatment,
@@ -93,18 +93,18 @@ def _with_curves(found: Document, section: str) -> Publication:
         )
         for treatment, points in content.treatments.items()
     }
-    return Publication(found.claims.title, content.section, curves, content.speed_up)
+    return Publication(source.claims.title, content.section, curves, content.speed_up)
 
 
-def _with_rows(found: Document, section: str) -> Publication:
-    content = found.claims.beside[section]
+def _with_rows(source: Document, section: str) -> Publication:
+    content = source.claims.scenario_rows[section]
     rows = tuple(
         PublishedRow(
             name,
             row.treatments,
-            {metric: found.figure(ref).printed for metric, ref in row.figures.items()},
+            {metric: source.figure(ref).printed for metric, ref in row.figures.items()},
             row.against or None,
         )
         for name, row in content.rows.items()
     )
-    return Publication(found.claims.title, content.section, rows=rows, ratios=content.ratios, remarks=content.remarks)
+    return Publication(source.claims.title, content.section, rows=rows, ratios=content.ratios, remarks=content.remarks)

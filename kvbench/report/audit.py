@@ -23,14 +23,14 @@ _STYLES = {"conflict": "bold red", "unsupported": "bold yellow", "missing": "bol
 _QUIET: tuple[Severity, ...] = ("missing", "note")  # told in one line each, after the findings
 
 
-def sentence(one: Audit) -> str:
+def sentence(audit: Audit) -> str:
     """Say in one line how many checks there were, what they found, and what stands beside the findings."""
-    conflicts, unsupported, missing, notes = (len(one.of(severity)) for severity in SEVERITIES)
+    conflicts, unsupported, missing, notes = (len(audit.of(severity)) for severity in SEVERITIES)
     kinds = [_count(conflicts, "conflict"), _count(unsupported, "unsupported claim")]
-    found = _count(len(one.findings), "finding") or "0 findings"
-    found += f" ({' and '.join(filter(None, kinds))})" if one.findings else ""
+    found = _count(len(audit.findings), "finding") or "0 findings"
+    found += f" ({' and '.join(filter(None, kinds))})" if audit.findings else ""
     beside = " and ".join(filter(None, [f"{missing} not stated" if missing else "", _count(notes, "note")]))
-    said = f"{_count(one.evaluated, 'check')}, {found}" if one.evaluated else "nothing could be checked"
+    said = f"{_count(audit.evaluated, 'check')}, {found}" if audit.evaluated else "nothing could be checked"
     return f"{said}; {beside}" if beside else said
 
 
@@ -38,28 +38,28 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}" if number else ""
 
 
-def print_audit(one: Audit, console: Console) -> None:
+def print_audit(audit: Audit, console: Console) -> None:
     """Print findings with their arithmetic, then notes, what is not stated, and which rules were held."""
-    console.print(Text(one.title, style="bold"))
-    console.print(Text(sentence(one)))
-    if (findings := audit_findings(one)) is not None:
+    console.print(Text(audit.title, style="bold"))
+    console.print(Text(sentence(audit)))
+    if (findings := audit_findings(audit)) is not None:
         print_table(findings, console)
-    for number, check in enumerate(one.findings, 1):
+    for number, check in enumerate(audit.findings, 1):
         _print_finding(number, check, console)
     for severity in _QUIET:
-        if checks := [check for check in one.checks if check.severity == severity]:
+        if checks := [check for check in audit.checks if check.severity == severity]:
             console.print()
             console.print(Text.assemble((severity, _STYLES[severity]), f": {MEANINGS[severity]}"))
             for check in checks:
                 console.print(Padding(Text(f"{check.claim}: {_in_short(check)}"), (0, 0, 0, 2)), highlight=False)
     console.print()
-    print_table(audit_rules(one), console)
+    print_table(audit_rules(audit), console)
 
 
-def print_findings(one: Audit, console: Console) -> None:
+def print_findings(audit: Audit, console: Console) -> None:
     """Print one line for an audit, and the findings if there are any: what `run` ends with."""
-    console.print(Text(f"audit: {sentence(one)}", style="dim" if not one.findings else ""))
-    for number, check in enumerate(one.findings, 1):
+    console.print(Text(f"audit: {sentence(audit)}", style="dim" if not audit.findings else ""))
+    for number, check in enumerate(audit.findings, 1):
         _print_finding(number, check, console)
 
 

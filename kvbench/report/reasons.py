@@ -27,7 +27,7 @@ def grouped_reasons(summary: Summary) -> list[tuple[Reason, list[str]]]:
                 kind = _FIGURES.sub("", f"{reason.level} {reason.rule} {reason.text}")
                 known = found.setdefault(kind, (reason, []))[1]
                 known += [owner] if owner not in known else []
-    return sorted(found.values(), key=lambda one: _ORDER.index(one[0].level))
+    return sorted(found.values(), key=lambda listed: _ORDER.index(listed[0].level))
 
 
 def owners_text(owners: list[str]) -> str:

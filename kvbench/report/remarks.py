@@ -24,7 +24,7 @@ def comparison_sentences(summary: Summary) -> Iterator[str]:
     yield from _ranks(summary)
     for name, item in summary.treatments.items():
         if item.first_touch is not None:
-            yield from _touches(name, item.first_touch)
+            yield from _first_touch_lines(name, item.first_touch)
     for length in summary.lengths:
         for name, cell in length.cells.items():
             if cell.influence is not None:
@@ -94,7 +94,7 @@ def _needed(summary: Summary) -> Iterator[str]:
         spreads = [(sd, place, ratio) for sd, place, ratio in known if sd is not None]
         if not spreads:
             continue
-        _, place, worst = max(spreads, key=lambda one: one[0])
+        _, place, worst = max(spreads, key=lambda spread: spread[0])
         needed = f"{worst.rounds_needed} rounds" if worst.rounds_needed is not None else "more than 10,000 rounds"
         most = ", where rounds vary most" if len(spreads) > 1 else ""
         yield (
@@ -119,7 +119,7 @@ def _ranks(summary: Summary) -> Iterator[str]:
             yield f"TTFT by rank{_at(place)}, in these runs alone: {cell.rank.sentence}"
 
 
-def _touches(name: str, touch: FirstTouch) -> Iterator[str]:
+def _first_touch_lines(name: str, touch: FirstTouch) -> Iterator[str]:
     """Yield both populations of an empty start, and where the hit rate changed."""
     parts = []
     for one, words in ((touch.first_touch, "first touches"), (touch.repeat_touch, "repeat touches")):

@@ -15,11 +15,12 @@ import statistics
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvbench.errors import ResultError
+from kvbench.lenient_json import whole
 from kvbench.percentile import needed_n, percentile_of
-from kvbench.result.calibration_record import CalibrationCell, CalibrationExcerpt, CalibrationRecord
+from kvbench.result.calibration_record import CalibrationCell, CalibrationExcerpt, CalibrationRecord, Spread
 from kvbench.result.files import read_json, write_atomic
 from kvbench.result.run_time import length_s, load_window_ns
 from kvbench.typed_json import from_json
@@ -54,31 +55,75 @@ class Effort:
     start_s: float | None
 
 
-def make_row(key: CellKey, number: int, response: Response) -> dict[str, Any]:
-    """Return one request of a calibration as plain JSON values: the stamps of both sides, and no figure yet."""
-    return {
-        "driver": key.driver,
-        "connections": key.connections,
-        "prompt_tokens": key.prompt_tokens,
-        "machine": key.machine,
-        "round": number,
-        "request_id": response.request_id,
-        "status": response.status,
-        "error": response.error,
-        "sent_ns": response.sent_ns,
-        "first_token_ns": response.first_token_ns,
-        "last_token_ns": response.last_token_ns,
-        "ttft_bound": response.ttft_bound,
-        "receive_lag_s": response.receive_lag_s,
-        "osl": response.osl,
-        "server_arrived_ns": response.server.get("arrived_ns"),
-        "server_first_chunk_ns": response.server.get("first_chunk_sent_ns"),
-    }
+@dataclass(frozen=True, slots=True)
+class CalibrationRow:
+    """One request of a calibration, a line of `rows.jsonl`: the stamps of both sides in ns, and no figure yet."""
+
+    driver: str
+    connections: int
+    prompt_tokens: int
+    machine: str
+    round: int
+    request_id: str
+    status: str
+    error: str | None
+    sent_ns: int | None
+    first_token_ns: int | None
+    last_token_ns: int | None
+    ttft_bound: str | None
+    receive_lag_s: float | None
+    osl: int | None
+    server_arrived_ns: int | None
+    server_first_chunk_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stamps:
+    """The stamps of an answered request, all of which are known."""
+
+    sent_ns: int
+    first_token_ns: int
+    server_arrived_ns: int
+    server_first_chunk_ns: int
+    receive_lag_s: float | None
+    osl: int
+
+    @property
+    def error_s(self) -> float:
+        """The driver's first token minus the server's stamp as its first chunk left."""
+        return (self.first_token_ns - self.server_first_chunk_ns) / 1e9
+
+    @property
+    def server_s(self) -> float:
+        """The server's own time from the last byte of the request to that stamp."""
+        return (self.server_first_chunk_ns - self.server_arrived_ns) / 1e9
+
+
+def make_row(key: CellKey, number: int, response: Response) -> CalibrationRow:
+    """Return one request of a calibration as a row."""
+    return CalibrationRow(
+        driver=key.driver,
+        connections=key.connections,
+        prompt_tokens=key.prompt_tokens,
+        machine=key.machine,
+        round=number,
+        request_id=response.request_id,
+        status=response.status,
+        error=response.error,
+        sent_ns=response.sent_ns,
+        first_token_ns=response.first_token_ns,
+        last_token_ns=response.last_token_ns,
+        ttft_bound=response.ttft_bound,
+        receive_lag_s=response.receive_lag_s,
+        osl=response.osl,
+        server_arrived_ns=whole(response.server.get("arrived_ns")),
+        server_first_chunk_ns=whole(response.server.get("first_chunk_sent_ns")),
+    )
 
 
 def summarise_cell(
-    key: CellKey, rows: Sequence[dict[str, Any]], efforts: Sequence[Effort], token_gap_s: float
-) -> dict[str, Any]:
+    key: CellKey, rows: Sequence[CalibrationRow], efforts: Sequence[Effort], token_gap_s: float
+) -> CalibrationCell:
     """Reduce the rows of one cell; only failed requests are left out, and they are counted by cause.
 
     `error_s`            the driver's first token - the server's stamp as its first chunk left.
@@ -91,75 +136,80 @@ def summarise_cell(
     `achieved_rps`       answered requests / `measured_s`.
     """
     good = [row for row in rows if _is_good(row)]
-    causes = Counter("no token" if row["status"] == "ok" else row["status"] for row in rows if not _is_good(row))
-    stamped = [
-        row for row in good if None not in (row["sent_ns"], row["server_arrived_ns"], row["server_first_chunk_ns"])
-    ]
-    upper = sum(row["ttft_bound"] == "upper" for row in good)
-    server_s = [_server_s(row) + max(0, (row["osl"] or 1) - 1) * token_gap_s for row in stamped]
+    causes = Counter("no token" if row.status == "ok" else row.status for row in rows if not _is_good(row))
+    stamped = [stamps for row in good if (stamps := _stamps(row)) is not None]
+    upper = sum(row.ttft_bound == "upper" for row in good)
+    server_s = [stamps.server_s + max(0, stamps.osl - 1) * token_gap_s for stamps in stamped]
     measured_s = _measured_s(rows)
     server_cpu = [effort.server_cpu_s for effort in efforts if effort.server_cpu_s is not None]
     starts = [effort.start_s for effort in efforts if effort.start_s is not None]
-    return {
-        "driver": key.driver,
-        "connections": key.connections,
-        "prompt_tokens": key.prompt_tokens,
-        "machine": key.machine,
-        "n": len(stamped),
-        "failed": len(rows) - len(good),
-        "failures": dict(causes),
-        "without_server_stamp": len(good) - len(stamped),
-        "upper_bounds": upper,
-        "upper_share": upper / len(good) if good else None,
-        "error_s": spread(_error_s(row) for row in stamped),
-        "over_server_s": spread((row["first_token_ns"] - row["sent_ns"]) / 1e9 - _server_s(row) for row in stamped),
-        "sending_s": spread((row["server_arrived_ns"] - row["sent_ns"]) / 1e9 for row in stamped),
-        "user_clock_s": _user_clock(stamped),
-        "offered_rps": key.connections / statistics.fmean(server_s) if server_s and sum(server_s) else None,
-        "achieved_rps": len(good) / measured_s if measured_s else None,
-        "measured_s": measured_s,
-        "client_cpu_s": sum(effort.client_cpu_s for effort in efforts),
-        "server_cpu_s": sum(server_cpu) if len(server_cpu) == len(efforts) else None,
-        "start_s": statistics.median(starts) if starts else None,
-        "calls": len(efforts),
-    }
+    return CalibrationCell(
+        driver=key.driver,
+        connections=key.connections,
+        prompt_tokens=key.prompt_tokens,
+        machine=key.machine,
+        n=len(stamped),
+        failed=len(rows) - len(good),
+        failures=dict(causes),
+        without_server_stamp=len(good) - len(stamped),
+        upper_bounds=upper,
+        upper_share=upper / len(good) if good else None,
+        error_s=spread(stamps.error_s for stamps in stamped),
+        over_server_s=spread((stamps.first_token_ns - stamps.sent_ns) / 1e9 - stamps.server_s for stamps in stamped),
+        sending_s=spread((stamps.server_arrived_ns - stamps.sent_ns) / 1e9 for stamps in stamped),
+        user_clock_s=_user_clock(stamped),
+        offered_rps=key.connections / statistics.fmean(server_s) if server_s and sum(server_s) else None,
+        achieved_rps=len(good) / measured_s if measured_s else None,
+        measured_s=measured_s,
+        client_cpu_s=sum(effort.client_cpu_s for effort in efforts),
+        server_cpu_s=sum(server_cpu) if len(server_cpu) == len(efforts) else None,
+        start_s=statistics.median(starts) if starts else None,
+        calls=len(efforts),
+    )
 
 
-def _is_good(row: dict[str, Any]) -> bool:
-    return row["status"] == "ok" and row["first_token_ns"] is not None
+def _is_good(row: CalibrationRow) -> bool:
+    return row.status == "ok" and row.first_token_ns is not None
 
 
-def _error_s(row: dict[str, Any]) -> float:
-    return float(row["first_token_ns"] - row["server_first_chunk_ns"]) / 1e9
+def _stamps(row: CalibrationRow) -> _Stamps | None:
+    """Return the stamps of both sides, None where one of them is missing."""
+    sent_ns, token_ns = row.sent_ns, row.first_token_ns
+    arrived_ns, chunk_ns = row.server_arrived_ns, row.server_first_chunk_ns
+    if sent_ns is None or token_ns is None or arrived_ns is None or chunk_ns is None:
+        return None
+    return _Stamps(sent_ns, token_ns, arrived_ns, chunk_ns, row.receive_lag_s, row.osl or 1)
 
 
-def _server_s(row: dict[str, Any]) -> float:
-    return float(row["server_first_chunk_ns"] - row["server_arrived_ns"]) / 1e9
+def _user_clock(stamped: list[_Stamps]) -> Spread | None:
+    errors_s = [stamps.error_s + stamps.receive_lag_s for stamps in stamped if stamps.receive_lag_s is not None]
+    return spread(errors_s) if errors_s else None
 
 
-def _user_clock(stamped: list[dict[str, Any]]) -> dict[str, Any] | None:
-    lagged = [row for row in stamped if row["receive_lag_s"] is not None]
-    return spread(_error_s(row) + row["receive_lag_s"] for row in lagged) if lagged else None
-
-
-def _measured_s(rows: Sequence[dict[str, Any]]) -> float:
+def _measured_s(rows: Sequence[CalibrationRow]) -> float:
     calls: dict[int, list[tuple[int | None, int | None]]] = {}
     for row in rows:
-        calls.setdefault(row["round"], []).append((row["sent_ns"], row["last_token_ns"]))
+        calls.setdefault(row.round, []).append((row.sent_ns, row.last_token_ns))
     return sum(length_s(load_window_ns(call)) or 0.0 for call in calls.values())
 
 
-def spread(values: Iterable[float]) -> dict[str, Any]:
+def spread(values: Iterable[float]) -> Spread:
     """Return n, order statistics and the mean of seconds.
 
     Below `least_n` values a percentile is refused (None): there the maximum is what can be told.
     """
     ordered = sorted(values)
     n = len(ordered)
-    found: dict[str, Any] = {"n": n, "min": ordered[0] if n else None}
-    for name, percent in PERCENTILES.items():
-        found[name] = percentile_of(ordered, percent) if n >= least_n(name) else None
-    return found | {"max": ordered[-1] if n else None, "mean": statistics.fmean(ordered) if n else None}
+    percentiles = {
+        name: percentile_of(ordered, percent) if n >= least_n(name) else None for name, percent in PERCENTILES.items()
+    }
+    return Spread(
+        n=n,
+        min=ordered[0] if n else None,
+        **percentiles,
+        max=ordered[-1] if n else None,
+        mean=statistics.fmean(ordered) if n else None,
+    )
 
 
 def least_n(name: str) -> int:
@@ -242,10 +292,10 @@ def _distance(have: int, wanted: int) -> tuple[float, int]:
     return abs(math.log(have / wanted)), -have
 
 
-def worst_error_s(told: CalibrationExcerpt) -> tuple[float, str]:
+def worst_error_s(excerpt: CalibrationExcerpt) -> tuple[float, str]:
     """Return the largest p99 of an excerpt's cells and what it is; the largest maximum where a p99 is refused."""
-    p99s = [cell.error_s.p99 for cell in told.cells]
+    p99s = [cell.error_s.p99 for cell in excerpt.cells]
     known = [p99 for p99 in p99s if p99 is not None]
     if len(known) == len(p99s):
         return max(map(abs, known)), "p99"
-    return max(abs(cell.error_s.max or 0.0) for cell in told.cells), "max"
+    return max(abs(cell.error_s.max or 0.0) for cell in excerpt.cells), "max"

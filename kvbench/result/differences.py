@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 from kvbench.typed_json import to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from kvbench.result.plan_record import PlanRecord
     from kvbench.result.run_record import RunRecord
+    from kvbench.typed_json import JsonObject
 
 VOLATILE = {
     *("load_1min", "free_bytes", "scenario", "schema_version", "changed_on_resume"),
@@ -30,12 +33,12 @@ _FACTS_OF_PROMPTS, _FACTS_OF_LOAD = ("seed", "tokenizer"), ("driver", "timeout")
 Difference = tuple[str, Any, Any]
 
 
-def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+def differences(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
     """Name the facts that two gatherings disagree on, by their path; what changes by itself does not count."""
     return [name for name, _, _ in differing(before, after)]
 
 
-def differing(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> list[Difference]:
+def differing(before: Mapping[str, object], after: Mapping[str, object], prefix: str = "") -> list[Difference]:
     """Return the path of each value that differs, with both values; None where one side has none."""
     found: list[Difference] = []
     for key in sorted({*before, *after} - VOLATILE):
@@ -47,7 +50,7 @@ def differing(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -
     return found
 
 
-def question_of(plan: PlanRecord, states: dict[str, str | None]) -> dict[str, Any]:
+def question_of(plan: PlanRecord, states: dict[str, str | None]) -> JsonObject:
     """Return what was asked, flat; `states` are the cache states that the treatments' runs had.
 
     What a result does not tell is left out: an import knows neither its lengths nor its server, an older plan lacks
@@ -73,21 +76,20 @@ def question_of(plan: PlanRecord, states: dict[str, str | None]) -> dict[str, An
     return question | states_told
 
 
-def _as_read(record: object) -> dict[str, Any]:
+def _as_read(record: object) -> Any:
     """Return a record as it reads back from its file: lists, and names for keys."""
-    value: dict[str, Any] = json.loads(json.dumps(to_json(record)))
-    return value
+    return json.loads(json.dumps(to_json(record)))
 
 
-def differing_questions(one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
+def differing_questions(base: Mapping[str, object], other: Mapping[str, object]) -> list[Difference]:
     """Return where two questions differ, among what both of them tell; no scale at all is full scale."""
-    shared = [name for name in one if name in other]
-    found = [(name, one[name], other[name]) for name in shared if one[name] != other[name]]
-    scales = (one.get("scale"), other.get("scale"))
+    shared = [name for name in base if name in other]
+    found = [(name, base[name], other[name]) for name in shared if base[name] != other[name]]
+    scales = (base.get("scale"), other.get("scale"))
     return [*found, ("scale", *scales)] if None in scales and scales != (None, None) else found
 
 
-def facts_of(facts: dict[str, Any], plan: PlanRecord, record: RunRecord) -> dict[str, Any]:
+def facts_of(facts: JsonObject, plan: PlanRecord, record: RunRecord) -> JsonObject:
     """Gather what stood around a result: its host, software and paths, its server, its driver and its settings.
 
     `record` is that of its first run.
@@ -106,14 +108,16 @@ def facts_of(facts: dict[str, Any], plan: PlanRecord, record: RunRecord) -> dict
     }
 
 
-def differing_facts(one: dict[str, Any], other: dict[str, Any]) -> list[Difference]:
+def differing_facts(base: Mapping[str, object], other: Mapping[str, object]) -> list[Difference]:
     """Return where the facts of two results differ, each once; without what is their own and what the question says.
 
     What a setting says and the server repeats is told of the setting; what several paths share, of all of them at once.
     """
-    found = [one for one in differing(one, other) if not _is_their_own(one[0])]
-    set_ = [(_leaf(name), pair) for name, *pair in found if name.startswith(_AS_SET)]
-    return _by_path([one for one in found if one[0].startswith(_AS_SET) or (_leaf(one[0]), [*one[1:]]) not in set_])
+    facts = [fact for fact in differing(base, other) if not _is_their_own(fact[0])]
+    set_ = [(_leaf(name), pair) for name, *pair in facts if name.startswith(_AS_SET)]
+    return _by_path(
+        [fact for fact in facts if fact[0].startswith(_AS_SET) or (_leaf(fact[0]), [*fact[1:]]) not in set_]
+    )
 
 
 def _is_their_own(name: str) -> bool:
@@ -127,15 +131,15 @@ def _leaf(name: str) -> str:
     return last.removesuffix("_bytes")
 
 
-def _by_path(found: list[Difference]) -> list[Difference]:
+def _by_path(facts: list[Difference]) -> list[Difference]:
     """Join what differs alike in several paths, which often lie on one device: `paths.{g4,results}.queue.scheduler`."""
     roles: dict[tuple[str, str], list[str]] = {}
-    for name, one, other in found:
+    for name, one, other in facts:
         part, _, rest = name.partition(".")
         role, _, fact = rest.partition(".")
         key = (f"{part}.*.{fact}", f"{one} {other}") if part == "paths" and fact else (name, "")
         roles.setdefault(key, []).append(role)
-    values = {name: (one, other) for name, one, other in found}
+    values = {name: (one, other) for name, one, other in facts}
     joined = []
     for (pattern, _), own in roles.items():
         first = pattern.replace("*", own[0], 1)

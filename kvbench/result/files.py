@@ -12,9 +12,11 @@ from kvbench.errors import ResultError, StorageError
 from kvbench.result.records import READ_VERSIONS, SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
     from typing import BinaryIO
+
+    from kvbench.typed_json import JsonObject
 
 _FREE_SPACE_REMEDY = "Free some space there, then run the same command again: it resumes and loses nothing."
 
@@ -60,7 +62,7 @@ def writing_atomically(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Write JSON atomically, with the schema version in it."""
     text = json.dumps({"schema_version": SCHEMA_VERSION, **value}, indent=1, ensure_ascii=False)
     write_atomic(path, text.encode() + b"\n")
@@ -74,7 +76,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
     """
     try:
-        value: dict[str, Any] = json.loads(path.read_bytes())
+        value: JsonObject = json.loads(path.read_bytes())
     except (OSError, ValueError) as fault:
         raise ResultError(f"cannot read {path}: {fault}", "Name a result folder that `kvbench run` wrote.") from None
     if value.get("schema_version") not in READ_VERSIONS:

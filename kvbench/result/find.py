@@ -57,16 +57,16 @@ def _deeper(what: str, results: Path) -> list[Path]:
     return []
 
 
-def _newest(found: list[Path], tell: Callable[[str], object] | None) -> Path:
+def _newest(folders: list[Path], tell: Callable[[str], object] | None) -> Path:
     """Return the newest complete result; else the newest with a sealed run; else the newest."""
-    runs = {folder: _runs(folder) for folder in found}
+    runs = {folder: _runs(folder) for folder in folders}
     whole = [folder for folder, (sealed, planned) in runs.items() if 0 < planned == sealed]
     begun = [folder for folder, (sealed, _) in runs.items() if sealed]
-    best = (whole or begun or found)[-1]
-    if tell is not None and best != found[-1]:
-        sealed, planned = runs[found[-1]]
+    best = (whole or begun or folders)[-1]
+    if tell is not None and best != folders[-1]:
+        sealed, planned = runs[folders[-1]]
         done = f"{sealed} of its {planned} runs are done" if planned else "its plan cannot be read"
-        tell(f"note: {best} is shown; a newer result is not finished, {done}: {found[-1]}")
+        tell(f"note: {best} is shown; a newer result is not finished, {done}: {folders[-1]}")
     return best
 
 

@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 import zstandard
 
 from kvbench.errors import ResultError
+from kvbench.lenient_json import at, items
 from kvbench.result import parquet_file
 from kvbench.result.files import read_json, storage_faults, write_atomic, write_json
 from kvbench.result.records import Row, Tier
@@ -31,7 +32,7 @@ from kvbench.result.rows import ROWS, TIERS, Journal, journal_lines, json_line, 
 from kvbench.typed_json import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import pyarrow as pa
@@ -96,7 +97,7 @@ def _kept_tiers(path: Path) -> Judge:
             return None
         found = following
         following = next(lines, None)
-        return found["tier"], found["evidence"]
+        return at(found, "tier"), str(found["evidence"])
 
     return judge
 
@@ -115,7 +116,7 @@ class ResultFolder:
     @property
     def is_measured(self) -> bool:
         """Whether every run of its plan is done."""
-        return all(self.is_sealed(spec["run_id"]) for spec in self.read_json("plan.json")["runs"])
+        return all(self.is_sealed(spec["run_id"]) for spec in items(self.read_json("plan.json")["runs"]))
 
     @property
     def is_finished(self) -> bool:
@@ -147,7 +148,7 @@ class ResultFolder:
                     shutil.move(entry, kept / entry.name)
         return RunFolder(folder, attempts + 1)
 
-    def write_json(self, name: str, value: dict[str, Any]) -> None:
+    def write_json(self, name: str, value: Mapping[str, object]) -> None:
         """Write one of the JSON files of the folder."""
         write_json(self.path / name, value)
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import TypeVar
+    from typing import Any, TypeVar
+
+    from kvbench.typed_json import JsonObject
 
     _Number = TypeVar("_Number", int, float)
 
@@ -81,7 +83,7 @@ class Response:
     model: str | None = None
     text: str = ""
     token_ids: tuple[int, ...] = ()
-    server: dict[str, Any] = field(default_factory=dict)
+    server: JsonObject = field(default_factory=dict)
 
     @property
     def answer_hash(self) -> str | None:
@@ -174,14 +176,14 @@ class Row:
         """The prompt length that its figures stand under: the planned one; the counted one where nobody planned."""
         return self.isl if self.isl_target is None else self.isl_target
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the row as plain JSON values."""
         return {name: getattr(self, name) for name in ROW_FIELDS}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Row:
+    def from_json(cls, value: JsonObject) -> Row:
         """Read a row back; fields that a later version added are left out."""
-        known = {name: value[name] for name in ROW_FIELDS if name in value}
+        known: dict[str, Any] = {name: value[name] for name in ROW_FIELDS if name in value}
         return cls(**known)
 
 

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kvbench.typed_json import JsonObject
+
 
 HIDDEN = "[hidden]"
 _SHAPES = (
@@ -68,7 +72,7 @@ def without_named_secrets(value: Any) -> Any:
     return _replace(value, (*_SHAPES, *_SPOKEN))
 
 
-def _without_named_secrets_of(value: dict[str, Any]) -> dict[str, Any]:
+def _without_named_secrets_of(value: JsonObject) -> JsonObject:
     if value.keys() in _PAIR:
         name = value.get("name", value.get("key"))
         if isinstance(name, str) and _is_secret(name, value["value"]):

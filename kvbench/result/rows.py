@@ -11,13 +11,16 @@ import pyarrow.parquet as pq
 import zstandard
 
 from kvbench.errors import ResultError
+from kvbench.lenient_json import at
 from kvbench.result import parquet_file
 from kvbench.result.files import storage_faults, writing_atomically
 from kvbench.result.records import ROW_FIELDS, Row, Tier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
+
+    from kvbench.typed_json import JsonObject
 
 ROWS = "requests.parquet"
 TIERS = "tiers.jsonl"
@@ -72,14 +75,14 @@ class Journal:
                 self._files[path] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         return self._files[path]
 
-    def _write(self, path: Path, value: dict[str, Any]) -> None:
+    def _write(self, path: Path, value: Mapping[str, object]) -> None:
         handle, line = self._open(path), json_line(value)
         with storage_faults(path):
             while line:  # a full disk may take half of it
                 line = line[os.write(handle, line) :]
 
 
-def json_line(value: dict[str, Any]) -> bytes:
+def json_line(value: Mapping[str, object]) -> bytes:
     """Return a value as one line of JSON."""
     return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
@@ -95,12 +98,12 @@ def journal_lines(path: Path) -> Iterator[tuple[Row, dict[str, int]]]:
     """
     for number, value in enumerate(lines_of(path), 1):
         try:
-            yield Row.from_json(value), value.get("tier_tokens") or {}
+            yield Row.from_json(value), at(value, "tier_tokens") or {}
         except TypeError:
             raise _damaged(path, number) from None
 
 
-def lines_of(path: Path) -> Iterator[dict[str, Any]]:
+def lines_of(path: Path) -> Iterator[JsonObject]:
     """Give the JSON lines of a file one by one; a last line that a crash cut in half is left out."""
     if not path.exists():
         return
@@ -109,7 +112,7 @@ def lines_of(path: Path) -> Iterator[dict[str, Any]]:
             if not line.endswith(b"\n"):
                 return
             try:
-                value: dict[str, Any] = json.loads(line)
+                value: JsonObject = json.loads(line)
             except ValueError:
                 raise _damaged(path, number) from None
             yield value

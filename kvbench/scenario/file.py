@@ -32,7 +32,7 @@ _KIND = strict_yaml.Kind("a scenario", "Start from a scenario file such as scena
 class _Option:
     """What the command line changes: how it was written, and the key that it sets."""
 
-    said: str
+    text: str
     keys: tuple[str, ...]
 
 
@@ -56,12 +56,12 @@ class _Source:
         """Return the option that sets the key; another only where the file has no such line, or no fault by itself."""
         for option in reversed(self.options):
             if where[: len(option.keys)] == option.keys:
-                return option.said
+                return option.text
         is_in_file = locate(self.tree.nodes, where)[0] is not None
         if not self.options or (is_in_file and not _is_sound(self.path, self.model)):
             return None
         nearest = max(self.options, key=lambda option: _shared(option.keys, where))
-        return nearest.said if _shared(nearest.keys, where) else ", ".join(option.said for option in self.options)
+        return nearest.text if _shared(nearest.keys, where) else ", ".join(option.text for option in self.options)
 
 
 def load(
@@ -119,10 +119,10 @@ def _is_sound(path: Path, model: type[Scenario]) -> bool:
     return True
 
 
-def _shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+def _shared(first_path: tuple[str, ...], second_path: tuple[str, ...]) -> int:
     """Return how many keys two paths have in common from their beginning."""
     count = 0
-    for first, second in zip(one, other, strict=False):
+    for first, second in zip(first_path, second_path, strict=False):
         if first != second:
             break
         count += 1

@@ -1,6 +1,6 @@
 """The keys of neighbours as strict models: a generator, how much load, and how a trial goes.
 
-A noun without I/O. A scenario may hold it, and `neighbors.crew_for` takes it. Rates are bytes per second.
+A noun without I/O. A scenario may hold it, and `neighbor_loads.side_clients_of` takes it. Rates are bytes per second.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Target(Strict):
         return {} if value == "unlimited" else value
 
     @model_validator(mode="after")
-    def _one(self) -> Self:
+    def _aggregate_or_fraction(self) -> Self:
         if self.aggregate is not None and self.fraction is not None:
             raise ValueError("give `aggregate` or `fraction`, not both")
         return self

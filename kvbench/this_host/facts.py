@@ -13,9 +13,14 @@ import shutil
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 from kvbench import __version__
+from kvbench.lenient_json import at
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 _QUEUE = (
     *("scheduler", "rotational", "nr_requests", "read_ahead_kb", "max_sectors_kb"),
@@ -25,11 +30,61 @@ _PACKAGES = ("aiohttp", "httptools", "httpx", "numpy", "prometheus-client", "pyd
 _MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs", "devtmpfs")
 
 
-def gather(paths: dict[str, Path], repository: Path) -> dict[str, Any]:
-    """Collect the facts of this host; `paths` are the folders that matter, by role ("results", "g4").
+class PathFacts(TypedDict):
+    """The file system and the device under a path; None what cannot be read."""
 
-    Shape: {"host": {...}, "software": {...}, "paths": {role: {...}}}.
-    """
+    path: str
+    file_system: str | None
+    mount_point: str | None
+    mount_options: str | None
+    source: str | None
+    free_bytes: int
+    queue: dict[str, str | None]
+
+
+class HostFacts(TypedDict):
+    """This host; `machine` is a hash of its identifier, `gpus` are names, `load_1min` is processes."""
+
+    machine: str | None
+    cpu: str | None
+    cores: int | None
+    cores_usable: int | None
+    memory_bytes: int | None
+    kernel: str
+    system: str
+    governor: str | None
+    clock_source: str | None
+    congestion_control: str | None
+    gpus: list[str]
+    load_1min: float
+
+
+class GitState(TypedDict):
+    """The commit of kvbench's repository and whether its tree is dirty; None outside a repository."""
+
+    commit: str | None
+    dirty: bool | None
+
+
+class SoftwareFacts(TypedDict):
+    """Versions of kvbench, of Python and of the packages that decide figures; None what is not installed."""
+
+    kvbench: str
+    python: str
+    packages: dict[str, str | None]
+    git: GitState
+
+
+class Facts(TypedDict):
+    """The facts of a host, as `facts.json` keeps them; `paths` are the folders that matter, by role."""
+
+    host: HostFacts
+    software: SoftwareFacts
+    paths: dict[str, PathFacts]
+
+
+def gather(paths: dict[str, Path], repository: Path) -> Facts:
+    """Collect the facts of this host; `paths` are the folders that matter, by role ("results", "g4")."""
     return {
         "host": _host(),
         "software": {
@@ -61,7 +116,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _host() -> dict[str, Any]:
+def _host() -> HostFacts:
     cpu = field_of(Path("/proc/cpuinfo"), "model name")
     memory = field_of(Path("/proc/meminfo"), "MemTotal")
     return {
@@ -86,17 +141,16 @@ def _machine() -> str | None:
     return hashlib.sha256(f"kvbench {identifier}".encode()).hexdigest()[:16] if identifier else None
 
 
-def host_identity(gathered: dict[str, Any]) -> str:
+def host_identity(gathered: Mapping[str, object]) -> str:
     """Return what two gatherings share if they are of one host in one state: system, processor, cores and kernel.
 
     A new kernel is another host: the client's timing errors depend on it.
     """
-    host = gathered.get("host", {})
-    known = [str(host.get(name)) for name in ("machine", "cpu", "cores", "cores_usable", "kernel")]
+    known = [str(at(gathered, "host", name)) for name in ("machine", "cpu", "cores", "cores_usable", "kernel")]
     return hashlib.sha256("\n".join(known).encode()).hexdigest()[:16]
 
 
-def path_facts(path: Path) -> dict[str, Any]:
+def path_facts(path: Path) -> PathFacts:
     """Describe the file system and the device under a path, which need not exist yet."""
     existing = nearest_existing(path)
     mount = _mount_of(existing)
@@ -145,7 +199,7 @@ def _mount_of(path: Path) -> dict[str, str]:
     return best
 
 
-def _queue_facts(path: Path) -> dict[str, Any]:
+def _queue_facts(path: Path) -> dict[str, str | None]:
     """Read the block queue's settings of the device under a path; None values where there is no block device."""
     device = path.stat().st_dev
     node = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}")
@@ -153,7 +207,7 @@ def _queue_facts(path: Path) -> dict[str, Any]:
     return {name.rsplit("/", 1)[-1]: read_text(folder / "queue" / name) for name in _QUEUE}
 
 
-def _git_state(repository: Path) -> dict[str, Any]:
+def _git_state(repository: Path) -> GitState:
     """Return the commit and whether the tree is dirty; None values outside a repository."""
     command = ["git", "-C", str(repository), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:

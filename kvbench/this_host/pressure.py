@@ -11,7 +11,9 @@ from kvbench.this_host.clock import both_clocks_ns
 from kvbench.this_host.facts import field_of, path_facts, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from kvbench.typed_json import JsonObject
 
 _OF_A_MOUNT = ("file_system", "mount_point", "mount_options", "source", "queue")
 _STEAL = 7  # of the numbers behind "cpu" in /proc/stat; the two after it are parts of the first two
@@ -46,7 +48,7 @@ class HostObservation:
         return HostRecord(self._before, after, changed, pressure(self._first, self._last))
 
 
-def settings(paths: dict[str, Path]) -> dict[str, Any]:
+def settings(paths: dict[str, Path]) -> JsonObject:
     """Return the facts that may change in mid-run and then change the figures; cheap enough for every run."""
     governors = {read_text(path) for path in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")}
     return {
@@ -59,12 +61,12 @@ def settings(paths: dict[str, Path]) -> dict[str, Any]:
     }
 
 
-def _mount_settings(path: Path) -> dict[str, Any]:
-    found = path_facts(path)
-    return {name: found[name] for name in _OF_A_MOUNT}
+def _mount_settings(path: Path) -> JsonObject:
+    facts: Mapping[str, Any] = path_facts(path)
+    return {name: facts[name] for name in _OF_A_MOUNT}
 
 
-def _changes(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> Iterator[str]:
+def _changes(before: JsonObject, after: JsonObject, prefix: str = "") -> Iterator[str]:
     for key, one in before.items():
         other = after.get(key)
         if isinstance(one, dict) and isinstance(other, dict):

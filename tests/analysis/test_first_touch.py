@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kvbench.analysis import metrics
-from kvbench.analysis.checks.repeated_prompts import not_first_touches
+from kvbench.analysis.checks.repeated_prompts import may_repeat_prompt
 from kvbench.analysis.first_touch import first_touch
 from kvbench.analysis.summary_types import TouchFigures
 from tests.builders.requests import frame_of, request, run_of
@@ -54,7 +54,7 @@ def test_requests_of_one_prompt_that_were_out_at_once_are_a_third_population() -
     assert found.first_touch == TouchFigures(1, 1.0, 0.0)
     assert found.repeat_touch == TouchFigures(1, 0.1, 0.75)
     assert found.overlapping == TouchFigures(2, 1.0, 0.0)
-    assert not_first_touches(frame_of(rows)).tolist() == [True, True, True, False]
+    assert may_repeat_prompt(frame_of(rows)).tolist() == [True, True, True, False]
 
 
 def test_the_hit_rate_of_touches_is_that_of_a_run() -> None:

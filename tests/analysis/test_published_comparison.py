@@ -172,7 +172,7 @@ title: Example
 source: {publisher: nobody}
 quantities:
 - {id: slow, what: request_rate, value: "1.0", unit: RPS, section: s}
-beside:
+scenario_rows:
   all:
     section: s
     ratios: times
@@ -191,6 +191,6 @@ beside:
     ],
 )
 def test_rows_that_refer_to_nothing_are_refused(old: str, new: str, told: str) -> None:
-    assert len(claims_file.parse(ROWS, "example").claims.beside["all"].rows) == 2
+    assert len(claims_file.parse(ROWS, "example").claims.scenario_rows["all"].rows) == 2
     with pytest.raises(ResultError, match=told):
         claims_file.parse(ROWS.replace(old, new), "example")

@@ -31,7 +31,7 @@ PLAN = plan.expand(make_scenario())
 
 def prepare(server: FakeServer, treatment: Treatment, known: Manifest | None = None) -> cache_state.CacheProof:
     tier = treatment.warm_tier if treatment.warm_tier in ("g3", "g4") else "g4"
-    on_bench = server_control.Bench(server, server.send, Blocks(BLOCK, KV_BYTES, tier))
+    on_bench = server_control.ServerControl(server, server.send, Blocks(BLOCK, KV_BYTES, tier))
     return cache_state.prepare(on_bench, treatment, PLAN, known)
 
 
@@ -185,7 +185,7 @@ def test_a_tier_that_is_not_ours_is_never_emptied(tier: Path) -> None:
 def test_a_tier_out_of_sight_is_primed_until_its_prompts_hit(tier: Path) -> None:
     server = FakeServer(tier, ours=False)
     hidden = HiddenTier(server)
-    on_bench = server_control.Bench(hidden, server.send, Blocks(BLOCK, KV_BYTES, "g4"))
+    on_bench = server_control.ServerControl(hidden, server.send, Blocks(BLOCK, KV_BYTES, "g4"))
     proof = cache_state.prepare(on_bench, WARM, PLAN, None)
     assert server.log.count("prime p2000-0") == 1  # the write counter says that it went in
     assert proof.manifest is None
@@ -206,7 +206,7 @@ def test_another_servers_word_on_direct_reads_is_no_proof(tier: Path, kernel: st
     if kernel == "silent":
         hidden.scrape = lambda: replace(server.scrape(), process_read_bytes=None)
     proof = cache_state.prepare(
-        server_control.Bench(hidden, server.send, Blocks(BLOCK, KV_BYTES, "g4")), WARM, PLAN, None
+        server_control.ServerControl(hidden, server.send, Blocks(BLOCK, KV_BYTES, "g4")), WARM, PLAN, None
     )
     steps = {step.name: step for step in proof.steps}
     assert steps["page cache"].outcome == outcome
@@ -221,7 +221,7 @@ def test_another_servers_files_are_looked_up_in_the_page_cache_whatever_it_says(
 
 def test_without_the_size_of_a_token_a_second_sweep_must_hit_and_bytes_prove_nothing(tier: Path) -> None:
     server = FakeServer(tier, ours=False)
-    on_bench = server_control.Bench(HiddenTier(server), server.send, Blocks(BLOCK, None, "g4"))
+    on_bench = server_control.ServerControl(HiddenTier(server), server.send, Blocks(BLOCK, None, "g4"))
     proof = cache_state.prepare(on_bench, WARM, PLAN, None)
     assert server.log.count("prime p2000-0") == 2
     outcomes = {step.name: step.outcome for step in proof.steps}
@@ -298,9 +298,9 @@ def test_a_fast_tier_is_warm_while_a_slower_one_holds_copies(tier: Path, tmp_pat
 
 def test_a_directory_of_somebody_else_is_the_tier_that_is_asked_for(tier: Path) -> None:
     server = FakeServer(tier, ours=False)
-    assert server_control.Bench(server, server.send, Blocks(BLOCK, KV_BYTES, "g3")).path_of("g3") == tier
+    assert server_control.ServerControl(server, server.send, Blocks(BLOCK, KV_BYTES, "g3")).path_of("g3") == tier
     ours = FakeServer(tier)
-    assert server_control.Bench(ours, ours.send, Blocks(BLOCK, KV_BYTES, "g3")).path_of("g3") is None
+    assert server_control.ServerControl(ours, ours.send, Blocks(BLOCK, KV_BYTES, "g3")).path_of("g3") is None
 
 
 # -- admission --------------------------------------------------------------------------------------------------------
@@ -354,7 +354,7 @@ def prepare_by(server: FakeServer, writer: FakeServer, known: Manifest | None = 
     def another() -> AbstractContextManager[server_control.Primer]:
         return nullcontext(primer)
 
-    on_bench = server_control.Bench(server, server.send, Blocks(BLOCK, KV_BYTES, "g4"), another)
+    on_bench = server_control.ServerControl(server, server.send, Blocks(BLOCK, KV_BYTES, "g4"), another)
     return cache_state.prepare(on_bench, WARM, PLAN, known)
 
 
@@ -409,7 +409,7 @@ def prepare_at_once(server: FakeServer, laid_out: plan.Plan) -> tuple[cache_stat
         sent.append([draw.prompt_id for draw in draws])
         return [server.send(draw, phase) for draw in draws]
 
-    on_bench = server_control.Bench(server, server.send, Blocks(BLOCK, KV_BYTES, "g4"), send_all=send_all)
+    on_bench = server_control.ServerControl(server, server.send, Blocks(BLOCK, KV_BYTES, "g4"), send_all=send_all)
     return cache_state.prepare(on_bench, WARM, laid_out, None), sent
 
 

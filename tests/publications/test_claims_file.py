@@ -164,3 +164,18 @@ def test_every_published_figure_has_a_section(name: str) -> None:
     assert all(figure.section for figure in document.figures)
     assert len(document.figures) > 20
     assert document.claims.source.publisher
+
+
+@pytest.mark.parametrize("key", ["scenario_rows", "beside"])
+def test_rows_for_a_scenario_are_read_under_their_older_name_too(key: str) -> None:
+    row = "{treatments: [g4], figures: {ttft_mean: off.ttft}}"
+    rows = f"{key}:\n  all: {{section: s, ratios: times, rows: {{a: {row}}}}}\n"
+    (table,) = claims_file.parse(HEAD + TABLE + rows, "example").claims.scenario_rows.values()
+    assert table.rows["a"].treatments == ("g4",)
+
+
+def test_a_fault_in_rows_under_their_older_name_is_told_with_its_line() -> None:
+    rows = "beside:\n  all:\n    section: s\n    ratios: times\n    rows: {}\n    rosw: 1\n"
+    with pytest.raises(ResultError, match="unknown key `rosw`") as fault:
+        claims_file.parse(HEAD + rows, "example")
+    assert fault.value.message.startswith("example:13")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from kvbench.analysis.checks.repeated_prompts import not_first_touches
+from kvbench.analysis.checks.repeated_prompts import may_repeat_prompt
 from kvbench.analysis.measured import as_floats, counts, is_true
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class RunToJudge:
     @cached_property
     def may_repeat(self) -> Mask:
         """Which requests may find what the run itself has put into a cache."""
-        return not_first_touches(self.measured)
+        return may_repeat_prompt(self.measured)
 
     @cached_property
     def is_in_conversation(self) -> Mask:

@@ -139,7 +139,7 @@ def _check_written(run: RunToJudge) -> Iterator[Reason]:
     if (run.is_answered & run.is_in_conversation).any():  # turns share their beginnings
         return
     if not run.record.cache.state.startswith("warm"):
-        yield from _check_first_touches(run, cached)
+        yield from _check_first_sendings(run, cached)
         return
     held, tokens, per_token = (
         run.record.ledger.expected_read_bytes,
@@ -152,7 +152,7 @@ def _check_written(run: RunToJudge) -> Iterator[Reason]:
         yield Reason("suspect", "hits above what was written", f"{text} of these prompts", remedy)
 
 
-def _check_first_touches(run: RunToJudge, cached: Array) -> Iterator[Reason]:
+def _check_first_sendings(run: RunToJudge, cached: Array) -> Iterator[Reason]:
     """From an empty start the first request of a prompt finds nothing, since prompts share no beginning."""
     is_hit = run.is_answered & (cached > 0) & ~run.may_repeat
     if is_hit.any():

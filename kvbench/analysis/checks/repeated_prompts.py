@@ -15,7 +15,7 @@ _KINDS = pd.CategoricalDtype([FIRST, REPEAT, OVERLAPPING])
 _FIRST, _REPEAT, _OVERLAPPING, _UNSENT = 0, 1, 2, -1
 
 
-def touches(measured: pd.DataFrame) -> pd.Series:
+def prompt_touch(measured: pd.DataFrame) -> pd.Series:
     """Return what each request is to its prompt, null where it was not sent; all measured rows of the run are needed.
 
     The earliest request of a prompt is its first touch, and later ones are repeat touches. Those that were sent before
@@ -28,7 +28,7 @@ def touches(measured: pd.DataFrame) -> pd.Series:
     return pd.Series(kinds, index=measured.index)
 
 
-def not_first_touches(measured: pd.DataFrame) -> NDArray[np.bool_]:
+def may_repeat_prompt(measured: pd.DataFrame) -> NDArray[np.bool_]:
     """Tell which requests may find what the run itself has put into a cache: all sent ones that are no first touch."""
     return _numbers_of_kinds(measured) > _FIRST
 

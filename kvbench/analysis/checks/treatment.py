@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from kvbench.analysis.checks.empty_start import empty_starts
-from kvbench.analysis.checks.repeated_prompts import not_first_touches
+from kvbench.analysis.checks.repeated_prompts import may_repeat_prompt
 from kvbench.analysis.measured import SelectedRequests, as_floats, is_true, total_time_s
 from kvbench.analysis.stats.ratios import figure_of
 from kvbench.result.verdict import Reason, verdict_of
@@ -105,7 +105,7 @@ def _bound_tiers(run: JudgedRun) -> list[str]:
     tiers = _tiers(run, is_answered)
     if run.record.cache.state == "off" or len(tiers) < 2:
         return tiers
-    is_first = is_answered & ~not_first_touches(run.measured) & ~is_true(run.measured["turn"] > 0)
+    is_first = is_answered & ~may_repeat_prompt(run.measured) & ~is_true(run.measured["turn"] > 0)
     return _tiers(run, is_first) or tiers
 
 

@@ -35,9 +35,9 @@ def differing_facts(comparison: ResultComparison) -> Table | None:
     return _differences("differing_facts", "What differed around them", both)
 
 
-def is_one_sided(one: Difference) -> bool:
+def is_one_sided(difference: Difference) -> bool:
     """Tell whether only one of the results tells this fact: an older one has less."""
-    return None in (one.base, one.other) and not one.name.startswith(_MAY_BE_NONE)
+    return None in (difference.base, difference.other) and not difference.name.startswith(_MAY_BE_NONE)
 
 
 def _differences(name: str, title: str, differences: Sequence[Difference]) -> Table | None:
@@ -91,17 +91,19 @@ def shown_figures(figures: Sequence[ComparedFigure]) -> list[ComparedFigure]:
     return [one for one in rows if one.base.value or one.other.value]
 
 
-def _row(one: ComparedFigure, *, is_repeated: bool) -> Row:
-    metric = METRICS[one.metric]
-    base, other = one.over_rounds or (one.base.value, one.other.value)
-    has_interval = one.low is not None and one.high is not None
+def _row(figure: ComparedFigure, *, is_repeated: bool) -> Row:
+    metric = METRICS[figure.metric]
+    base, other = figure.over_rounds or (figure.base.value, figure.other.value)
+    has_interval = figure.low is not None and figure.high is not None
     return row(
         Cell(metric.label, mark="repeated" if is_repeated else "key"),
-        one.treatment,
-        Cell(one.length, text="all" if one.length is None else None),
+        figure.treatment,
+        Cell(figure.length, text="all" if figure.length is None else None),
         Cell(base, text=value_text(metric.unit, base)),
         Cell(other, text=value_text(metric.unit, other)),
-        Cell(one.ratio, text=None if one.ratio is None else f"{one.ratio:.3f}"),
-        Cell(text=f"{one.low:.3f}{DASH}{one.high:.3f}" if has_interval else None, low=one.low, high=one.high),
-        Cell(one.word, text=short_word(one.word), mark=_MARKS.get(one.word, "")),
+        Cell(figure.ratio, text=None if figure.ratio is None else f"{figure.ratio:.3f}"),
+        Cell(
+            text=f"{figure.low:.3f}{DASH}{figure.high:.3f}" if has_interval else None, low=figure.low, high=figure.high
+        ),
+        Cell(figure.word, text=short_word(figure.word), mark=_MARKS.get(figure.word, "")),
     )

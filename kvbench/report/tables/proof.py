@@ -88,8 +88,8 @@ def _is_empty(cell: Cell) -> bool:
     return cell.value is None and cell.refusal is None and not cell.text
 
 
-def _row(own: dict[str, Cell], columns: list[Column]) -> Row:
-    return row(*(own[column.name] for column in columns))
+def _row(cells: dict[str, Cell], columns: list[Column]) -> Row:
+    return row(*(cells[column.name] for column in columns))
 
 
 def _served(item: TreatmentSummary) -> Cell:

@@ -109,19 +109,21 @@ def published_neighbors(given: ReportInput) -> Table | None:
     return Table("published_neighbors", title, columns, rows, (sentence(),), is_turned=True)
 
 
-def _published_row(one: PublishedExperiment) -> Row:
-    rate, unit = number(one.neighbor_rate) * 1e9, f"{SPACE}GB/s"
+def _published_row(experiment: PublishedExperiment) -> Row:
+    rate, unit = number(experiment.neighbor_rate) * 1e9, f"{SPACE}GB/s"
     return row(
         Cell("published", mark="published"),
-        Cell(rate, text=f"{one.neighbor_rate}{unit}", below="printed, delivered not stated", mark="published"),
-        Cell(one.share, below=f"of {one.storage_rate}{unit}", mark="published"),
-        Cell(number(one.quiet_per_s), text=one.quiet_per_s, mark="published"),
-        Cell(number(one.noisy_per_s), text=one.noisy_per_s, mark="published"),
-        Cell(number(one.quiet_s), text=f"{one.quiet_s} s", mark="published"),
-        Cell(number(one.noisy_s), text=f"{one.noisy_s} s", mark="published"),
-        Cell(one.throughput_loss, below=f"{one.reduction}{SPACE}% is printed", mark="published"),
-        Cell(one.time_increase, below="derived", mark="published"),
-        Cell(number(one.over_recompute), text=f"{one.over_recompute}x", below="printed", mark="published"),
+        Cell(rate, text=f"{experiment.neighbor_rate}{unit}", below="printed, delivered not stated", mark="published"),
+        Cell(experiment.share, below=f"of {experiment.storage_rate}{unit}", mark="published"),
+        Cell(number(experiment.quiet_per_s), text=experiment.quiet_per_s, mark="published"),
+        Cell(number(experiment.noisy_per_s), text=experiment.noisy_per_s, mark="published"),
+        Cell(number(experiment.quiet_s), text=f"{experiment.quiet_s} s", mark="published"),
+        Cell(number(experiment.noisy_s), text=f"{experiment.noisy_s} s", mark="published"),
+        Cell(experiment.throughput_loss, below=f"{experiment.reduction}{SPACE}% is printed", mark="published"),
+        Cell(experiment.time_increase, below="derived", mark="published"),
+        Cell(
+            number(experiment.over_recompute), text=f"{experiment.over_recompute}x", below="printed", mark="published"
+        ),
     )
 
 

@@ -42,18 +42,18 @@ def side_clients(given: ReportInput) -> Table | None:
     return Table("side_clients", "Side clients", columns, rows, notes)
 
 
-def _row(one: SideClientSummary, *, is_first: bool) -> Row:
-    facts = (one.direct, one.scheduler, one.version)
+def _row(client: SideClientSummary, *, is_first: bool) -> Row:
+    facts = (client.direct, client.scheduler, client.version)
     known = [None if value is None else str(value) for value in facts]
     return row(
-        Cell(one.treatment, mark="key" if is_first else "repeated"),
-        one.host,
-        one.runs,
-        Cell(one.delivered_bytes_per_s),
-        Cell(one.coverage),
-        Cell(one.clock_error_s),
-        Cell(one.device_bytes_per_s),
-        one.device + (", shared" if one.device_shared_with_server else ""),
+        Cell(client.treatment, mark="key" if is_first else "repeated"),
+        client.host,
+        client.runs,
+        Cell(client.delivered_bytes_per_s),
+        Cell(client.coverage),
+        Cell(client.clock_error_s),
+        Cell(client.device_bytes_per_s),
+        client.device + (", shared" if client.device_shared_with_server else ""),
         *(Cell(value, refusal="not known" if value is None else None) for value in known),
         mark="begin" if is_first else "",
     )

@@ -24,6 +24,8 @@ from kvbench.strict_yaml import Strict
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from kvbench.typed_json import JsonObject
+
 Port = Annotated[int, Field(ge=1, le=65535)]
 _KIND = strict_yaml.Kind("a hosts file", "Name a hosts file; docs/neighbors.md shows one.", "docs/neighbors.md")
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
@@ -145,7 +147,7 @@ def _with_shared(tree: Any, known: Collection[str]) -> Any:
     return found
 
 
-def _entry(entry: Any, shared: dict[str, Any]) -> Any:
+def _entry(entry: Any, shared: JsonObject) -> Any:
     if isinstance(entry, dict) and isinstance(entry.get("ssh"), dict):
         return {**entry, "ssh": {**shared, **entry["ssh"]}}
     return entry

@@ -114,11 +114,11 @@ class SshHost:
             options["sock"] = await asyncio.to_thread(_connect_from, reach.from_netns, address)
         return options
 
-    def _not_trusted(self, said: str) -> HostError:
+    def _not_trusted(self, message: str) -> HostError:
         """Tell a wrong key from an unknown host: the first may be an attack."""
         asyncssh = _load_asyncssh()
 
-        match = re.search(r"for host (\S+)$", said)  # as ssh_config resolved it
+        match = re.search(r"for host (\S+)$", message)  # as ssh_config resolved it
         host = match[1] if match else self._reach.host
         file = (self._reach.known_hosts or Path("~/.ssh/known_hosts")).expanduser()
         known: Sequence[Any] = ()

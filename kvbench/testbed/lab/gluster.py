@@ -133,7 +133,9 @@ def _daemon(work: Path, prefix: str, host: str, program: str, graph: str, *rest:
     try:
         run(*inside(prefix, host), *words)
     except HostError as fault:
-        raise HostError(f"{program} of {prefix}{host} did not start: {_said(log, fault.message)}", _REMEDY) from None
+        raise HostError(
+            f"{program} of {prefix}{host} did not start: {_last_error(log, fault.message)}", _REMEDY
+        ) from None
 
 
 _REMEDY = "Check that the lab's folder is on a disk whose file system keeps extended attributes, such as ext4 or xfs."
@@ -145,7 +147,7 @@ def _wait(folder: Path, work: Path) -> None:
     for name, point in mount_points(folder).items():
         while not (point in mounted(folder) and _answers(point)):
             if time.monotonic() > limit_s:
-                said = _said(work / f"{name}.log", "it said nothing")
+                said = _last_error(work / f"{name}.log", "it said nothing")
                 raise HostError(f"the shared storage is not there for {name}: {said}", _REMEDY)
             time.sleep(0.05)
 
@@ -157,7 +159,7 @@ def _answers(point: Path) -> bool:
     return False
 
 
-def _said(log: Path, otherwise: str) -> str:
+def _last_error(log: Path, otherwise: str) -> str:
     """Return the last error in a log of GlusterFS's, without its stamps."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     errors = [line for line in lines if "] E [" in line]

@@ -31,11 +31,13 @@ def sweep_hosts(hosts: HostsFile, reach: Callable[[str, Reach], Host] = open_hos
 
 
 async def _all(entries: dict[str, Entry], reach: Callable[[str, Reach], Host]) -> dict[str, dict[str, list[str]]]:
-    found = await asyncio.gather(*(_one(reach(name, entry), str(entry.directory)) for name, entry in entries.items()))
+    found = await asyncio.gather(
+        *(_sweep_host(reach(name, entry), str(entry.directory)) for name, entry in entries.items())
+    )
     return dict(zip(entries, found, strict=True))
 
 
-async def _one(host: Host, directory: str) -> dict[str, list[str]]:
+async def _sweep_host(host: Host, directory: str) -> dict[str, list[str]]:
     client = SideClient(host, _ignore)
     try:
         await client.connect()

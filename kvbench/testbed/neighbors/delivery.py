@@ -51,14 +51,14 @@ def report(evidence: Evidence, window: WindowNs) -> NeighborRecord:
         asked_bytes_per_s=target,
         calibrated_bytes_per_s=trial.calibration.bytes_per_s if trial and trial.calibration else None,
         delivered_over_asked=total / target if target else None,
-        trial=_course(trial, window) if trial is not None else None,
+        trial=_trial_record(trial, window) if trial is not None else None,
         hosts={name: _host(evidence, name, share) for name, share in shares.items()},
         lost=tuple(LostHost(one.name, one.why, one.noticed_ns) for one in evidence.lost),
         passes=evidence.passes if trial is not None else None,
     )
 
 
-def _course(trial: Trial, window: WindowNs) -> TrialRecord:
+def _trial_record(trial: Trial, window: WindowNs) -> TrialRecord:
     return TrialRecord(
         at_ns=trial.at_ns,
         start_skew_s=trial.skew_s,

@@ -1,4 +1,4 @@
-"""What a crew needs to know of a generator: its keys in a scenario, its commands, and what its last output means."""
+"""What side clients need of a generator: its keys in a scenario, its commands, and what its last output means."""
 
 from __future__ import annotations
 

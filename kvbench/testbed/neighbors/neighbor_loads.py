@@ -5,7 +5,7 @@
         loads.begin(run_folder, ("storage", Target(fraction=0.5)))
         ...                                                  # the load; the window is first send to last byte
         loads.end()
-        kept = loads.told(window)
+        kept = loads.record_of_run(window)
 
 A quiet run is watched as well: what the side clients moved in its window is the negative control.
 """
@@ -22,8 +22,8 @@ from kvbench.scenario.neighbors import Target
 from kvbench.testbed.hosts.file import Entry, Fabric, HostsFile, Reach
 from kvbench.testbed.hosts.open_host import open_host
 from kvbench.testbed.neighbors.delivery import WindowNs, joined
-from kvbench.testbed.neighbors.placement import commands, roster
-from kvbench.testbed.neighbors.side_clients import Crew
+from kvbench.testbed.neighbors.placement import commands, placement_of
+from kvbench.testbed.neighbors.side_clients import SideClients
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Loads:
-    """One crew for each load of a scenario; a context manager, used from synchronous code."""
+    """The side clients of each load of a scenario; a context manager, used from synchronous code."""
 
     def __init__(
         self,
@@ -56,7 +56,9 @@ class Loads:
         """
         paths = list(tier_paths)
         self.tries = asked.tries
-        self.crews = {name: crew_for(spec, hosts, None, paths, reach) for name, spec in asked.loads.items()}
+        self.side_clients = {
+            name: side_clients_of(spec, hosts, None, paths, reach) for name, spec in asked.loads.items()
+        }
         self._cap = cap
         self._reference = cap.bytes_per_s if cap is not None and cap.made else link_bytes_per_s
         self._now: str | None = None
@@ -70,8 +72,8 @@ class Loads:
 
         """
         with contextlib.ExitStack() as stack:
-            for crew in self.crews.values():
-                stack.enter_context(crew)
+            for clients in self.side_clients.values():
+                stack.enter_context(clients)
             self._confine()
             self._stack = stack.pop_all()
         return self
@@ -88,8 +90,8 @@ class Loads:
 
         """
         for name in loads:
-            self.crews[name].keep_in(folder / "calibration" / name)
-            self.crews[name].calibrate()
+            self.side_clients[name].keep_in(folder / "calibration" / name)
+            self.side_clients[name].calibrate()
 
     def begin(self, folder: Path, disturbance: tuple[str, Target] | None) -> None:
         """Start the load of a run and wait until it is steady; with None see that all are quiet.
@@ -99,39 +101,41 @@ class Loads:
 
         """
         self._now = disturbance[0] if disturbance is not None else None
-        for name, crew in self.crews.items():
-            crew.keep_in(folder if name == (self._now or next(iter(self.crews))) else folder / "idle" / name)
-            crew.quiet()
+        for name, clients in self.side_clients.items():
+            clients.keep_in(folder if name == (self._now or next(iter(self.side_clients))) else folder / "idle" / name)
+            clients.quiet()
         if disturbance is not None:
-            self.crews[disturbance[0]].start(disturbance[1])
+            self.side_clients[disturbance[0]].start(disturbance[1])
 
     def end(self) -> None:
         """Stop what runs, after the last byte of the load, and wait until the side clients fall silent."""
         if self._now is not None:
-            self.crews[self._now].stop()
+            self.side_clients[self._now].stop()
 
-    def told(self, window: WindowNs) -> NeighborRecord:
+    def record_of_run(self, window: WindowNs) -> NeighborRecord:
         """Return what `run.json` keeps of the neighbours of this run.
 
         Of a quiet run it tells the side clients of the first load, with the reasons against those of any.
         """
-        first = next(iter(self.crews))
-        told = self.crews[self._now or first].report(window, self._reference)
+        first = next(iter(self.side_clients))
+        record = self.side_clients[self._now or first].report(window, self._reference)
         if self._now is not None:
-            return replace(told, load=self._now)
-        others = [crew.report(window, self._reference) for name, crew in self.crews.items() if name != first]
-        return replace(told, verdict=joined([told.verdict, *(other.verdict for other in others)]))
+            return replace(record, load=self._now)
+        others = [
+            clients.report(window, self._reference) for name, clients in self.side_clients.items() if name != first
+        ]
+        return replace(record, verdict=joined([record.verdict, *(other.verdict for other in others)]))
 
     @property
     def lost(self) -> list[Lost]:
         """The hosts that were lost and are not back."""
-        return [lost for crew in self.crews.values() for lost in crew.lost]
+        return [lost for clients in self.side_clients.values() for lost in clients.lost]
 
     @property
     def breaks_off(self) -> Lost | None:
         """The lost host for which the run is to be done again, None where all goes on."""
-        crews = [crew for crew in self.crews.values() if crew.spec.lost_host == "retry" and crew.lost]
-        return crews[0].lost[-1] if crews else None
+        lost = [clients for clients in self.side_clients.values() if clients.spec.lost_host == "retry" and clients.lost]
+        return lost[0].lost[-1] if lost else None
 
     def restore(self) -> None:
         """Bring lost hosts back for another try.
@@ -140,8 +144,8 @@ class Loads:
             HostError: one of them stays away.
 
         """
-        for crew in self.crews.values():
-            crew.restore()
+        for clients in self.side_clients.values():
+            clients.restore()
         self._confine()
 
     def _confine(self) -> None:
@@ -153,12 +157,12 @@ class Loads:
         """
         if self._cap is None or not self._cap.made:
             return
-        for crew in self.crews.values():
-            crew.confine(self._cap.add)
-            if crew.elsewhere:
-                text = f"the read limit cannot hold {', '.join(crew.elsewhere)}, not being on this machine"
+        for clients in self.side_clients.values():
+            clients.confine(self._cap.add)
+            if clients.elsewhere:
+                text = f"the read limit cannot hold {', '.join(clients.elsewhere)}, not being on this machine"
                 raise HostError(text, "Leave out bottleneck.disk, or name side clients on this machine.")
-            if others := crew.disks - {self._cap.disk}:
+            if others := clients.disks - {self._cap.disk}:
                 text = f"the side clients load {', '.join(sorted(others))}, the tier is on {self._cap.disk}"
                 raise HostError(text, "Give them directories on the tier's disk, or leave out bottleneck.disk.")
 
@@ -213,7 +217,7 @@ def commands_of(asked: Neighbors, hosts: HostsFile, tier_paths: Iterable[Path] =
     """
     lines = []
     for name, spec in asked.loads.items():
-        lines += [f"{name}:", *(f"  {line}" for line in commands(roster(spec, hosts, tier_paths)))]
+        lines += [f"{name}:", *(f"  {line}" for line in commands(placement_of(spec, hosts, tier_paths)))]
     return lines
 
 
@@ -224,13 +228,13 @@ def _free_ports(count: int) -> tuple[int, ...]:
         return tuple(one.getsockname()[1] for one in listening)
 
 
-def crew_for(
+def side_clients_of(
     spec: NeighborSpec,
     hosts: HostsFile,
     folder: Path | None = None,
     tier_paths: Iterable[Path] = (),
     reach: Callable[[str, Reach], Host] = open_host,
-) -> Crew:
+) -> SideClients:
     """Return the side clients of a hosts file with a spec's generator; `folder` is a run's.
 
     `tier_paths` are the server's own directories, which are refused as targets. `reach` makes hosts of entries, which
@@ -240,4 +244,4 @@ def crew_for(
         HostError: they do not fit together; nothing has been connected yet.
 
     """
-    return Crew(roster(spec, hosts, tier_paths), folder, reach)
+    return SideClients(placement_of(spec, hosts, tier_paths), folder, reach)

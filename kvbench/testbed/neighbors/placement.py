@@ -77,7 +77,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Roster:
+class Placement:
     """A spec and all places that it needs."""
 
     spec: NeighborSpec
@@ -89,7 +89,7 @@ class Roster:
         return tuple(place for place in self.places if not place.is_server)
 
 
-def roster(spec: NeighborSpec, hosts: HostsFile, tier_paths: Iterable[Path] = ()) -> Roster:
+def placement_of(spec: NeighborSpec, hosts: HostsFile, tier_paths: Iterable[Path] = ()) -> Placement:
     """Put a spec and a hosts file together; `tier_paths` are the server's own directories, which no neighbour loads.
 
     Raises:
@@ -120,7 +120,7 @@ def roster(spec: NeighborSpec, hosts: HostsFile, tier_paths: Iterable[Path] = ()
     if fabric is not None and fabric.server is not None:
         server = fabric.server
         places += [Place(f"server-{p}", server, spec, fabric=fabric, port=p, is_server=True) for p in ports.values()]
-    return Roster(spec, tuple(places))
+    return Placement(spec, tuple(places))
 
 
 def _check_apart(name: str, directory: Path | None, tier_paths: Iterable[Path]) -> None:
@@ -132,14 +132,14 @@ def _check_apart(name: str, directory: Path | None, tier_paths: Iterable[Path]) 
                 raise HostError(text, "Name another directory on the same storage, such as one beside it.")
 
 
-def commands(plan: Roster) -> list[str]:
+def commands(placement: Placement) -> list[str]:
     """Return every line that would be run on a host, for a dry run; rates are filled in at the start."""
-    lines, generator = [], generator_of(plan.spec)
-    for place in plan.places:
+    lines, generator = [], generator_of(placement.spec)
+    for place in placement.places:
         lines.append(open_host(place.name, place.reach).describe(BOOTSTRAP))
         folder = f"{place.directory}/.kvbench/<run id>.{place.name}.0"
         works = [place.start(None, {"iperf3": "iperf 3.12"})["command"]]
         if generator.layout is not None:
-            works.insert(0, generator.layout(plan.spec.keys).command)
+            works.insert(0, generator.layout(placement.spec.keys).command)
         lines += ["  " + " ".join(word.replace("{folder}", folder) for word in work) for work in works]
     return lines

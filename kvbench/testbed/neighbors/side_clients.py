@@ -1,13 +1,13 @@
 """All side clients of an experiment: connect -> prepare -> (start -> ramp -> load -> stop -> settle)* -> leave.
 
-    with crew_for(spec, hosts, folder) as crew:
-        crew.start(Target(fraction=0.5))
+    with side_clients_of(spec, hosts, folder) as side_clients:
+        side_clients.start(Target(fraction=0.5))
         ...                                   # the load; the window is its first send to its last byte
-        crew.stop()
-        kept = crew.report((start_ns, end_ns))
+        side_clients.stop()
+        kept = side_clients.report((start_ns, end_ns))
 
 `start` returns once the aggregate is steady. Nothing is stopped by a guessed time. A lost host is noticed within 4 s;
-with the policy `retry` all others are stopped at once, and `restore` brings the crew back for another try.
+with the policy `retry` all others are stopped at once, and `restore` brings all of them back for another try.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from kvbench.result.run_record import NeighborRecord
     from kvbench.testbed.hosts.file import Reach
     from kvbench.testbed.hosts.protocol import Host
-    from kvbench.testbed.neighbors.placement import Place, Roster
+    from kvbench.testbed.neighbors.placement import Place, Placement
 
 _BARRIER_S = 0.5  # from the order to the start
 _ANSWER_S = 10.0
@@ -45,10 +45,10 @@ _LAYOUT_S = 600.0
 _HEAR_S = 1.0
 
 
-class Crew:
+class SideClients:
     """Side clients with one generator each; a context manager, used from synchronous code."""
 
-    def __init__(self, plan: Roster, folder: Path | None, reach: Callable[[str, Reach], Host] = open_host) -> None:
+    def __init__(self, plan: Placement, folder: Path | None, reach: Callable[[str, Reach], Host] = open_host) -> None:
         """Nothing is connected yet; without `folder` nothing that agents say is kept before `keep_in`."""
         self.spec = plan.spec
         self.calibration: Calibration | None = None

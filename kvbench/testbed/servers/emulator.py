@@ -9,7 +9,7 @@ import selectors
 import subprocess
 import sys
 import time
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from kvbench.errors import ServerError
 from kvbench.scenario.server_spec import EmulatorSpec
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from kvbench.scenario.models import Tiers
+    from kvbench.typed_json import JsonObject
 
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
@@ -93,7 +94,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
     line = _first_line(process.stdout, time.monotonic() + _START_TIMEOUT_S)
     remedy = _LOG_REMEDY.format(log=log)
     try:
-        event: dict[str, Any] = json.loads(line)
+        event: JsonObject = json.loads(line)
     except ValueError:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(1.0)  # its pipe may close a moment before it is gone

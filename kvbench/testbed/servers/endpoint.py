@@ -12,7 +12,7 @@ import functools
 import ssl
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kvbench.errors import EndpointError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import httpx
 
     from kvbench.this_host.process import Started
+    from kvbench.typed_json import JsonObject
 
 _CONTROL_TIMEOUT_S = 30.0
 _PORTS = {"http": 80, "https": 443}
@@ -48,7 +49,7 @@ class Endpoint:
     ca_file: Path | None = None
     pid: int | None = None
     tier_paths: dict[str, Path] = field(default_factory=dict)
-    info: dict[str, Any] = field(default_factory=dict)
+    info: JsonObject = field(default_factory=dict)
     started: Started | None = field(default=None, repr=False)
 
     @property
@@ -107,7 +108,7 @@ class Endpoint:
             EndpointError: the server has no /tokenize route.
 
         """
-        body: dict[str, Any] = {"model": self.model}
+        body: JsonObject = {"model": self.model}
         body |= prompt_fields(prompt, api)
         answer = call("POST", f"{self.root}/tokenize", self.api_key, body, ca_file=self.ca_file)
         try:
@@ -131,7 +132,7 @@ def _goes_by_fuse(path: Path) -> bool:
 
 
 def call(
-    method: str, url: str, api_key: str | None, body: dict[str, Any] | None = None, *, ca_file: Path | None = None
+    method: str, url: str, api_key: str | None, body: JsonObject | None = None, *, ca_file: Path | None = None
 ) -> httpx.Response:
     """Make one control-plane request.
 

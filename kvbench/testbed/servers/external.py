@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvbench.errors import EndpointError
 from kvbench.scenario.server_spec import ExternalSpec
@@ -17,6 +17,8 @@ from kvbench.this_host.process import process_read_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from kvbench.typed_json import JsonObject
 
 
 def attach(spec: ExternalSpec) -> Endpoint:
@@ -67,7 +69,7 @@ def _check_host(spec: ExternalSpec) -> None:
         )
 
 
-def read_info(url: str, api_key: str | None, ca_file: Path | None = None) -> dict[str, Any]:
+def read_info(url: str, api_key: str | None, ca_file: Path | None = None) -> JsonObject:
     """Return what kvbench's emulator says about itself; empty for any other server."""
     answer = call("GET", f"{root_of(url)}/kvbench/info", api_key, ca_file=ca_file)
     try:
@@ -77,7 +79,7 @@ def read_info(url: str, api_key: str | None, ca_file: Path | None = None) -> dic
     return info if isinstance(info, dict) else {}
 
 
-def read_version(url: str, api_key: str | None = None, ca_file: Path | None = None) -> dict[str, Any]:
+def read_version(url: str, api_key: str | None = None, ca_file: Path | None = None) -> JsonObject:
     """Return {"version": ...} as vLLM tells it, a build's git state in it; empty for a server that does not."""
     answer = call("GET", f"{root_of(url)}/version", api_key, ca_file=ca_file)
     try:

@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvbench import model_shapes
 from kvbench.errors import EndpointError, ServerError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kvbench.scenario.models import Tiers
+    from kvbench.typed_json import JsonObject
 
 _STOP_TIMEOUT_S = 30.0
 _ENGINE_ID = "kvbench-"
@@ -60,7 +61,7 @@ def serve(spec: VllmSpec, tiers: Tiers, log: Path, *, cache_on: bool) -> Iterato
                 metrics_url=f"{root}/metrics",
                 pid=process.pid,
                 tier_paths={name: tier.path for name, tier in tiers.directories.items()} if cache_on else {},
-                info=_told(spec, root),
+                info=_server_info(spec, root),
                 started=Started("vLLM", process, log),
             )
     finally:
@@ -92,9 +93,9 @@ def _is_mapped(file: Path) -> bool:
     return False
 
 
-def _told(spec: VllmSpec, root: str) -> dict[str, Any]:
+def _server_info(spec: VllmSpec, root: str) -> JsonObject:
     """What is known of this server: its version, and the KV bytes a token takes by the model's own configuration."""
-    told: dict[str, Any] = {}
+    told: JsonObject = {}
     with contextlib.suppress(EndpointError):
         told |= read_version(root)
     folder = Path(spec.model)
@@ -115,12 +116,12 @@ def _command(spec: VllmSpec, tiers: Tiers, port: int, engine_id: str | None) -> 
     return [*command, *spec.args]
 
 
-def connector_config(spec: VllmSpec, tiers: Tiers) -> dict[str, Any] | None:
+def connector_config(spec: VllmSpec, tiers: Tiers) -> JsonObject | None:
     """Return vLLM's `--kv-transfer-config` for these tiers, None where nothing is to be offloaded."""
     tier = tiers.directory
     if tier is None and not tiers.g2:
         return None
-    extra: dict[str, Any] = {"cpu_bytes_to_use": tiers.g2}
+    extra: JsonObject = {"cpu_bytes_to_use": tiers.g2}
     if tier is not None:
         extra |= {"spec_name": "TieringOffloadingSpec"}
         extra |= {"secondary_tiers": [{"type": "fs", "root_dir": str(tier.path.absolute())}]}

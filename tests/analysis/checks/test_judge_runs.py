@@ -9,7 +9,7 @@ import pytest
 
 from kvbench.analysis.checks.expected import Expected
 from kvbench.analysis.checks.judge import judge_imported
-from kvbench.analysis.checks.repeated_prompts import not_first_touches
+from kvbench.analysis.checks.repeated_prompts import may_repeat_prompt
 from kvbench.result.plan_record import Ceiling, Design, OpenLoop, PlannedRun, Scale, Turns
 from kvbench.result.verdict import Verdict
 from tests.analysis.checks.test_judge import FOUR_SLOTS, OFF, stream_s
@@ -95,9 +95,9 @@ def test_of_two_requests_at_once_for_one_prompt_either_may_find_the_other() -> N
     run = honest_run(1, Shape(state="cold", treatment="empty", touches=2))
     first, second = sorted((one for one in run.rows if one.prompt_id == "p3"), key=lambda one: one.sent_ns or 0)
     numbers = [run.rows.index(first), run.rows.index(second)]
-    assert list(not_first_touches(run.measured)[numbers]) == [False, True]
+    assert list(may_repeat_prompt(run.measured)[numbers]) == [False, True]
     run.edit(numbers[1], sent_ns=(first.first_token_ns or 0) - 1)
-    assert list(not_first_touches(run.measured)[numbers]) == [True, True]
+    assert list(may_repeat_prompt(run.measured)[numbers]) == [True, True]
 
 
 def test_later_turns_may_be_served_from_anywhere_but_not_from_nowhere() -> None:

@@ -22,8 +22,8 @@ from kvbench.testbed import lab
 from kvbench.testbed.hosts.file import load
 from kvbench.testbed.lab import gluster
 from kvbench.testbed.neighbors.agent_host import file_system_of
-from kvbench.testbed.neighbors.neighbor_loads import crew_for
-from kvbench.testbed.neighbors.side_clients import Crew
+from kvbench.testbed.neighbors.neighbor_loads import side_clients_of
+from kvbench.testbed.neighbors.side_clients import SideClients
 from tests.testbed.lab.test_lab import namespaces, needs, processes
 
 if TYPE_CHECKING:
@@ -142,8 +142,8 @@ def test_neighbours_load_the_volume(shared: Path, tmp_path: Path, prefix: str) -
     if "ssh:" in (shared / "hosts.yaml").read_text():
         pytest.importorskip("asyncssh")
     spec = NeighborSpec.model_validate({"fio": JOB, "ramp": 2, "settle_limit": 2})
-    crew = crew_for(spec, load(shared / "hosts.yaml"), tmp_path)
-    assert isinstance(crew, Crew)
+    crew = side_clients_of(spec, load(shared / "hosts.yaml"), tmp_path)
+    assert isinstance(crew, SideClients)
     with crew:
         crew.start(Target(aggregate=0.5 * LINK))
         window = (time.time_ns(), time.time_ns() + 2 * 10**9)

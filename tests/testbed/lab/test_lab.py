@@ -19,8 +19,8 @@ from kvbench.testbed import lab
 from kvbench.testbed.hosts.file import load
 from kvbench.testbed.lab import network, sshd
 from kvbench.testbed.neighbors.delivery import LEAST_RATE
-from kvbench.testbed.neighbors.neighbor_loads import crew_for
-from kvbench.testbed.neighbors.side_clients import Crew
+from kvbench.testbed.neighbors.neighbor_loads import side_clients_of
+from kvbench.testbed.neighbors.side_clients import SideClients
 from tests.builders.busy_host import but_for_load
 from tests.builders.patience import wait_until
 
@@ -200,7 +200,7 @@ def test_a_folder_of_another_lab_is_left_alone(tmp_path: Path, prefix: str) -> N
     assert namespaces(prefix) == []
 
 
-def trial(crew: Crew, target: Target, seconds: float = 2.0) -> NeighborRecord:
+def trial(crew: SideClients, target: Target, seconds: float = 2.0) -> NeighborRecord:
     crew.start(target)
     window = (time.time_ns(), time.time_ns() + int(seconds * 1e9))
     time.sleep(seconds)
@@ -208,9 +208,9 @@ def trial(crew: Crew, target: Target, seconds: float = 2.0) -> NeighborRecord:
     return crew.report(window)
 
 
-def crew_in(hosts: Path, spec: dict[str, Any], folder: Path) -> Crew:
-    crew = crew_for(NeighborSpec.model_validate(spec), load(hosts), folder)
-    assert isinstance(crew, Crew)
+def side_clients_in(hosts: Path, spec: dict[str, Any], folder: Path) -> SideClients:
+    crew = side_clients_of(NeighborSpec.model_validate(spec), load(hosts), folder)
+    assert isinstance(crew, SideClients)
     return crew
 
 
@@ -223,7 +223,7 @@ def test_paced_neighbours_never_pass_a_capped_link(tmp_path: Path, prefix: str, 
         pytest.importorskip("asyncssh")
     folder = tmp_path / "lab"
     with lab.standing(folder, rate_bytes_per_s=LINK, prefix=prefix, with_sshd=with_sshd) as hosts:
-        with crew_in(hosts, FLOW, tmp_path) as crew:
+        with side_clients_in(hosts, FLOW, tmp_path) as crew:
             half = trial(crew, Target(aggregate=0.5 * LINK))
             over = trial(crew, Target(aggregate=3 * LINK))
         assert [line for line in processes(prefix) if "iperf3" in line or "agent" in line] == []
@@ -249,7 +249,7 @@ def test_a_host_lost_in_mid_run(tmp_path: Path, prefix: str, fault: str) -> None
     needs("sshd", "ssh-keygen", "fio")
     pytest.importorskip("asyncssh")
     folder = tmp_path / "lab"
-    with lab.standing(folder, prefix=prefix) as hosts, crew_in(hosts, FILES, tmp_path) as crew:
+    with lab.standing(folder, prefix=prefix) as hosts, side_clients_in(hosts, FILES, tmp_path) as crew:
         began = crew.start(Target(aggregate=4e6))
         start_ns = time.time_ns()
         if fault == "sshd":
@@ -302,7 +302,7 @@ def test_an_sshd_with_another_key_is_refused(tmp_path: Path, prefix: str) -> Non
         lines = known.read_text().splitlines()
         swapped = [line.replace(f"{lab.address('c1')} ", f"{lab.address('c2')} ") for line in lines]
         known.write_text("\n".join(line for line in swapped if lab.address("c1") not in line))
-        with pytest.raises(HostError) as caught, crew_in(hosts, FLOW, tmp_path):
+        with pytest.raises(HostError) as caught, side_clients_in(hosts, FLOW, tmp_path):
             pass
         assert "host key" in caught.value.message
         assert [line for line in processes(prefix) if "iperf3" in line] == []

@@ -17,7 +17,7 @@ from kvbench.scenario.neighbors import NeighborSpec
 from kvbench.testbed.hosts import file as hosts_file
 from kvbench.testbed.hosts.event_loop import HostThread
 from kvbench.testbed.neighbors import agent_host
-from kvbench.testbed.neighbors.neighbor_loads import crew_for
+from kvbench.testbed.neighbors.neighbor_loads import side_clients_of
 from tests.builders.patience import PATIENCE_S
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def test_each_is_one_sentence_before_anything_runs(
     file.write_text(text.replace("DIR", quoted).replace("HERE", str(tmp_path)).replace("PORT", str(number)))
     provide(programs, tmp_path, monkeypatch)
     spec = NeighborSpec.model_validate(load)
-    with pytest.raises(HostError) as caught, crew_for(spec, hosts_file.load(file), tmp_path / "run"):
+    with pytest.raises(HostError) as caught, side_clients_of(spec, hosts_file.load(file), tmp_path / "run"):
         pass
     said = caught.value.message
     print(f"{case}: {said}\n  {caught.value.remedy}")  # noqa: T201 - pytest -s shows the eight sentences

@@ -14,9 +14,9 @@ import pytest
 from kvbench.scenario.neighbors import NeighborSpec, Target
 from kvbench.testbed.hosts.file import HostsFile
 from kvbench.testbed.neighbors import agent_host, read_limit
-from kvbench.testbed.neighbors.neighbor_loads import crew_for
+from kvbench.testbed.neighbors.neighbor_loads import side_clients_of
 from kvbench.testbed.neighbors.read_limit import capped
-from kvbench.testbed.neighbors.side_clients import Crew
+from kvbench.testbed.neighbors.side_clients import SideClients
 
 LIMIT = 200e6
 READER = """
@@ -99,8 +99,10 @@ def test_a_reader_and_paced_neighbours_share_the_limit(tmp_path: Path) -> None:
     subprocess.run(["sync", data], check=True)
     clients = {name: {"local": True, "directory": str(tmp_path)} for name in ("c1", "c2")}
     spec = {"fio": {"size": "8MB", "numjobs": 1, "iodepth": 4}, "ramp": 2, "settle_limit": 1}
-    crew = crew_for(NeighborSpec.model_validate(spec), HostsFile.model_validate({"side_clients": clients}), tmp_path)
-    assert isinstance(crew, Crew)
+    crew = side_clients_of(
+        NeighborSpec.model_validate(spec), HostsFile.model_validate({"side_clients": clients}), tmp_path
+    )
+    assert isinstance(crew, SideClients)
     with capped(tmp_path, LIMIT) as cap, crew:
         assert len(crew.confine(cap.add)) == 2
         quiet = read(data, cap.add)

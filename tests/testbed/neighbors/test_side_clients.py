@@ -15,9 +15,9 @@ from kvbench.errors import HostError
 from kvbench.scenario.neighbors import NeighborSpec, Target
 from kvbench.testbed.hosts.file import HostsFile
 from kvbench.testbed.neighbors.cleanup import sweep_hosts
-from kvbench.testbed.neighbors.neighbor_loads import crew_for
-from kvbench.testbed.neighbors.placement import commands, roster
-from kvbench.testbed.neighbors.side_clients import Crew
+from kvbench.testbed.neighbors.neighbor_loads import side_clients_of
+from kvbench.testbed.neighbors.placement import commands, placement_of
+from kvbench.testbed.neighbors.side_clients import SideClients
 from tests.builders.busy_host import but_for_load
 from tests.builders.fake_side_clients import FakeSite
 from tests.builders.patience import wait_until
@@ -30,9 +30,9 @@ def hosts_file(names: tuple[str, ...] = ("c1", "c2"), **rest: Any) -> HostsFile:
     return HostsFile.model_validate({"side_clients": clients, **rest})
 
 
-def crew_of(site: FakeSite, folder: Path, hosts: HostsFile | None = None, **spec: Any) -> Crew:
+def side_clients_in(site: FakeSite, folder: Path, hosts: HostsFile | None = None, **spec: Any) -> SideClients:
     wanted = NeighborSpec.model_validate({**FIO, **spec})
-    return Crew(roster(wanted, hosts or hosts_file()), folder, site.reach)
+    return SideClients(placement_of(wanted, hosts or hosts_file()), folder, site.reach)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def site() -> FakeSite:
 
 def test_steps_come_in_order(site: FakeSite, tmp_path: Path) -> None:
     site["c2"].skew_ns = -3_600_000_000_000  # its clock is an hour late
-    with crew_of(site, tmp_path) as crew:
+    with side_clients_in(site, tmp_path) as crew:
         trial = crew.start(Target(aggregate=60e6))
         window = (time.time_ns(), time.time_ns() + 500_000_000)
         time.sleep(0.5)
@@ -74,7 +74,7 @@ def test_steps_come_in_order(site: FakeSite, tmp_path: Path) -> None:
 
 def test_a_fraction_is_calibrated_first(site: FakeSite, tmp_path: Path) -> None:
     site["c1"].reaches, site["c2"].reaches = 30e6, 50e6
-    with crew_of(site, tmp_path) as crew:
+    with side_clients_in(site, tmp_path) as crew:
         trial = crew.start(Target(fraction=0.5))
         crew.stop()
     assert trial.calibration is not None
@@ -87,12 +87,12 @@ def test_a_fraction_is_calibrated_first(site: FakeSite, tmp_path: Path) -> None:
 
 def test_weights_split_the_load(site: FakeSite, tmp_path: Path) -> None:
     clients = {"c1": {"local": True, "directory": "/srv", "weight": 3}, "c2": {"local": True, "directory": "/srv"}}
-    with crew_of(site, tmp_path, HostsFile.model_validate({"side_clients": clients})) as crew:
+    with side_clients_in(site, tmp_path, HostsFile.model_validate({"side_clients": clients})) as crew:
         trial = crew.start(Target(aggregate=40e6))
     assert trial.asked == {"c1": pytest.approx(30e6), "c2": pytest.approx(10e6)}
 
 
-def failure(crew: Crew) -> str:
+def failure(crew: SideClients) -> str:
     with pytest.raises(HostError) as caught, crew:
         pass
     assert caught.value.remedy.endswith((".", "fio", "iperf3"))
@@ -102,13 +102,13 @@ def failure(crew: Crew) -> str:
 
 def test_a_missing_or_old_generator_is_one_sentence(site: FakeSite, tmp_path: Path) -> None:
     site["c2"].hello = {"fio": None}
-    assert failure(crew_of(site, tmp_path)) == "c2: fio is missing there"
+    assert failure(side_clients_in(site, tmp_path)) == "c2: fio is missing there"
     assert not [line for line in site.log if line.endswith(": go")]
     site["c2"].hello = {"fio": "fio-2.99"}
-    assert "is not fio 3" in failure(crew_of(site, tmp_path))
+    assert "is not fio 3" in failure(side_clients_in(site, tmp_path))
     site["c2"].hello = {"iperf3": None}
     fabric = {"address": "192.0.2.1", "ports": [5201, 5202]}
-    crew = crew_of(site, tmp_path, hosts_file(iperf3=fabric), fio=None, iperf3={})
+    crew = side_clients_in(site, tmp_path, hosts_file(iperf3=fabric), fio=None, iperf3={})
     assert failure(crew) == "c2: iperf3 is missing there"
 
 
@@ -118,20 +118,20 @@ def test_a_missing_or_old_generator_is_one_sentence(site: FakeSite, tmp_path: Pa
 )
 def test_a_refused_target_ends_it_before_anything_runs(site: FakeSite, tmp_path: Path, sentence: str) -> None:
     site["c2"].refuses = {"prepare": sentence}
-    assert failure(crew_of(site, tmp_path)) == f"c2: {sentence}"
+    assert failure(side_clients_in(site, tmp_path)) == f"c2: {sentence}"
     assert not [line for line in site.log if line.endswith(": go")]
     assert {"c1: close", "c2: close"} <= set(site.log), "all are let go"
 
 
 def test_an_unreachable_host_ends_it(site: FakeSite, tmp_path: Path) -> None:
     site["c1"].unreachable = "the host key of c1 is not in ~/.ssh/known_hosts"
-    assert "host key" in failure(crew_of(site, tmp_path))
+    assert "host key" in failure(side_clients_in(site, tmp_path))
     assert "c1: prepare" not in site.log
 
 
 def test_a_generator_that_fails_at_once_is_told(site: FakeSite, tmp_path: Path) -> None:
     site["c2"].refuses = {"go": "cannot start fio: permission denied"}
-    with crew_of(site, tmp_path) as crew:
+    with side_clients_in(site, tmp_path) as crew:
         with pytest.raises(HostError, match="c2: cannot start fio"):
             crew.start(Target())
         assert "c1: stop" in site.log
@@ -139,7 +139,7 @@ def test_a_generator_that_fails_at_once_is_told(site: FakeSite, tmp_path: Path) 
 
 @pytest.mark.parametrize("how", ["cut", "silent"])
 def test_a_lost_host_is_noticed_and_the_others_stop(site: FakeSite, tmp_path: Path, how: str) -> None:
-    with crew_of(site, tmp_path) as crew:
+    with side_clients_in(site, tmp_path) as crew:
         crew.start(Target(aggregate=40e6))
         window_ns = time.time_ns()
         process = site["c2"].process
@@ -168,7 +168,7 @@ def test_a_lost_host_is_noticed_and_the_others_stop(site: FakeSite, tmp_path: Pa
 
 
 def test_a_host_that_stays_away_is_told(site: FakeSite, tmp_path: Path) -> None:
-    with crew_of(site, tmp_path) as crew:
+    with side_clients_in(site, tmp_path) as crew:
         process = site["c2"].process
         assert process is not None
         crew._thread._loop.call_soon_threadsafe(process.lose)
@@ -184,7 +184,7 @@ def test_a_host_that_stays_away_is_told(site: FakeSite, tmp_path: Path) -> None:
 
 
 def test_with_continue_the_others_go_on(site: FakeSite, tmp_path: Path) -> None:
-    with crew_of(site, tmp_path, lost_host="continue") as crew:
+    with side_clients_in(site, tmp_path, lost_host="continue") as crew:
         crew.start(Target(aggregate=40e6))
         window_ns = time.time_ns()
         process = site["c2"].process
@@ -201,7 +201,7 @@ def test_with_continue_the_others_go_on(site: FakeSite, tmp_path: Path) -> None:
 
 
 def test_a_generator_that_ends_in_the_window_is_invalid(site: FakeSite, tmp_path: Path) -> None:
-    with crew_of(site, tmp_path) as crew:
+    with side_clients_in(site, tmp_path) as crew:
         crew.start(Target(aggregate=40e6))
         window_ns = time.time_ns()
         time.sleep(0.3)
@@ -217,7 +217,7 @@ def test_a_generator_that_ends_in_the_window_is_invalid(site: FakeSite, tmp_path
 
 
 def test_a_quiet_window_belongs_to_no_trial(site: FakeSite, tmp_path: Path) -> None:
-    with crew_of(site, tmp_path / "noisy") as crew:
+    with side_clients_in(site, tmp_path / "noisy") as crew:
         crew.start(Target(aggregate=40e6))
         crew.stop()
         crew.quiet()
@@ -234,11 +234,11 @@ def test_what_does_not_fit_together_is_refused_before_anything() -> None:
     fio, flow = NeighborSpec.model_validate(FIO), NeighborSpec.model_validate({"iperf3": {}})
     bare = HostsFile.model_validate({"side_clients": {"c1": {"local": True}}})
     with pytest.raises(HostError, match="no directory for fio"):
-        roster(fio, bare)
+        placement_of(fio, bare)
     with pytest.raises(HostError, match="no far end"):
-        roster(flow, bare)
+        placement_of(flow, bare)
     with pytest.raises(HostError, match="no side client c9"):
-        roster(NeighborSpec.model_validate({**FIO, "clients": ["c9"]}), hosts_file())
+        placement_of(NeighborSpec.model_validate({**FIO, "clients": ["c9"]}), hosts_file())
 
 
 @pytest.mark.parametrize(
@@ -248,18 +248,18 @@ def test_the_servers_own_directory_is_never_a_target(tier: str, *, refused: bool
     spec = NeighborSpec.model_validate(FIO)
     if refused:
         with pytest.raises(HostError, match="the server's own KV directory"):
-            roster(spec, hosts_file(), (Path(tier),))
+            placement_of(spec, hosts_file(), (Path(tier),))
     else:
-        assert len(roster(spec, hosts_file(), (Path(tier),)).clients) == 2
+        assert len(placement_of(spec, hosts_file(), (Path(tier),)).clients) == 2
 
 
 def test_a_dry_run_prints_every_command() -> None:
     fabric = {"address": "192.0.2.1", "ports": [5201, 5202], "server": {"netns": "storage"}}
-    lines = "\n".join(commands(roster(NeighborSpec.model_validate({"iperf3": {}}), hosts_file(iperf3=fabric))))
+    lines = "\n".join(commands(placement_of(NeighborSpec.model_validate({"iperf3": {}}), hosts_file(iperf3=fabric))))
     assert lines.count("iperf3 --client") == 2
     assert lines.count("iperf3 --server") == 2
     assert "nsenter --net=/run/netns/storage python3" in lines
-    lines = "\n".join(commands(roster(NeighborSpec.model_validate(FIO), hosts_file())))
+    lines = "\n".join(commands(placement_of(NeighborSpec.model_validate(FIO), hosts_file())))
     assert lines.count("--create_only=1") == 2
     assert "/srv/c1/.kvbench/" in lines
 
@@ -278,7 +278,7 @@ def test_real_fio_on_this_host(tmp_path: Path) -> None:
     clients = {name: {"local": True, "directory": str(target)} for name in ("c1", "c2")}
     hosts = HostsFile.model_validate({"side_clients": clients})
     spec = NeighborSpec.model_validate({**FIO, "fio": {"size": "4MB", "numjobs": 2, "iodepth": 4, "direct": False}})
-    with crew_for(spec, hosts, tmp_path) as crew:
+    with side_clients_of(spec, hosts, tmp_path) as crew:
         trial = crew.start(Target(aggregate=4e6))
         window = (time.time_ns(), time.time_ns() + 1_000_000_000)
         time.sleep(1)
