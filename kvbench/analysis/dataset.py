@@ -19,8 +19,9 @@ from kvbench.analysis.measured_result import Dataset, SealedRun
 from kvbench.errors import ResultError
 from kvbench.result import calibration
 from kvbench.result.files import read_json
+from kvbench.result.parquet_file import schema_of
 from kvbench.result.record_files import RUN, read_plan, read_run
-from kvbench.result.records import Row
+from kvbench.result.rows import row_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from kvbench.result.run_record import RunRecord
 
 REQUESTS = "requests.parquet"
+_SCHEMA = schema_of(row_kinds())
 COLUMNS = (
     *("request_id", "prompt_id", "conversation_id", "turn", "isl_target", "isl", "osl", "cached_tokens"),
     *("scheduled_ns", "sent_ns", "first_token_ns", "last_token_ns"),
@@ -78,7 +80,7 @@ def requests_frame(table: Any, columns: Sequence[str] = COLUMNS) -> pd.DataFrame
     length = pc.coalesce(table["isl_target"], table["isl"])
     for name in columns:
         if name not in table.column_names:
-            table = table.append_column(name, pa.nulls(len(table), _TYPES[name]))
+            table = table.append_column(name, pa.nulls(len(table), _SCHEMA.field(name).type))
     frame: pd.DataFrame = (
         table.select(list(columns)).append_column("length", length).to_pandas(types_mapper=pd.ArrowDtype)
     )
@@ -117,11 +119,3 @@ def tier_evidence(run_folder: Path, request_id: str) -> str | None:
     rows = pq.read_table(run_folder / REQUESTS, columns=["tier_evidence"], filters=only)
     evidence: str | None = rows["tier_evidence"][0].as_py() if len(rows) else None
     return evidence
-
-
-def _arrow_type(annotation: str) -> Any:
-    kinds = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
-    return kinds.get(annotation.split(" ", maxsplit=1)[0], pa.string())
-
-
-_TYPES = {name: _arrow_type(annotation) for name, annotation in Row.__annotations__.items()}

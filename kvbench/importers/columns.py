@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from kvbench.importers.export import Seen
 from kvbench.lenient_json import number, text, whole
+from kvbench.result.parquet_file import kinds_of, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -22,9 +23,7 @@ _TO_SECONDS = {"ms": 1e-3, "sec": 1.0, "s": 1.0}
 
 def schema() -> pa.Schema:
     """Return the columns of `Seen`."""
-    kinds = {"int": pa.int64(), "float": pa.float64()}
-    names = Seen.__annotations__
-    return pa.schema([(name, kinds.get(kind.split(" ")[0], pa.string())) for name, kind in names.items()])
+    return schema_of(kinds_of(Seen.__annotations__))
 
 
 def wholes(values: Sequence[Any]) -> pa.Array:

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kvbench.importers.columns import changed
+from kvbench.result.parquet_file import schema_of
 from kvbench.result.redact import without_named_secrets
-from kvbench.result.rows import row_schema
+from kvbench.result.rows import row_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ _NO_TIER = "imported: no source tells which tier served it"
 
 def rows_of(tool: str, run: PlannedRun, requests: pa.Table) -> Iterator[pa.RecordBatch]:
     """Give the rows of a run in batches."""
-    schema = row_schema()
+    schema = schema_of(row_kinds())
     for begin in range(0, len(requests), _BATCH_ROWS):
         yield from _rows(tool, run, requests.slice(begin, _BATCH_ROWS), begin, schema)
 

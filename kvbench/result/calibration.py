@@ -298,4 +298,4 @@ def worst_error_s(excerpt: CalibrationExcerpt) -> tuple[float, str]:
     known = [p99 for p99 in p99s if p99 is not None]
     if len(known) == len(p99s):
         return max(map(abs, known)), "p99"
-    return max(abs(cell.error_s.max or 0.0) for cell in excerpt.cells), "max"
+    return max(abs(cell.error_s.max) for cell in excerpt.cells if cell.error_s.max is not None), "max"

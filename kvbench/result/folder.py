@@ -76,7 +76,7 @@ class RunFolder:
         (self.path / TIERS).unlink(missing_ok=True)
 
     def seal_batches(self, record: RunRecord, batches: Iterable[pa.RecordBatch]) -> None:
-        """Write rows that come in batches, with the columns of `row_schema`, then `run.json`, as `seal` does."""
+        """Write rows that come in batches, with the columns of `Row`, then `run.json`, as `seal` does."""
         count = write_batches(self.path / ROWS, batches)
         write_json(self.path / "run.json", to_json(replace(record, attempt=self.attempt, requests=count)))
 

@@ -24,6 +24,18 @@ ROWS_OF_A_GROUP = 50_000
 Kind = type[int] | type[float] | type[bool] | type[str]
 
 
+def kinds_of(annotations: Mapping[str, str]) -> dict[str, Kind]:
+    """Return column kinds from the annotations of a dataclass, so that a column without values keeps its type."""
+    known: dict[str, Kind] = {"int": int, "float": float, "bool": bool}
+    return {name: known.get(annotation.split(" ")[0], str) for name, annotation in annotations.items()}
+
+
+def schema_of(kinds: Mapping[str, Kind]) -> pa.Schema:
+    """Return the schema of a file with these columns."""
+    types = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
+    return pa.schema([(name, types[kind]) for name, kind in kinds.items()])
+
+
 class ParquetFile:
     """A file that is being written; each call of `add` takes some more rows."""
 
@@ -64,8 +76,7 @@ def _table_of(rows: Sequence[Mapping[str, object]], schema: Any) -> Any:
 @contextlib.contextmanager
 def writing(path: Path, kinds: Mapping[str, Kind]) -> Iterator[ParquetFile]:
     """Give a file to write; it takes its place, and is on the disk, when the context ends without an error."""
-    types = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
-    schema = pa.schema([(name, types[kind]) for name, kind in kinds.items()])
+    schema = schema_of(kinds)
     with _whole(path, schema) as writer:
         file = ParquetFile(writer, schema)
         yield file

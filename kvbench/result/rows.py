@@ -7,13 +7,12 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import zstandard
 
 from kvbench.errors import ResultError
 from kvbench.lenient_json import at
 from kvbench.result import parquet_file
-from kvbench.result.files import storage_faults, writing_atomically
+from kvbench.result.files import storage_faults
 from kvbench.result.records import ROW_FIELDS, Row, Tier
 
 if TYPE_CHECKING:
@@ -132,23 +131,15 @@ def read_rows(run: Path) -> list[Row]:
 
 
 def write_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
-    """Write a parquet file batch by batch, atomically; return the number of rows."""
+    """Write rows that come in batches, with the columns of `Row`; return how many they are."""
     count = 0
-    with writing_atomically(path) as file, pq.ParquetWriter(file, row_schema()) as writer:
+    with storage_faults(path), parquet_file.writing(path, row_kinds()) as file:
         for batch in batches:
-            writer.write_batch(batch)
+            file.add_table(pa.Table.from_batches([batch]))
             count += len(batch)
     return count
 
 
-def row_schema() -> pa.Schema:
-    """Column types from the annotations of `Row`, so that a column without values keeps its type."""
-    kinds = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
-    names = Row.__annotations__
-    return pa.schema([(name, kinds.get(kind.split(" ")[0], pa.string())) for name, kind in names.items()])
-
-
 def row_kinds() -> dict[str, parquet_file.Kind]:
-    """Return column types from the annotations of `Row`, so that a column without values keeps its type."""
-    known: dict[str, parquet_file.Kind] = {"int": int, "float": float, "bool": bool}
-    return {name: known.get(kind.split(" ")[0], str) for name, kind in Row.__annotations__.items()}
+    """Return the columns of `Row`."""
+    return parquet_file.kinds_of(Row.__annotations__)

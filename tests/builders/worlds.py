@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from kvbench.result.records import Conversation, Request, Response
-from kvbench.result.run_record import DriverRecord
+from kvbench.result.run_record import DriverRecord, Pressure
 from kvbench.scenario.scenario import Scenario
 from kvbench.testbed.servers import tier_directory
 from kvbench.testbed.servers.counters import Counters
-from kvbench.this_host import facts
+from kvbench.this_host import pressure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -45,7 +45,7 @@ def make_scenario(**changes: Any) -> Scenario:
 @contextlib.contextmanager
 def quiet_host() -> Iterator[None]:
     """This machine as if nobody else used it: its own load is no part of a made-up world."""
-    with mock.patch.object(facts, "pressure", return_value={}):
+    with mock.patch.object(pressure, "pressure", return_value=Pressure(window_s=1.0)):
         yield
 
 

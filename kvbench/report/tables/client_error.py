@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kvbench.report.table import Cell, Column, Row, Table, row
 from kvbench.report.text import failures_text
-from kvbench.result.calibration import least_n
+from kvbench.result.calibration import least_n, worst_error_s
 from kvbench.units import format_count
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from kvbench.analysis.summary_types import Summary
     from kvbench.report.report_input import ReportInput
-    from kvbench.result.calibration_record import CalibrationCell, CalibrationExcerpt, Spread
+    from kvbench.result.calibration_record import CalibrationCell, Spread
 
 
 def client_error(given: ReportInput) -> Table | None:
@@ -127,14 +127,6 @@ def sentence(summary: Summary) -> str:
     plural = "s" if connections != [1] else ""
     where = f"calibrated {attached.made[:10]}, {attached.driver}, {_listed(connections)} connection{plural}{nearest}"
     return f"client error ({where}): {name} {error_s * 1e3:.3g} ms; n = {counts}"
-
-
-def worst_error_s(attached: CalibrationExcerpt) -> tuple[float, str]:
-    """Return the largest P99 of an excerpt's cells and its name; the largest maximum where a P99 is refused."""
-    p99 = [cell.error_s.p99 for cell in attached.cells if cell.error_s.p99 is not None]
-    if len(p99) == len(attached.cells):
-        return max(map(abs, p99)), "p99"
-    return max(abs(cell.error_s.max) for cell in attached.cells if cell.error_s.max is not None), "max"
 
 
 def _listed(counts: Sequence[int]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kvbench.report.table import Cell, Column, Row, Table, row
 from kvbench.report.text import failures_text
+from kvbench.result.records import sum_of_all
 
 if TYPE_CHECKING:
     from kvbench.analysis.summary_types import Summary
@@ -40,8 +41,8 @@ def _row(given: ReportInput, name: str) -> Row:
     for run in runs:
         causes.update(run.failures)
     failed = failures_text(dict(causes.most_common()))
-    prompt = _sum_of_all([run.ledger.prompt_tokens for run in runs])
-    cached = _sum_of_all([run.ledger.cached_tokens for run in runs])
+    prompt = sum_of_all(run.ledger.prompt_tokens for run in runs)
+    cached = sum_of_all(run.ledger.cached_tokens for run in runs)
     rate = cached / prompt if cached is not None and prompt else None
     return row(
         Cell(name, mark="key"),
@@ -52,12 +53,6 @@ def _row(given: ReportInput, name: str) -> Row:
         Cell(cached, refusal="not reported" if cached is None else None),
         Cell(rate, refusal="not known" if rate is None else None),
     )
-
-
-def _sum_of_all(values: list[int | None]) -> int | None:
-    """Return the sum, or None where one value is missing or there is none: a sum of some would pass for that of all."""
-    known = [value for value in values if value is not None]
-    return sum(known) if known and len(known) == len(values) else None
 
 
 def origin(summary: Summary) -> str:
