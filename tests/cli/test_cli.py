@@ -109,7 +109,9 @@ def test_run_show_and_report(scenario: Path, tmp_path: Path) -> None:
     if g4["process_read_bytes"] is not None:
         assert g4["process_read_bytes"] == pytest.approx(g4["expected_read_bytes"], rel=0.01)
     long = summed["lengths"][1]["cells"]
-    assert long["g4"]["comparison"]["ratio"] > 0  # the model says 3.6x; what a busy machine makes of it is no test's to say
+    assert (
+        long["g4"]["comparison"]["ratio"] > 0
+    )  # the model says 3.6x; what a busy machine makes of it is no test's to say
     assert (long["g4"]["n"], long["recompute"]["n"]) == (2, 2)
 
     every = kvbench("show", "small", "--requests", "--results", tmp_path / "results").stdout
