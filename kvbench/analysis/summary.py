@@ -276,6 +276,8 @@ def _median(values: pd.Series) -> float | None:
 def _storage_rate(runs: Sequence[SealedRun]) -> float | None:
     """Return the median rate at which the tier was read, by the server's own clock; None where nothing was read."""
     parts = [run.answered[["server_read_bytes", "server_storage_s"]] for run in runs]
+    if not runs:
+        return None
     reads = pd.concat(
         [rows_where(part, (part["server_read_bytes"] > 0) & (part["server_storage_s"] > 0)) for part in parts]
     )
