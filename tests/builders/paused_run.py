@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 # It acts once, when the first measured request of a run is in the journal; then nothing but the test lets it go on.
 _PROGRAM = """
 import os, signal, sys
-from kvbench import cli, store
+from kvbench.cli import app
+from kvbench.result import rows
 run, action = sys.argv[1:3]
-append, acted = store.Journal.append, []
-def append_and_act(self, row):
-    append(self, row)
+append, acted = rows.Journal.append, []
+def append_and_act(self, row, *rest):
+    append(self, row, *rest)
     if row.phase == "measure" and row.run_id.startswith(run) and not acted:
         acted.append(row)
         exec(action)
-store.Journal.append = append_and_act
+rows.Journal.append = append_and_act
 sys.argv[:] = ["kvbench", *sys.argv[3:]]
-cli.main()
+app.main()
 """
 _STOP_ITSELF = "os.kill(os.getpid(), signal.SIGSTOP)"
 
