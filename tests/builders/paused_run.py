@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 _PROGRAM = """
 import os, signal, sys
 from kvbench.cli import app
-from kvbench.result.rows import Journal
+from kvbench.result import rows
 run, action = sys.argv[1:3]
-append, acted = Journal.append, []
-def append_and_act(self, row):
-    append(self, row)
+append, acted = rows.Journal.append, []
+def append_and_act(self, row, *rest):
+    append(self, row, *rest)
     if row.phase == "measure" and row.run_id.startswith(run) and not acted:
         acted.append(row)
         exec(action)
-Journal.append = append_and_act
+rows.Journal.append = append_and_act
 sys.argv[:] = ["kvbench", *sys.argv[3:]]
 app.main()
 """

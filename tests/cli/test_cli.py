@@ -95,7 +95,7 @@ def test_run_show_and_report(scenario: Path, tmp_path: Path) -> None:
     assert done.returncode in (0, 3), done.stderr  # a busy machine may make a run suspect, never invalid
     folder = Path(done.stdout.splitlines()[-1])
     assert (folder / "summary.json").exists()
-    assert "speed-up" in done.stdout
+    assert "Speed-up" in done.stdout
     assert "run 1 of 4" in done.stderr
 
     shown = kvbench("show", "small", "--json", "--results", tmp_path / "results")
