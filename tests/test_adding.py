@@ -104,8 +104,8 @@ def test_a_new_server_key_is_checked_planned_and_run(folder: Path) -> None:
     assert "Did you mean `speed`?" in slip.stderr
     done = kvbench(folder, "run", path, "--results", folder / "results", "--set", "repeats=1")
     (plan,) = (folder / "results").rglob("plan.json")
-    assert json.loads(plan.read_text())["asked"]["server"] == "mine"
-    steps = {one["run"]["treatment"]: one["cache"]["steps"] for one in records_of(folder)}
+    assert json.loads(plan.read_text())["design"]["server"] == "mine"
+    steps = {one["treatment"]: one["cache"]["steps"] for one in records_of(folder)}
     assert steps.keys() == {"recompute", "g4"}, done.stdout + done.stderr
     assert "proven" in {step["outcome"] for step in steps["g4"]}, steps  # a busy machine may make the verdict suspect
 
@@ -134,7 +134,7 @@ def test_a_new_generator_is_checked_planned_and_disturbs(folder: Path) -> None:
     assert f"{side}" in shown.stdout
     assert "print(json.dumps" in shown.stdout, shown.stdout + shown.stderr
     done = kvbench(folder, "run", path, "--results", folder / "results", *changes, "--set", "repeats=1")
-    disturbed = [one["neighbors"] for one in records_of(folder) if one["run"]["treatment"] == "noisy"]
+    disturbed = [one["neighbors"] for one in records_of(folder) if one["treatment"] == "noisy"]
     assert disturbed, done.stdout + done.stderr
     assert all(one["generator"] == "reader" and one["delivered_bytes_per_s"] > 0 for one in disturbed), disturbed
 
