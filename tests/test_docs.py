@@ -85,6 +85,16 @@ def test_every_module_that_is_named_exists() -> None:
     assert not missing
 
 
+def test_every_name_that_a_page_imports_exists() -> None:
+    missing = set()
+    for page in PAGES:
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+            imports = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.ImportFrom)]
+            names = {f"{node.module}.{one.name}" for node in imports for one in node.names}
+            missing |= {f"{page}: {name}" for name in names if name.startswith("kvbench") and not module_exists(name)}
+    assert not missing
+
+
 def test_every_link_leads_to_a_file() -> None:
     pages = [*PAGES, *Path("docs/decisions").glob("*.md")]
     missing = {

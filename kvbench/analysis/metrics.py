@@ -19,7 +19,7 @@ from kvbench.analysis import measured
 from kvbench.analysis.measured import as_floats, sum_of_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from kvbench.analysis.measured import Columns, MeasuredRun, OfRequests
     from kvbench.analysis.stats.ratios import Kind
@@ -234,7 +234,7 @@ _USER_RATE = "tokens/s a user, mean"
 _WORDS: dict[Statistic, str] = {"p50": "P50", "p95": "P95", "p99": "P99", "max": "maximum"}
 
 
-def _of_requests(name: str, label: str, of_requests: OfRequests, in_table: Collection[str] = ()) -> list[Metric]:
+def _of_requests(name: str, label: str, of_requests: OfRequests, in_table: tuple[Statistic, ...] = ()) -> list[Metric]:
     return [
         Metric(f"{name}_{key}", f"{label} {word}", "s", "time", key, of_requests=of_requests, in_table=key in in_table)
         for key, word in _WORDS.items()
