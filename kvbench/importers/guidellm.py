@@ -7,6 +7,7 @@ GuideLLM's own latency runs to the end of the request; here it ends at the last 
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,16 +19,18 @@ from kvbench.importers.columns import numbers, table_of_rows
 from kvbench.importers.export import Part, Seen, Source
 from kvbench.importers.export_kind import REMEDIES, misplaced, read_bytes, shared, span_s, status_of, wrong_kind
 from kvbench.importers.json_members import MemberReader, NotAnObjectError, Place
+from kvbench.importers.line_ranges import Range, map_tasks
 from kvbench.lenient_json import at, number, parse, shortened, text, whole
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from kvbench.result.records import Status
     from kvbench.typed_json import JsonObject
 
 _OUTCOMES = ("successful", "errored", "incomplete")
-_BATCH = 8192
+_BATCH = 2048
 _HTTP_STATUS = re.compile(r"\b(?:error|status|code)\W{0,3}'?([1-5]\d\d)\b", re.IGNORECASE)
 _COUNTED = (
     "Who counted prompt and output tokens: GuideLLM takes the server's usage, or its own tokenizer's count without it."
@@ -75,25 +78,41 @@ def read(path: Path) -> Source:
 
 
 def _read_requests(path: Path, reader: MemberReader) -> dict[Place, list[pa.Table]]:
-    """Read the requests of every list, a batch at a time."""
+    """Read the requests of every list, a batch at a time: here they are found, the workers read them."""
     lists: dict[Place, list[pa.Table]] = {}
-    waiting: list[tuple[Seen, float | None, float | None]] = []
-    current = None
     try:
-        for place, content in reader.members(path):
-            if current is not None and (place != current or len(waiting) >= _BATCH):
-                lists.setdefault(current, []).append(_table(waiting))
-                waiting = []
-            current, request = place, parse(content)
-            if not isinstance(request, dict):
+        for (place, _), table in map_tasks(partial(_read_batch, path), _batches(path, reader), path.stat().st_size):
+            if table is None:
                 raise ResultError(f"{path} is not JSON", REMEDIES["guidellm"])
-            waiting.append((_read_request(request, place.name), *_span(request)))
+            lists.setdefault(place, []).append(table)
     except NotAnObjectError as found:
         where = f"benchmarks[{found.place.outer_place}].requests.{found.place.name}[{found.number}]"
         raise misplaced(path, where, "is not a request") from None
-    if current is not None:
-        lists.setdefault(current, []).append(_table(waiting))
     return lists
+
+
+def _batches(path: Path, reader: MemberReader) -> Iterator[tuple[Place, Range]]:
+    """Give ranges of requests that stand one after another in one list."""
+    current, first, end, count = None, 0, 0, 0
+    for place, one in reader.members(path):
+        if current is not None and (place != current or count >= _BATCH):
+            yield current, Range(first, end - first)
+            current = None
+        if current is None:
+            current, first, count = place, one.offset, 0
+        end, count = one.offset + one.length, count + 1
+    if current is not None:
+        yield current, Range(first, end - first)
+
+
+def _read_batch(path: Path, task: tuple[Place, Range]) -> pa.Table | None:
+    """Make columns of some requests of one list; None where they are not JSON."""
+    place, where = task
+    with path.open("rb") as file:
+        requests = parse(b"[" + where.read(file) + b"]")
+    if requests is None:
+        return None
+    return _table([(_read_request(one, place.name), *_span(one)) for one in requests])
 
 
 def _table(read: list[tuple[Seen, float | None, float | None]]) -> pa.Table:

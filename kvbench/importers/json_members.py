@@ -1,4 +1,4 @@
-"""Gives the members of a JSON document's long lists one by one, with the memory of a few MB.
+"""Finds the members of a JSON document's long lists one by one, with the memory of a few MB.
 
 Only the structure is looked at: numpy finds the quotes and brackets of one block at a time, so that a list is cut into
 its members without parsing them. The rest of the document, with those lists empty, is small and is parsed at the end.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from kvbench.importers.line_ranges import Range
 from kvbench.lenient_json import parse
 
 if TYPE_CHECKING:
@@ -66,14 +67,14 @@ class MemberReader:
         """The document without the members, once they have been given; None where it is no JSON."""
         return parse(bytes(self._rest))
 
-    def members(self, path: Path) -> Iterator[tuple[Place, bytes]]:
-        """Give each member as text, in the order of the document.
+    def members(self, path: Path) -> Iterator[tuple[Place, Range]]:
+        """Give where each member stands, in the order of the document.
 
         Raises:
             NotAnObjectError: a member is no object.
 
         """
-        text = b""  # what is not yet dealt with
+        text, start = b"", 0  # what is not yet dealt with, and where in the file it begins
         with path.open("rb") as file:
             while block := _read_block(file):
                 shift, text, self._last = len(text), text + block, 0
@@ -83,10 +84,12 @@ class MemberReader:
                         self._note_rest(text, at, depth, is_open=is_open)
                     elif self._list is not None and is_open:
                         self._begin_member(text, at)
-                    elif self._list is not None:
-                        yield self._list, text[self._begin : at + 1]
+                    elif self._list is not None and self._begin is not None:
+                        yield self._list, Range(start + self._begin, at + 1 - self._begin)
                         self._begin, self._last, self._number = None, at + 1, self._number + 1
+                start += len(text)
                 text = self._left_over(text)
+                start -= len(text)
         self._rest += text
 
     def _begin_member(self, text: bytes, at: int) -> None:

@@ -1,4 +1,4 @@
-"""Reads a large file in ranges that end at line ends, on all processors, with the memory of a few ranges.
+"""Reads a large file in ranges, on all processors, with the memory of a few ranges.
 
 A range is a few MB. A worker process reads its range itself, so only what it made of it travels back. Workers are
 started anew and hear of their parent by a pipe: when the parent dies, however it dies, the pipe ends and so do they.
@@ -9,18 +9,20 @@ from __future__ import annotations
 import multiprocessing
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from kvbench.errors import ResultError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from multiprocessing.connection import Connection
     from pathlib import Path
 
 RANGE_BYTES = 8 * 1024 * 1024
 _FEW_RANGES = 6  # below this the start of processes costs more than it saves
 _T = TypeVar("_T")
+_Task = TypeVar("_Task")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,28 +59,47 @@ def map_ranges(work: Callable[[bytes], _T], path: Path) -> Iterator[tuple[Range,
         ResultError: a worker process ended.
 
     """
+    return map_tasks(partial(_work_on, work, path), ranges(path), path.stat().st_size)
+
+
+def _work_on(work: Callable[[bytes], _T], path: Path, one: Range) -> _T:
+    with path.open("rb") as file:
+        return work(one.read(file))
+
+
+def map_tasks(work: Callable[[_Task], _T], tasks: Iterable[_Task], size_bytes: int) -> Iterator[tuple[_Task, _T]]:
+    """Give each task with what `work` makes of it, in order; in several processes where all of it is large.
+
+    Both can be pickled. A task is small: it names a range and does not hold it, because a worker takes a task only when
+    its result before that was taken.
+
+    Raises:
+        ResultError: a worker process ended.
+
+    """
     processors = len(os.sched_getaffinity(0))
-    if processors < 2 or path.stat().st_size < _FEW_RANGES * RANGE_BYTES:
-        with path.open("rb") as file:
-            for one in ranges(path):
-                yield one, work(one.read(file))
+    if processors < 2 or size_bytes < _FEW_RANGES * RANGE_BYTES:
+        for one in tasks:
+            yield one, work(one)
         return
-    yield from _map_in_processes(work, path, processors)
+    yield from _map_in_processes(work, tasks, processors)
 
 
-def _map_in_processes(work: Callable[[bytes], _T], path: Path, processors: int) -> Iterator[tuple[Range, _T]]:
-    """Deal the ranges to the workers in turn; each has one in hand and one waiting."""
+def _map_in_processes(
+    work: Callable[[_Task], _T], tasks: Iterable[_Task], processors: int
+) -> Iterator[tuple[_Task, _T]]:
+    """Deal the tasks to the workers in turn; each has one in hand and one waiting."""
     context = multiprocessing.get_context("spawn")
     workers = []
     for _ in range(processors):
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, work, path), daemon=True)
+        process = context.Process(target=_serve, args=(theirs, work), daemon=True)
         process.start()
         theirs.close()
         workers.append((process, ours))
     try:
-        waiting: list[tuple[Range, Connection]] = []
-        for number, one in enumerate(ranges(path)):
+        waiting: list[tuple[_Task, Connection]] = []
+        for number, one in enumerate(tasks):
             pipe = workers[number % processors][1]
             if len(waiting) >= 2 * processors:
                 yield _take(*waiting.pop(0))
@@ -93,31 +114,29 @@ def _map_in_processes(work: Callable[[bytes], _T], path: Path, processors: int) 
             process.join()
 
 
-def _ask(pipe: Connection, lines: Range) -> None:
+def _ask(pipe: Connection, task: Any) -> None:
     try:
-        pipe.send(lines)
+        pipe.send(task)
     except OSError:
         raise _ended() from None
 
 
-def _take(lines: Range, pipe: Connection) -> tuple[Range, Any]:
+def _take(task: _Task, pipe: Connection) -> tuple[_Task, Any]:
     try:
         made = pipe.recv()
     except (EOFError, OSError):
         raise _ended() from None
-    return lines, made
+    return task, made
 
 
 def _ended() -> ResultError:
     return ResultError("a process that read the export ended", "Free some memory, then import again.")
 
 
-def _serve(pipe: Connection, work: Callable[[bytes], Any], path: Path) -> None:
-    """Answer ranges until the parent closes its end."""
-    with path.open("rb") as file:
-        while True:
-            try:
-                one = pipe.recv()
-                pipe.send(work(one.read(file)))
-            except (EOFError, OSError):
-                return
+def _serve(pipe: Connection, work: Callable[[Any], Any]) -> None:
+    """Answer tasks until the parent closes its end."""
+    while True:
+        try:
+            pipe.send(work(pipe.recv()))
+        except (EOFError, OSError):
+            return

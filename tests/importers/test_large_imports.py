@@ -195,7 +195,8 @@ def test_members_and_the_rest_are_the_document(
     reader = MemberReader("outer", "middle", ("good", "bad"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_members, "_BLOCK_BYTES", block_bytes)
-        found = [(place, json.loads(content)) for place, content in reader.members(path)]
+        with path.open("rb") as file:
+            found = [(place, json.loads(one.read(file))) for place, one in reader.members(path)]
     wanted = [
         (Place(number, name), member)
         for number, one in enumerate(lists)
@@ -226,4 +227,7 @@ def test_a_report_in_small_blocks_is_the_same_source(monkeypatch: pytest.MonkeyP
     whole = guidellm.read(path)
     monkeypatch.setattr(json_members, "_BLOCK_BYTES", 100)
     monkeypatch.setattr(guidellm, "_BATCH", 2)
+    assert guidellm.read(path) == whole
+    monkeypatch.setattr(line_ranges, "RANGE_BYTES", 1000)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     assert guidellm.read(path) == whole

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
-from scipy.stats import binom
+from scipy.special import bdtr, bdtrik, stdtrit
 
 from kvbench.errors import ResultError
 from kvbench.percentile import needed_n, probability_of, tail_of
@@ -122,7 +121,11 @@ def _low_rank(n: int, p: float, tail: float) -> int:
 
     The rank of the upper end is n + 1 minus this for 1 - p, by symmetry.
     """
-    return int(binom.ppf(tail, n, p))
+    near = float(bdtrik(tail, n, p))  # what `scipy.stats.binom.ppf` does too, which takes a second to import
+    rank = 0 if math.isnan(near) else max(math.ceil(near) - 1, 0)
+    while bdtr(rank, n, p) < tail:
+        rank += 1
+    return rank
 
 
 def centre_of(values: Values, centre: Centre = "median") -> float:

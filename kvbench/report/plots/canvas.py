@@ -10,7 +10,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
-    import numpy as np
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
@@ -34,6 +36,7 @@ WIDTH_IN = 7.2
 DASHES = (0, (4, 3))
 _LABEL_GAP_PT = 11.0
 _LONGEST_NAME = 24
+_DOT_LAYERS = 8
 _STYLE: Any = {
     "svg.fonttype": "path",
     "svg.hashsalt": "kvbench",
@@ -178,9 +181,19 @@ def draw_series(axes: Axes, series: Series, shift: float) -> None:
 
 
 def draw_dots(axes: Axes, lengths: NDArray[np.float64], times: NDArray[np.float64], colour: str, shift: float) -> None:
-    """Draw each request as a dot."""
+    """Draw each request as a dot; where dots lie on one another they look darker, up to `_DOT_LAYERS` deep.
+
+    A dot is a line of no length with round ends, and each layer is one path: thousands of marks, each an element of its
+    own, made half of the time that a PDF takes, and most of the bytes of a page.
+    """
     where = _shifted(axes, shift)
-    axes.plot(lengths, times, "o", color=colour, alpha=0.45, markersize=2.6, markeredgewidth=0, transform=where)
+    for layer in range(min(_DOT_LAYERS, len(times))):
+        places = np.column_stack((lengths[layer::_DOT_LAYERS], times[layer::_DOT_LAYERS]))
+        path = Path(places.repeat(2, axis=0), np.tile(np.array([Path.MOVETO, Path.LINETO]), len(places)))
+        path.should_simplify = False  # it would take lines of no length away
+        dots = PathPatch(path, fill=False, edgecolor=colour, alpha=0.45, linewidth=2.6, capstyle="round")
+        dots.set_transform(where)
+        axes.add_artist(dots)
 
 
 def write_values(axes: Axes, series: Series) -> None:

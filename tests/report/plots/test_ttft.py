@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from kvbench.report.plots import ttft
@@ -46,7 +47,8 @@ def test_very_many_requests_are_thinned_and_their_extremes_stay(monkeypatch: pyt
     assert (len(drawn.ttft_s), drawn.requests) == (100, 1_800)
     assert (drawn.ttft_s.min(), drawn.ttft_s.max()) == (rows[0]["ttft_s"], rows[899]["ttft_s"])
     svg = ttft.ttft(given) or ""
-    assert 100 <= svg.count("<use ") < 300
+    dots = re.findall(r'<path d="([^"]*)"[^>]*stroke-width: 2\.6[^>]*stroke-linecap: round', svg)
+    assert sum(path.count("M ") for path in dots) == 100
 
 
 def test_one_length_is_no_curve_where_a_rate_answers_and_nothing_is_drawn_without_lengths() -> None:
