@@ -42,7 +42,7 @@ def check(reference: str) -> tuple[str, str]:
     """
     name, _, section = reference.partition("/")
     content = YAML(typ="safe").load(text_of(name))
-    sections = [*content.get("curves", {}), *content.get("beside", {})]
+    sections = [*content.get("curves", {}), *content.get("scenario_rows", {})]
     if section in sections:
         return name, section
     known = [f"{name}/{one}" for one in sections]

@@ -178,4 +178,5 @@ def test_a_fault_in_rows_under_their_older_name_is_told_with_its_line() -> None:
     rows = "beside:\n  all:\n    section: s\n    ratios: times\n    rows: {}\n    rosw: 1\n"
     with pytest.raises(ResultError, match="unknown key `rosw`") as fault:
         claims_file.parse(HEAD + rows, "example")
-    assert fault.value.message.startswith("example:13")
+    line = (HEAD + rows).splitlines().index("    rosw: 1") + 1
+    assert fault.value.message.startswith(f"example:{line}:")

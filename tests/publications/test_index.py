@@ -11,7 +11,7 @@ from kvbench.publications import index, library
 @pytest.mark.parametrize("name", index.names())
 def test_every_section_can_be_looked_up_and_read(name: str) -> None:
     claims = library.document(name).claims
-    for section in (*claims.curves, *claims.beside):
+    for section in (*claims.curves, *claims.scenario_rows):
         assert index.check(f"{name}/{section}") == (name, section)
         assert library.load(f"{name}/{section}").title == claims.title
 
