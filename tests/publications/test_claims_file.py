@@ -178,4 +178,4 @@ def test_a_fault_in_rows_under_their_older_name_is_told_with_its_line() -> None:
     rows = "beside:\n  all:\n    section: s\n    ratios: times\n    rows: {}\n    rosw: 1\n"
     with pytest.raises(ResultError, match="unknown key `rosw`") as fault:
         claims_file.parse(HEAD + rows, "example")
-    assert fault.value.message.startswith("example:13")
+    assert fault.value.message.startswith("example:12:")
