@@ -319,14 +319,8 @@ class Agent:
         self._child.stdout.close()
         self._child, self._output, self._asked_ns = None, -1, 0
         if self._purpose == "generator":
-            self._final = {
-                "code": code,
-                "why": self._why,
-                "stop_s": took_s,
-                "moved": [self._bytes_ns, self._bytes],
-                "document": self._last,
-                "output": said,
-            }
+            moved = [self._bytes_ns, self._bytes]
+            self._final = Final(code=code, why=self._why, stop_s=took_s, moved=moved, document=self._last, output=said)
             self._say("final", **self._final)
         elif code == 0:
             self._say("ready", **self._ready)
