@@ -56,7 +56,7 @@ class FakeProcess:
         self._lines.put_nowait(b"")
 
     def end_generator(self, **final: Any) -> None:
-        self.say("final", moved=self._moved(), why="itself", code=1, stop_s=None, document=None, said="boom", **final)
+        self.say("final", moved=self._moved(), why="itself", code=1, stop_s=None, document=None, output="boom", **final)
         self._running = None
 
     async def send(self, data: bytes) -> None:
@@ -91,7 +91,7 @@ class FakeProcess:
         elif name == "go":
             self._go(order)
         elif name == "stop":
-            self.say("final", moved=self._moved(), why="stop", code=128, stop_s=0.05, document=None, said="")
+            self.say("final", moved=self._moved(), why="stop", code=128, stop_s=0.05, document=None, output="")
             self._running = None
         elif name == "sweep":
             self.say("swept", removed=[f"{order['directory']}/.kvbench/old"], kept=[])

@@ -24,9 +24,10 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from kvbench.testbed.neighbors.agent_host import (  # not sent: there both are one text
+    Owner,
     Refusal,
     boot_id,
     check_directory,
@@ -49,6 +50,46 @@ GRACE_S = 2.0  # between SIGINT and SIGKILL
 _DOCUMENT = re.compile(r"^\{", re.MULTILINE)
 _MOST_BUFFERED = 4_000_000
 _MOST_UNSENT = 1_000_000
+
+
+class Order(TypedDict, total=False):
+    """An order from the controller; which fields it has depends on `order`. `{folder}` in commands is our folder."""
+
+    order: str
+    number: int
+    run: str
+    sample_s: float
+    max_runtime_s: float
+    interface: str | None
+    directory: str
+    need_bytes: int
+    direct: bool
+    layout: list[str]
+    command: list[str]
+    count: str  # where the generator's bytes are counted
+    at_ns: int
+    listens: int
+
+
+class Final(TypedDict):
+    """How a generator ended: who ended it, and the last that it said."""
+
+    code: int | None
+    why: str
+    stop_s: float | None
+    moved: list[int] | None
+    document: dict[str, Any] | None
+    output: str
+
+
+class Ready(TypedDict, total=False):
+    """Where the files were laid out; empty where no directory is needed."""
+
+    folder: str
+    disk: str | None
+    file_system: str | None
+    queue: dict[str, str]
+    direct: str
 
 
 class Documents:
@@ -100,11 +141,11 @@ class Agent:
         self._anchor_ns = time.time_ns() - time.monotonic_ns()
         self._unread, self._unsent, self._documents = b"", b"", Documents()
         self._child: Any = None  # the generator, or the program that lays out its files
-        self._go: dict[str, Any] | None = None  # the start that is waited for
+        self._go: Order | None = None  # the start that is waited for
         self._last: dict[str, Any] | None = None  # document
-        self._go_order: dict[str, Any] = {}
-        self._ready: dict[str, Any] = {}
-        self._final: dict[str, Any] | None = None  # how the last generator ended
+        self._go_order: Order = {}
+        self._ready: Ready = {}
+        self._final: Final | None = None  # how the last generator ended
         self._output, self._announced, self._began_ns = -1, False, 0
         self._folder: Path | None = None
         self._disk: str | None = None
@@ -139,7 +180,7 @@ class Agent:
             select.select([], [1], [], 0.1)
             self._send()
 
-    def _obey(self, order: dict[str, Any]) -> None:
+    def _obey(self, order: Order) -> None:
         """Carry out one order; what is refused is answered by an error event."""
         self._heard_ns = time.monotonic_ns()
         name = order["order"]
@@ -160,14 +201,14 @@ class Agent:
             message, remedy = refusal.args
             self._say("error", message=message, remedy=remedy)
 
-    def _prepare(self, order: dict[str, Any]) -> None:
+    def _prepare(self, order: Order) -> None:
         """Check the target, make the marked folder and lay out the files; `ready` follows."""
         self._interface, self._sample_s = order.get("interface"), order["sample_s"]
         self._max_runtime_s, directory = order["max_runtime_s"], order.get("directory")
         self._ready = {}
         if directory is not None:
             path = check_directory(directory, order["need_bytes"])
-            owner = {
+            owner: Owner = {
                 "made_by": "kvbench",
                 "run": order["run"],
                 "boot_id": boot_id(),
@@ -177,7 +218,7 @@ class Agent:
             }
             self._folder, self._disk = make_folder(path, order["run"], owner), disk_of(path)
             self._ready = {"folder": str(self._folder), "disk": self._disk, "file_system": file_system_of(path)}
-            self._ready.update(queue=queue_of(self._disk), direct=direct_io(self._folder))
+            self._ready["queue"], self._ready["direct"] = queue_of(self._disk), direct_io(self._folder)
             if order.get("direct") and self._ready["direct"] == "refused":
                 raise Refusal(f"the target {directory} refuses O_DIRECT", "Set `direct: false`, or choose another.")
         if order.get("layout"):
@@ -185,12 +226,12 @@ class Agent:
         else:
             self._say("ready", **self._ready)
 
-    def _accept(self, order: dict[str, Any]) -> None:
+    def _accept(self, order: Order) -> None:
         if self._child is not None:
             raise Refusal("a generator runs already on this host", "Stop it before the next start.")
         self._go = order
 
-    def _launch(self, go: dict[str, Any], purpose: str) -> None:
+    def _launch(self, go: Order, purpose: str) -> None:
         """Start a program in a process group of its own; `{folder}` in its arguments is the marked folder."""
         command = [word.replace("{folder}", str(self._folder)) for word in go["command"]]
         self._documents, self._purpose, self._why = Documents(), purpose, "itself"
@@ -278,8 +319,8 @@ class Agent:
         self._child.stdout.close()
         self._child, self._output, self._asked_ns = None, -1, 0
         if self._purpose == "generator":
-            last = {"moved": [self._bytes_ns, self._bytes], "document": self._last, "said": said}
-            self._final = {"code": code, "why": self._why, "stop_s": took_s, **last}
+            moved = [self._bytes_ns, self._bytes]
+            self._final = Final(code=code, why=self._why, stop_s=took_s, moved=moved, document=self._last, output=said)
             self._say("final", **self._final)
         elif code == 0:
             self._say("ready", **self._ready)
@@ -292,7 +333,7 @@ class Agent:
         """Interrupt the generator; what is not gone after the grace is killed."""
         if self._go is not None:
             self._go = None
-            self._final = {"code": None, "why": why, "stop_s": 0.0, "moved": None, "document": None, "said": ""}
+            self._final = {"code": None, "why": why, "stop_s": 0.0, "moved": None, "document": None, "output": ""}
             self._say("final", **self._final)
         elif self._child is None and why == "stop" and self._final is not None:
             self._say("final", **self._final)  # it had ended before it was told to

@@ -11,7 +11,7 @@ import contextlib
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from kvbench.errors import HostError
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kvbench.testbed.hosts.protocol import Host, Process
+    from kvbench.testbed.neighbors.agent_event import AgentEvent
+    from kvbench.typed_json import JsonObject
 
 LOST_AFTER_S = 3.0  # without a word, though an agent speaks several times a second
 _PING_S = 1.0
@@ -46,11 +48,11 @@ def agent_source() -> bytes:
 class SideClient:
     """A conversation with one agent; `heard` gets every event with the controller's time of it."""
 
-    def __init__(self, host: Host, heard: Callable[[SideClient, dict[str, Any], int], None]) -> None:
+    def __init__(self, host: Host, heard: Callable[[SideClient, AgentEvent, int], None]) -> None:
         """Nothing is connected yet."""
         self.host = host
-        self.hello: dict[str, Any] = {}
-        self.ready: dict[str, Any] = {}
+        self.hello: JsonObject = {}
+        self.ready: JsonObject = {}
         self.offset_ns = 0  # agent's clock minus ours
         self.offset_error_ns = 0
         self.drift_ns = 0
@@ -58,7 +60,7 @@ class SideClient:
         self.lost_after_s = LOST_AFTER_S
         self._heard = heard
         self._process: Process | None = None
-        self._awaited: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        self._awaited: dict[str, asyncio.Future[AgentEvent]] = {}
         self._last_ns = 0
         self._leaving = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -89,14 +91,14 @@ class SideClient:
         awaited = self._await("hello")
         self._last_ns = clock_ns()
         self._tasks = [asyncio.create_task(self._listen())]
-        self.hello = await self._within(awaited, "hello", 15.0)
+        self.hello = cast("JsonObject", await self._within(awaited, "hello", 15.0))
         self._tasks.append(asyncio.create_task(self._mind()))
         for number in range(-_PINGS, 0):
             await self._ping(number, wait=True)
         (round_trip_ns, self.offset_ns), self._pings = min(self._pings), []
         self.offset_error_ns = round_trip_ns // 2
 
-    async def ask(self, order: str, answer: str, within_s: float, **fields: Any) -> dict[str, Any]:
+    async def ask(self, order: str, answer: str, within_s: float, **fields: Any) -> AgentEvent:
         """Send an order and wait for its answer.
 
         Raises:
@@ -150,7 +152,7 @@ class SideClient:
             said = await process.end(0.3)
             self._lose(said.splitlines()[-1] if said else "its agent ended")
 
-    def _take(self, event: dict[str, Any], now_ns: int) -> None:
+    def _take(self, event: AgentEvent, now_ns: int) -> None:
         self._last_ns = now_ns
         name = event["event"]
         if name == "pong" and event["number"] in self._sent_ns:
@@ -158,11 +160,11 @@ class SideClient:
             self._pings.append((now_ns - sent_ns, event["clock_ns"] - (sent_ns + now_ns) // 2))
             self.drift_ns = min(self._pings[-_PINGS:])[1] - self.offset_ns
         if name == "ready":
-            self.ready = event
+            self.ready = cast("JsonObject", event)
         if name == "gone" and not self._leaving:
             self._lose(f"its agent left: {event['why']}")
         if name == "final" and "started" in self._awaited:
-            said = (event["said"].strip().splitlines() or [f"exit code {event['code']}"])[-1]
+            said = (event["output"].strip().splitlines() or [f"exit code {event['code']}"])[-1]
             self._fail(HostError(f"{self.name}: its generator ended at once: {said}", "Mend what it complains about."))
         if name == "error":
             self._fail(HostError(f"{self.name}: {event['message']}", event["remedy"]))
@@ -196,7 +198,7 @@ class SideClient:
             self._fail(HostError(f"{self.name}: lost: {why}", "Check that host, its sshd and the way to it."))
             self._heard(self, {"event": "lost", "why": why, "clock_ns": now_ns + self.offset_ns}, now_ns)
 
-    def _await(self, answer: str) -> asyncio.Future[dict[str, Any]]:
+    def _await(self, answer: str) -> asyncio.Future[AgentEvent]:
         future = asyncio.get_running_loop().create_future()
         self._awaited[answer] = future
         return future
@@ -208,7 +210,7 @@ class SideClient:
                 future.set_exception(fault)
                 future.exception()  # it may be that nobody waits any more
 
-    async def _within(self, future: asyncio.Future[dict[str, Any]], answer: str, within_s: float) -> dict[str, Any]:
+    async def _within(self, future: asyncio.Future[AgentEvent], answer: str, within_s: float) -> AgentEvent:
         try:
             return await asyncio.wait_for(future, within_s)
         except TimeoutError:

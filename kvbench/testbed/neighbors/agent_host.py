@@ -14,11 +14,31 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 PROTOCOL = 1
 OWNER = "owner.json"
 MEMORY = ("tmpfs", "ramfs", "devtmpfs", "hugetlbfs")
+
+
+class Owner(TypedDict):
+    """Who made a folder, and until when it may be needed: the content of `owner.json`."""
+
+    made_by: str
+    run: str
+    boot_id: str
+    pid: int
+    pid_start: str
+    expires_ns: int
+
+
+class Counters(TypedDict):
+    """A host's cumulative counters: bytes in and out, ticks of the processors, microseconds of pressure."""
+
+    disk: list[int] | None
+    nic: list[int]
+    cpu: dict[str, int] | None
+    psi: dict[str, int]
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a fault
@@ -42,7 +62,7 @@ def first_line(command: list[str]) -> str | None:
     return done.stdout.decode(errors="replace").strip().split("\n")[0]
 
 
-def hello() -> dict[str, Any]:
+def hello() -> dict[str, str | int | None]:
     """Say what this host is and has; fio and iperf3 by the first line of their --version, None where missing."""
     return {
         "protocol": PROTOCOL,
@@ -117,7 +137,7 @@ def check_directory(given: str, need_bytes: int) -> Path:
     return path
 
 
-def make_folder(directory: Path, run: str, owner: dict[str, Any]) -> Path:
+def make_folder(directory: Path, run: str, owner: Owner) -> Path:
     """Make the marked folder of a run; refuse where a link or somebody else's file is in the way."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", run):
         raise Refusal(f"{run!r} is no name for a run", "Use letters, digits, dots and dashes.")
@@ -214,9 +234,9 @@ def listens(port: int) -> bool:
     return any(len(f) > 3 and f[3] == "0A" and f[1].endswith(f":{port:04X}") for f in fields)
 
 
-def counters(disk: str | None, interface: str | None) -> dict[str, Any]:
+def counters(disk: str | None, interface: str | None) -> Counters:
     """Read this host's cumulative counters: disk and network bytes, processor ticks, microseconds of pressure."""
-    found = {"disk": None, "nic": [0, 0], "cpu": None, "psi": {}}  # type: dict[str, Any]
+    found: Counters = {"disk": None, "nic": [0, 0], "cpu": None, "psi": {}}
     for line in read_text("/proc/diskstats").splitlines():
         fields = line.split()
         if fields[2] == disk:

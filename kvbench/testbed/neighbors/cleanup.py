@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvbench.testbed.hosts.event_loop import HostThread
 from kvbench.testbed.hosts.open_host import open_host
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from kvbench.testbed.hosts.file import Entry, HostsFile, Reach
     from kvbench.testbed.hosts.protocol import Host
+    from kvbench.testbed.neighbors.agent_event import AgentEvent
 
 _ANSWER_S = 60.0
 
@@ -47,5 +48,5 @@ async def _sweep_host(host: Host, directory: str) -> dict[str, list[str]]:
         await client.leave()
 
 
-def _ignore(client: SideClient, event: dict[str, Any], now_ns: int) -> None:
+def _ignore(client: SideClient, event: AgentEvent, now_ns: int) -> None:
     del client, event, now_ns

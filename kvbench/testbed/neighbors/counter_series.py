@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import bisect
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvbench.testbed.neighbors.agent_event import AgentEvent
 
 _SLIDE_S = 1.0
 _STEPS = 200
@@ -67,7 +70,7 @@ class Series:
     moved: Cumulative = field(default_factory=Cumulative)
     disk: Cumulative = field(default_factory=Cumulative)
     nic: Cumulative = field(default_factory=Cumulative)
-    rows: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    rows: list[tuple[int, AgentEvent]] = field(default_factory=list)
     _base: float = 0.0
 
     def begin(self, t_ns: int) -> None:
@@ -79,19 +82,19 @@ class Series:
         """Forget the host's own counters: it may have been started anew, and then they count from zero."""
         self.disk, self.nic, self.rows = Cumulative(), Cumulative(), []
 
-    def sample(self, t_ns: int, event: dict[str, Any], moved_ns: int | None) -> None:
+    def sample(self, t_ns: int, event: AgentEvent, moved_ns: int | None) -> None:
         """Take a sample event; `moved_ns` is when the generator had moved what it says."""
-        if moved_ns is not None:
-            self.moved.add(moved_ns, self._base + event["moved"][1])
+        if moved_ns is not None and (moved := event["moved"]) is not None:
+            self.moved.add(moved_ns, self._base + moved[1])
         self.nic.add(t_ns, sum(event["nic"]))
         if event["disk"] is not None:
             self.disk.add(t_ns, sum(event["disk"]))
         self.rows.append((t_ns, {"cpu": event["cpu"], "psi": event["psi"]}))
 
-    def finish(self, event: dict[str, Any], moved_ns: int | None) -> None:
+    def finish(self, event: AgentEvent, moved_ns: int | None) -> None:
         """Take a final event: the last that the generator moved."""
-        if moved_ns is not None:
-            self.moved.add(moved_ns, self._base + event["moved"][1])
+        if moved_ns is not None and (moved := event["moved"]) is not None:
+            self.moved.add(moved_ns, self._base + moved[1])
 
     def host_load(self, start_ns: int, end_ns: int) -> dict[str, float | None]:
         """Return shares of a window: processor busy and stolen, and some task waiting for processor, I/O or memory."""

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kvbench.lenient_json import items
 from kvbench.scenario.neighbors import FioJob
 from kvbench.testbed.neighbors.generator import Generator, Layout, Start, Work, missing
 
 if TYPE_CHECKING:
     from kvbench.result.run_record import Resource
+    from kvbench.testbed.neighbors.agent_event import AgentEvent
+    from kvbench.typed_json import JsonObject
 
 _STOPPED = 128  # fio's exit code after SIGINT
 _CLASSES = {"realtime": 1, "best-effort": 2, "idle": 3}
@@ -45,13 +48,13 @@ def run_command(job: FioJob, rate_bytes_per_s: float | None, max_runtime_s: floa
     ]
 
 
-def outcome(final: dict[str, Any]) -> dict[str, Any]:
+def outcome(final: AgentEvent) -> JsonObject:
     """Return what a `final` event of the agent says: {"error": sentence or None, "bytes": ..., ...}."""
     document = final.get("document") or {}
-    jobs = document.get("jobs", [])
+    jobs = items(document.get("jobs"))
     error = next((job["error"] for job in jobs if job.get("error")), 0)
     sentence = None
-    if error == 28 or "No space left" in final.get("said", ""):
+    if error == 28 or "No space left" in final.get("output", ""):
         sentence = "its target filled up"
     elif error:
         sentence = f"fio failed with error {error}"
@@ -95,7 +98,7 @@ def _rate(job: FioJob, rate_bytes_per_s: float | None) -> list[str]:
     return [f"--rate={max(1, read)},{max(1, round(each) - read)}"]
 
 
-def _latency(jobs: list[dict[str, Any]], way: str) -> dict[str, float] | None:
+def _latency(jobs: list[Any], way: str) -> JsonObject | None:
     """Return the completion latency of the group: only with one reported group, as ours is, can it be said."""
     if len(jobs) != 1 or not jobs[0][way].get("total_ios"):
         return None
@@ -104,18 +107,18 @@ def _latency(jobs: list[dict[str, Any]], way: str) -> dict[str, float] | None:
     return {"mean": clat["mean"], **{f"p{float(name):g}": value for name, value in percentiles.items()}}
 
 
-def _stated_class(jobs: list[dict[str, Any]]) -> str | None:
+def _stated_class(jobs: list[Any]) -> str | None:
     """Return the I/O class that fio says it ran in, None where none was asked for."""
     said = {job.get("job options", {}).get("prioclass") for job in jobs}
     return next((name for name, code in _CLASSES.items() if said == {str(code)}), None)
 
 
-def _last_line(final: dict[str, Any]) -> str:
-    lines = [line.strip() for line in str(final.get("said", "")).splitlines() if line.strip()]
+def _last_line(final: AgentEvent) -> str:
+    lines = [line.strip() for line in str(final.get("output", "")).splitlines() if line.strip()]
     return (lines or ["it said nothing"])[-1]
 
 
-def _preflight(_job: FioJob, hello: dict[str, Any]) -> tuple[str, str] | None:
+def _preflight(_job: FioJob, hello: JsonObject) -> tuple[str, str] | None:
     if finding := missing("fio", hello):
         return finding
     return None if str(hello["fio"]).startswith("fio-3.") else (f"{hello['fio']} is not fio 3", "Install fio 3 there.")

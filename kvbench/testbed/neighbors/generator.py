@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from kvbench.result.run_record import Resource
     from kvbench.strict_yaml import Strict
     from kvbench.testbed.hosts.file import Fabric
+    from kvbench.testbed.neighbors.agent_event import AgentEvent
+    from kvbench.typed_json import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +65,14 @@ class Generator:
     key: str
     keys: type[Strict]
     start: Callable[[Any, Start], Work]
-    outcome: Callable[[dict[str, Any]], dict[str, Any]]
-    preflight: Callable[[Any, dict[str, Any]], tuple[str, str] | None] = field(default=lambda _keys, _hello: None)
+    outcome: Callable[[AgentEvent], JsonObject]
+    preflight: Callable[[Any, JsonObject], tuple[str, str] | None] = field(default=lambda _keys, _hello: None)
     layout: Callable[[Any], Layout] | None = None
     far_end: Callable[[Fabric, int], list[str]] | None = None
     passes: Callable[[Any], tuple[Resource, ...]] = field(default=lambda _keys: ())
 
 
-def missing(program: str, hello: dict[str, Any]) -> tuple[str, str] | None:
+def missing(program: str, hello: JsonObject) -> tuple[str, str] | None:
     """Return the finding for a host that has no such program, None where it has one."""
     if hello.get(program) is not None:
         return None

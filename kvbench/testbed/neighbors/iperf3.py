@@ -9,15 +9,18 @@ whose link went down never ends by itself; the agent's watchdog ends it.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvbench.errors import HostError
+from kvbench.lenient_json import at
 from kvbench.scenario.neighbors import Iperf3Flow
 from kvbench.testbed.neighbors.generator import Generator, Start, Work, missing
 
 if TYPE_CHECKING:
     from kvbench.result.run_record import Resource
     from kvbench.testbed.hosts.file import Fabric
+    from kvbench.testbed.neighbors.agent_event import AgentEvent
+    from kvbench.typed_json import JsonObject
 
 _STREAMS_JSON = (3, 17)  # the first version with --json-stream
 _LONGEST_S = 86400
@@ -54,25 +57,25 @@ def counter(flow: Iperf3Flow) -> str:
     return "rchar" if flow.reverse else "wchar"
 
 
-def outcome(final: dict[str, Any]) -> dict[str, Any]:
+def outcome(final: AgentEvent) -> JsonObject:
     """Return what a `final` event of the agent says: {"error": sentence or None, "bytes": ..., ...}."""
     document = final.get("document") or {}
-    end = document.get("end", {})
-    error = document.get("error")
+    end = document.get("end")
+    error = at(document, "error")
     if error is not None and _INTERRUPTED in error and final["why"] != "itself":
         error = None
     if error is None and final["why"] == "itself":
         error = f"iperf3 ended by itself with exit code {final['code']}"
     return {
         "error": error,
-        "version": document.get("start", {}).get("version"),
-        "bytes": end.get("sum_received", {}).get("bytes"),
-        "retransmits": end.get("sum_sent", {}).get("retransmits"),
-        "congestion": [end.get(f"{side}_tcp_congestion") for side in ("sender", "receiver")],
+        "version": at(document, "start", "version"),
+        "bytes": at(end, "sum_received", "bytes"),
+        "retransmits": at(end, "sum_sent", "retransmits"),
+        "congestion": [at(end, f"{side}_tcp_congestion") for side in ("sender", "receiver")],
     }
 
 
-def _preflight(_flow: Iperf3Flow, hello: dict[str, Any]) -> tuple[str, str] | None:
+def _preflight(_flow: Iperf3Flow, hello: JsonObject) -> tuple[str, str] | None:
     return missing("iperf3", hello)
 
 

@@ -6,7 +6,7 @@ Everything that can be wrong without asking a host is found here, before anythin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from kvbench.errors import HostError
 from kvbench.testbed.hosts.open_host import open_host
@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 
     from kvbench.scenario.neighbors import NeighborSpec
     from kvbench.testbed.hosts.file import Fabric, HostsFile, Reach
+    from kvbench.typed_json import JsonObject
+
+
+class GoFields(TypedDict, total=False):
+    """The fields of the order `go` but its time: a command, where its bytes are counted, the port of a far end."""
+
+    command: list[str]
+    count: str
+    listens: int
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Place:
     port: int = 0
     is_server: bool = False
 
-    def check(self, hello: dict[str, Any]) -> None:
+    def check(self, hello: JsonObject) -> None:
         """Refuse a host without the generator.
 
         Raises:
@@ -50,7 +59,7 @@ class Place:
             sentence, remedy = finding
             raise HostError(f"{self.name}: {sentence}", remedy)
 
-    def preparation(self, run: str) -> dict[str, Any]:
+    def preparation(self, run: str) -> dict[str, object]:
         """Return the fields of the order `prepare`."""
         order = {
             "run": run,
@@ -65,7 +74,7 @@ class Place:
         target = {"directory": self.directory, "need_bytes": layout.need_bytes, "direct": layout.direct}
         return {**order, **target, "layout": layout.command}
 
-    def start(self, rate_bytes_per_s: float | None, hello: dict[str, Any]) -> dict[str, Any]:
+    def start(self, rate_bytes_per_s: float | None, hello: JsonObject) -> GoFields:
         """Return the fields of the order `go` but its time."""
         spec, generator = self.spec, generator_of(self.spec)
         if self.is_server and self.fabric is not None and generator.far_end is not None:

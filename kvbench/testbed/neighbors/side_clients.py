@@ -20,6 +20,7 @@ import time
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from kvbench.errors import HostError
+from kvbench.lenient_json import at
 from kvbench.scenario.neighbors import Target
 from kvbench.testbed.hosts.event_loop import HostThread
 from kvbench.testbed.hosts.open_host import open_host
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from kvbench.result.run_record import NeighborRecord
     from kvbench.testbed.hosts.file import Reach
     from kvbench.testbed.hosts.protocol import Host
+    from kvbench.testbed.neighbors.agent_event import AgentEvent
     from kvbench.testbed.neighbors.placement import Place, Placement
 
 _BARRIER_S = 0.5  # from the order to the start
@@ -92,7 +94,9 @@ class SideClients:
     def confine(self, add: Callable[[int], None]) -> list[int]:
         """Call `add` with the pid of each agent on this machine, whose generator inherits its control group."""
         mine = agent_host.boot_id()
-        pids = [client.hello["pid"] for client in self._clients.values() if client.hello.get("boot_id") == mine]
+        pids = [
+            int(at(client.hello, "pid")) for client in self._clients.values() if client.hello.get("boot_id") == mine
+        ]
         for pid in pids:
             add(pid)
         return pids
@@ -257,7 +261,7 @@ class SideClients:
         await self._halt(servers=False)
         await asyncio.gather(*(client.leave() for client in self._clients.values()), return_exceptions=True)
 
-    def _heard(self, client: SideClient, event: dict[str, Any], now_ns: int) -> None:
+    def _heard(self, client: SideClient, event: AgentEvent, now_ns: int) -> None:
         """Take one event; called in the thread of the hosts."""
         name, kind, t_ns = client.name, event["event"], client.to_ours(event["clock_ns"])
         series, trial = self._series.get(name), self.trial
@@ -267,7 +271,7 @@ class SideClients:
             trial.started_ns[name] = client.to_ours(event["at_ns"])
             series.begin(trial.started_ns[name])
         elif series is not None and kind in ("sample", "final"):
-            moved_ns = client.to_ours(event["moved"][0]) if event["moved"] is not None else None
+            moved_ns = client.to_ours(moved[0]) if (moved := event["moved"]) is not None else None
             if kind == "sample":
                 series.sample(t_ns, event, moved_ns)
             elif trial is not None and name not in trial.finals:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kvbench.result.run_record import Resource
     from kvbench.scenario.neighbors import Target
+    from kvbench.testbed.neighbors.agent_event import AgentEvent
     from kvbench.testbed.neighbors.counter_series import Series
+    from kvbench.typed_json import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Trial:
     steady: bool = False
     ready_ns: int = 0
     stop_asked_ns: int | None = None
-    finals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    finals: dict[str, AgentEvent] = field(default_factory=dict)
     ended_ns: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -77,7 +79,7 @@ class Member:
     shared: bool
     clock_error_s: float
     drift_s: float
-    facts: dict[str, Any]
+    facts: JsonObject
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Evidence:
 
     members: dict[str, Member]
     trial: Trial | None
-    outcomes: dict[str, dict[str, Any]]
+    outcomes: dict[str, JsonObject]
     lost: tuple[Lost, ...]
     lost_host: str
     generator: str | None

@@ -24,7 +24,7 @@ def read(name: str) -> str:
 
 
 def final(document: dict[str, Any] | None, *, code: int | None, why: str = "stop", said: str = "") -> dict[str, Any]:
-    return {"document": document, "code": code, "why": why, "said": said, "moved": [0, 0], "stop_s": 0.1}
+    return {"document": document, "code": code, "why": why, "output": said, "moved": [0, 0], "stop_s": 0.1}
 
 
 @pytest.mark.parametrize(
