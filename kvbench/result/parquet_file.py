@@ -6,9 +6,10 @@ Only `pyarrow`, its Parquet and its JSON are used, and only when a file is writt
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from typing import TYPE_CHECKING, Any
+
+from kvbench.result.files import json_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -56,7 +57,7 @@ def _table_of(rows: Sequence[Mapping[str, object]], schema: Any) -> Any:
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.json as pj  # noqa: PLC0415
 
-    lines = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode()
+    lines = b"".join(map(json_line, rows))
     read = pj.ReadOptions(use_threads=False, block_size=len(lines))
     parse = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
     return pj.read_json(pa.BufferReader(lines), read, parse)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
 from kvbench.errors import ResultError
+from kvbench.lenient_json import parse
 from kvbench.result import parquet_file
-from kvbench.result.files import storage_faults, writing_atomically
+from kvbench.result.files import json_line, storage_faults, writing_atomically
 from kvbench.result.records import ROW_FIELDS, Row, Tier
 
 if TYPE_CHECKING:
@@ -79,11 +79,6 @@ class Journal:
                 line = line[os.write(handle, line) :]
 
 
-def json_line(value: dict[str, Any]) -> bytes:
-    """Return a value as one line of JSON."""
-    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
-
-
 def journal_lines(path: Path) -> Iterator[tuple[Row, dict[str, int]]]:
     """Give the rows of a journal one by one, each with what its answer says of its tiers.
 
@@ -108,10 +103,9 @@ def lines_of(path: Path) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
-            try:
-                value: dict[str, Any] = json.loads(line)
-            except ValueError:
-                raise _damaged(path, number) from None
+            value = parse(line)
+            if not isinstance(value, dict):
+                raise _damaged(path, number)
             yield value
 
 
