@@ -32,6 +32,8 @@ def at(value: Any, *path: str) -> Any:
 
 def number(value: Any) -> float | None:
     """Return a number from 0 to what fits 64 bits; None for anything else."""
+    if type(value) is float:  # nearly always
+        return value if 0 <= value <= MOST_WHOLE else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if 0 <= value <= MOST_WHOLE else None  # no NaN passes a comparison

@@ -57,25 +57,26 @@ def read_data(name: str, data: bytes) -> Chunk:
 
 
 def _read_object(value: JsonObject) -> Chunk:
+    chunk = Chunk(model=_text(value.get("model")) or None)
+    if "usage" in value:
+        chunk.usage = _object(value["usage"])
+    if "kvbench" in value:
+        chunk.server = _object(value["kvbench"])
     choices = value.get("choices")
-    chunk = Chunk(
-        has_choices=isinstance(choices, list),
-        model=_text(value.get("model")) or None,
-        usage=_object(value.get("usage")),
-        server=_object(value.get("kvbench")),
-    )
-    for number, choice in enumerate(choices if isinstance(choices, list) else ()):
-        if isinstance(choice, dict):
-            _read_choice(choice, chunk)
-            if number == 0 and "token_ids" in choice:
-                chunk.token_ids = _ids(choice["token_ids"])
+    if isinstance(choices, list):
+        chunk.has_choices = True
+        for number, choice in enumerate(choices):
+            if isinstance(choice, dict):
+                _read_choice(choice, chunk)
+                if number == 0 and "token_ids" in choice:
+                    chunk.token_ids = _ids(choice["token_ids"])
     return chunk
 
 
 def _read_choice(choice: JsonObject, chunk: Chunk) -> None:
     """Add what one choice says to its chunk."""
     delta = choice.get("delta")
-    content = _text(choice.get("text"))
+    content = _text(choice["text"]) if "text" in choice else ""
     if isinstance(delta, dict):
         content += _text(delta.get("content"))
         chunk.has_token = chunk.has_token or any(map(delta.get, _OTHER_CHANNELS))

@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 
 _OUTCOMES = ("successful", "errored", "incomplete")
 _BATCH = 2048
+_MOMENTS = (
+    "targeted_start",
+    "request_start",
+    "first_token_iteration",
+    "first_output_token_iteration",
+    "last_token_iteration",
+)
 _HTTP_STATUS = re.compile(r"\b(?:error|status|code)\W{0,3}'?([1-5]\d\d)\b", re.IGNORECASE)
 _COUNTED = (
     "Who counted prompt and output tokens: GuideLLM takes the server's usage, or its own tokenizer's count without it."
@@ -185,16 +192,9 @@ def _left_out(part: Part, benchmark: JsonObject) -> list[str]:
 
 def _read_request(request: JsonObject, outcome: str) -> Seen:
     info = request.get("info")
-    scheduled, sent, first, first_content, last = (
-        _moment(at(info, "timings", name))
-        for name in (
-            "targeted_start",
-            "request_start",
-            "first_token_iteration",
-            "first_output_token_iteration",
-            "last_token_iteration",
-        )
-    )
+    timings = at(info, "timings")
+    told = timings if isinstance(timings, dict) else {}
+    scheduled, sent, first, first_content, last = map(_moment, map(told.get, _MOMENTS))
     status, error, http_status = _judge(request, outcome)
     latency_s = span_s(sent, last)
     ok = status == "ok"

@@ -8,6 +8,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from kvbench.errors import ResultError, StorageError
 from kvbench.result.records import READ_VERSIONS, SCHEMA_VERSION
 
@@ -60,6 +62,14 @@ def writing_atomically(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+
+
+def json_line(value: Mapping[str, object]) -> bytes:
+    """Return a value as one line of JSON."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # half a surrogate pair, or a number of more than 64 bits
+        return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:

@@ -26,9 +26,9 @@ import zstandard
 from kvbench.errors import ResultError
 from kvbench.lenient_json import at, items
 from kvbench.result import parquet_file
-from kvbench.result.files import read_json, storage_faults, write_atomic, write_json
+from kvbench.result.files import json_line, read_json, storage_faults, write_atomic, write_json
 from kvbench.result.records import Row, Tier
-from kvbench.result.rows import ROWS, TIERS, Journal, journal_lines, json_line, lines_of, row_kinds, write_batches
+from kvbench.result.rows import ROWS, TIERS, Journal, journal_lines, lines_of, row_kinds, write_batches
 from kvbench.typed_json import to_json
 
 if TYPE_CHECKING:

@@ -6,13 +6,14 @@ Only `pyarrow`, its Parquet and its JSON are used: pyarrow's compute functions w
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.json as pj
 import pyarrow.parquet as pq
+
+from kvbench.result.files import json_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,7 +68,7 @@ class ParquetFile:
 
 def _table_of(rows: Sequence[Mapping[str, object]], schema: Any) -> Any:
     """Return rows as a table, by way of JSON: from Python values pyarrow loads pandas, a second between two runs."""
-    lines = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode()
+    lines = b"".join(map(json_line, rows))
     read = pj.ReadOptions(use_threads=False, block_size=len(lines))
     parse = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error")
     return pj.read_json(pa.BufferReader(lines), read, parse)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +9,9 @@ import pyarrow as pa
 import zstandard
 
 from kvbench.errors import ResultError
-from kvbench.lenient_json import at
+from kvbench.lenient_json import at, parse
 from kvbench.result import parquet_file
-from kvbench.result.files import storage_faults
+from kvbench.result.files import json_line, storage_faults
 from kvbench.result.records import ROW_FIELDS, Row, Tier
 
 if TYPE_CHECKING:
@@ -81,11 +80,6 @@ class Journal:
                 line = line[os.write(handle, line) :]
 
 
-def json_line(value: Mapping[str, object]) -> bytes:
-    """Return a value as one line of JSON."""
-    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
-
-
 def journal_lines(path: Path) -> Iterator[tuple[Row, dict[str, int]]]:
     """Give the rows of a journal one by one, each with what its answer says of its tiers.
 
@@ -110,10 +104,9 @@ def lines_of(path: Path) -> Iterator[JsonObject]:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
-            try:
-                value: JsonObject = json.loads(line)
-            except ValueError:
-                raise _damaged(path, number) from None
+            value = parse(line)
+            if not isinstance(value, dict):
+                raise _damaged(path, number)
             yield value
 
 
