@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from kvbench.analysis import summary
 from kvbench.cli import app
+from kvbench.cli.write_summary import write_summary
 from kvbench.result import answers, parquet_file
-from kvbench.result.files import read_json, write_json
+from kvbench.result.files import read_json
 from kvbench.testbed import testbed
 from tests.experiment.test_run import FakeTestbed
 
@@ -67,7 +68,7 @@ def while_the_answers_are_compared(patch: pytest.MonkeyPatch) -> None:
 
 
 def before_the_summary(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(summary, "summarise", die)
+    patch.setattr(summary, "summary_of", die)
 
 
 def while_the_summary_is_written(patch: pytest.MonkeyPatch) -> None:
@@ -124,7 +125,7 @@ def test_a_run_that_is_killed_after_its_last_seal_is_finished(
     assert len(list(folder.glob("runs/*/run.json"))) == 2
     is_left_to_do = not is_reported or "answers" in moment.__name__  # a report writes the summary, and nothing else
     if is_reported:
-        write_json(folder / "summary.json", summary.summarise(folder))
+        write_summary(folder)
     if is_left_to_do:
         assert f"all runs of {folder.relative_to(tmp_path)} are done already" in run(is_up=False)
     assert list(folder.parent.iterdir()) == [folder]
