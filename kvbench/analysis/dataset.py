@@ -21,7 +21,7 @@ from kvbench.result import calibration
 from kvbench.result.files import read_json
 from kvbench.result.parquet_file import schema_of
 from kvbench.result.record_files import RUN, read_plan, read_run
-from kvbench.result.rows import row_kinds
+from kvbench.result.rows import ROWS, row_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from kvbench.result.plan_record import Design, PlannedRun
     from kvbench.result.run_record import RunRecord
 
-REQUESTS = "requests.parquet"
 _SCHEMA = schema_of(row_kinds())
 COLUMNS = (
     *("request_id", "prompt_id", "conversation_id", "turn", "isl_target", "isl", "osl", "cached_tokens"),
@@ -64,7 +63,7 @@ def read_requests(run_folder: Path, columns: Sequence[str] = COLUMNS) -> pd.Data
     `length` is the prompt length that a request's figures stand under: the planned one, the counted one where nobody
     planned. A field that the version which wrote the result did not have is null.
     """
-    path = run_folder / REQUESTS
+    path = run_folder / ROWS
     try:
         known = set(pq.read_schema(path).names)
         named = [name for name in dict.fromkeys((*columns, "isl_target", "isl")) if name in known]
@@ -116,6 +115,6 @@ def _read_run(result: Path, planned: PlannedRun, design: Design) -> Iterator[Sea
 def tier_evidence(run_folder: Path, request_id: str) -> str | None:
     """Return why a measured request of a sealed run has its tier."""
     only = [("phase", "==", "measure"), ("request_id", "==", request_id)]
-    rows = pq.read_table(run_folder / REQUESTS, columns=["tier_evidence"], filters=only)
+    rows = pq.read_table(run_folder / ROWS, columns=["tier_evidence"], filters=only)
     evidence: str | None = rows["tier_evidence"][0].as_py() if len(rows) else None
     return evidence

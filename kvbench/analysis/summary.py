@@ -34,12 +34,12 @@ from kvbench.analysis.summary_types import (
 from kvbench.analysis.time_series import time_series
 from kvbench.publications import library
 from kvbench.result import answers
+from kvbench.result.records import sum_of_all
 from kvbench.result.verdict import worst
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
-    from typing import TypeVar
 
     from kvbench.analysis.measured import SelectedRequests
     from kvbench.analysis.measured_result import Dataset, SealedRun
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from kvbench.publications.library import Publication
     from kvbench.result.plan_record import Design
     from kvbench.result.verdict import VerdictWord
-
-    _Number = TypeVar("_Number", int, float)
 
 MOST_LENGTHS = 12  # of an import; with more, its table would have a row for nearly every request
 TTFT = METRICS["ttft_p50"]
@@ -195,8 +193,8 @@ def _summarise_treatment(name: str, read: Dataset) -> TreatmentSummary:
     limits, state = metrics.limits_of(design), read.cache_state(name)
     figures, judged = aggregate.of_all(good, limits), judge_treatment(name, read.runs, design)
     starts = empty_starts(good) if state == "cold" else ()
-    cached = _sum(ledger.cached_tokens for ledger in ledgers)
-    expected = _sum(ledger.expected_cached_tokens for ledger in ledgers)
+    cached = sum_of_all(ledger.cached_tokens for ledger in ledgers)
+    expected = sum_of_all(ledger.expected_cached_tokens for ledger in ledgers)
     schedule = design.open_loop_of(name)
     return TreatmentSummary(
         cache_state=state,
@@ -211,10 +209,10 @@ def _summarise_treatment(name: str, read: Dataset) -> TreatmentSummary:
         cached_tokens=cached,
         expected_cached_tokens=expected,
         hit_efficiency=_share(cached, expected),
-        read_bytes=_sum(ledger.counted_bytes for ledger in ledgers),
-        process_read_bytes=_sum(ledger.process_read_bytes for ledger in ledgers),
+        read_bytes=sum_of_all(ledger.counted_bytes for ledger in ledgers),
+        process_read_bytes=sum_of_all(ledger.process_read_bytes for ledger in ledgers),
         # Of an empty start nothing was primed, so nothing is expected
-        expected_read_bytes=_sum(ledger.expected_read_bytes for ledger in ledgers) if state != "cold" else None,
+        expected_read_bytes=sum_of_all(ledger.expected_read_bytes for ledger in ledgers) if state != "cold" else None,
         answers_match=_answers_match(own) if design.check_answers else None,
         slo_attainment=figures["slo_attainment"].value,
         upper_bounds=sum(int((run.answered["ttft_bound"] == "upper").sum()) for run in good),
@@ -251,13 +249,6 @@ def _is_alone(design: Design, *treatments: str) -> bool:
 def _answers_match(runs: Sequence[SealedRun]) -> float | None:
     """Return the share of answers of all runs that equal the recomputed ones, None if none could be compared."""
     return _mean([run.measured["answers_match"].dropna() for run in runs])
-
-
-def _sum(values: Iterable[_Number | None]) -> _Number | None:
-    """Return the sum of the ledgers' counts, or None where one of them is missing or there is none."""
-    counts = list(values)
-    known = [value for value in counts if value is not None]
-    return sum(known[1:], known[0]) if known and len(known) == len(counts) else None
 
 
 def _share(part: float | None, whole: float | None) -> float | None:
