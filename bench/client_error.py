@@ -27,12 +27,13 @@ from kvbench.errors import DriverError
 from kvbench.experiment import calibrate
 from kvbench.experiment.calibrate import CANDIDATES, Candidate, Runner, Settings
 from kvbench.report.terminal import print_calibration
-from kvbench.result.calibration_record import CalibrationCell
-from kvbench.typed_json import from_json
+from kvbench.typed_json import to_json
 from kvbench.units import format_count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from kvbench.result.calibration_record import CalibrationCell
 
 CONNECTIONS = 28
 PROMPT_TOKENS = (500, 130_000)
@@ -57,12 +58,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=Path()) as folder, calibrate.timed_server(Path(folder) / "log") as server:
         runner = Runner(server, settings, candidates(), Path(folder) / "rows.jsonl", Path(folder), tell)
         cells = runner.run({"idle": contextlib.nullcontext, "busy": lambda: busy_cores(options.spinners)})
-    print_calibration([from_json(CalibrationCell, cell, "the bench") for cell in cells], Console(width=100))
+    print_calibration(cells, Console(width=100))
     figures = [*map(error_figure, cells), upper_figure(cells), *start_figure(cells)]
     missed = [figure for figure in figures if figure["met"] is False]
     print(f"goals of the native driver: {'missed' if missed else 'met'}")
     if options.json:
-        options.json.write_text(json.dumps({"figures": figures, "cells": cells}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({"figures": figures, "cells": [to_json(cell) for cell in cells]}, indent=1) + "\n"
+        )
     return 1 if missed else 0
 
 
@@ -99,32 +102,30 @@ def microseconds(value_s: float | None) -> str:
     return "n/a" if value_s is None else f"{value_s * 1e6:,.0f}"
 
 
-def error_figure(cell: dict[str, Any]) -> dict[str, Any]:
+def error_figure(cell: CalibrationCell) -> dict[str, Any]:
     """Return a cell's line of the bench table; only the native driver has a goal."""
-    errors, failed = cell["error_s"], cell["failed"]
-    told = " / ".join(microseconds(errors[name]) for name in ("p50", "p99", "max"))
+    errors, failed = cell.error_s, cell.failed
+    told = " / ".join(microseconds(value_s) for value_s in (errors.p50, errors.p99, errors.max))
     lost = f", {failed} failed" if failed else ""
-    name = f"TTFT error p50/p99/max: {cell['driver']}, {format_count(cell['prompt_tokens'])}, {cell['machine']}"
-    measured = f"{told} us (n = {cell['n']}{lost})"
-    if cell["driver"] != "native":
+    name = f"TTFT error p50/p99/max: {cell.driver}, {format_count(cell.prompt_tokens)}, {cell.machine}"
+    measured = f"{told} us (n = {cell.n}{lost})"
+    if cell.driver != "native":
         return figure(name, measured, None, None)
-    return figure(
-        name, measured, "p99 <= 500 us", errors["p99"] is not None and errors["p99"] <= GOAL_P99_S and not failed
-    )
+    return figure(name, measured, "p99 <= 500 us", errors.p99 is not None and errors.p99 <= GOAL_P99_S and not failed)
 
 
-def upper_figure(cells: list[dict[str, Any]]) -> dict[str, Any]:
+def upper_figure(cells: Sequence[CalibrationCell]) -> dict[str, Any]:
     """Return the line for the native driver's upper bounds: the sum over its cells, and the worst of them."""
-    own = [cell for cell in cells if cell["driver"] == "native"]
-    worst = max((cell["upper_share"] or 0.0 for cell in own), default=0.0)
-    told = f"{sum(cell['upper_bounds'] for cell in own)} of {sum(cell['n'] for cell in own):,}"
+    own = [cell for cell in cells if cell.driver == "native"]
+    worst = max((cell.upper_share or 0.0 for cell in own), default=0.0)
+    told = f"{sum(cell.upper_bounds for cell in own)} of {sum(cell.n for cell in own):,}"
     name = "upper bounds among native's first tokens"
     return figure(name, f"{told}, at most {worst:.1%} of a cell", "<= 1 %", worst <= GOAL_UPPER_SHARE)
 
 
-def start_figure(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def start_figure(cells: Sequence[CalibrationCell]) -> list[dict[str, Any]]:
     """Return the line for AIPerf's start where it took part; each cell gives the median of its calls."""
-    starts = sorted(cell["start_s"] for cell in cells if cell["driver"] == "aiperf" and cell["start_s"] is not None)
+    starts = sorted(cell.start_s for cell in cells if cell.driver == "aiperf" and cell.start_s is not None)
     if not starts:
         return []
     told = f"{statistics.median(starts):.1f} s [{starts[0]:.1f}-{starts[-1]:.1f}], {len(starts)} cells"

@@ -24,9 +24,12 @@ from typing import TYPE_CHECKING, Any
 from client_error import CONNECTIONS, candidates, figure
 
 from kvbench.experiment.calibrate import Runner, Server, Settings
+from kvbench.typed_json import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from kvbench.result.calibration_record import CalibrationCell
 
 GOAL_RATIO = 5.0
 PROMPT_TOKENS = 500
@@ -48,7 +51,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=Path()) as folder, instant_server() as server:
         runner = Runner(server, settings, candidates(), Path(folder) / "rows.jsonl", Path(folder), say)
         cells = runner.run({"idle": contextlib.nullcontext})
-    rates = {cell["driver"]: cell["n"] / cell["client_cpu_s"] for cell in cells}
+    rates = {cell.driver: cell.n / cell.client_cpu_s for cell in cells}
     figures = [
         figure(f"requests per core: {name}", measured(cell, rates[name]), None, None)
         for name, cell in zip(rates, cells, strict=True)
@@ -59,9 +62,11 @@ def main() -> int:
         figures.append(figure("requests per core, native over AIPerf", f"{ratio:.1f}x", goal, ratio >= GOAL_RATIO))
     for line in figures:
         print(f"{line['figure']}: {line['measured']}")
-    missed = [line for line in figures if line["met"] is False] or any(cell["failed"] for cell in cells)
+    missed = [line for line in figures if line["met"] is False] or any(cell.failed for cell in cells)
     if options.json:
-        options.json.write_text(json.dumps({"figures": figures, "cells": cells}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({"figures": figures, "cells": [to_json(cell) for cell in cells]}, indent=1) + "\n"
+        )
     return 1 if missed else 0
 
 
@@ -70,13 +75,13 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def measured(cell: dict[str, Any], per_core: float) -> str:
+def measured(cell: CalibrationCell, per_core: float) -> str:
     """Write what a driver reached, and what the server did meanwhile."""
-    cpu_s, measured_s = cell["server_cpu_s"], cell["measured_s"]
+    cpu_s, measured_s = cell.server_cpu_s, cell.measured_s
     server = cpu_s / measured_s if cpu_s is not None and measured_s else None
     beside = "" if server is None else f", server {server:.0%} busy"
-    failed = f", {cell['failed']} failed" if cell["failed"] else ""
-    return f"{per_core:,.0f}/s ({cell['achieved_rps'] or 0:,.0f}/s reached{beside}; n = {cell['n']:,}{failed})"
+    failed = f", {cell.failed} failed" if cell.failed else ""
+    return f"{per_core:,.0f}/s ({cell.achieved_rps or 0:,.0f}/s reached{beside}; n = {cell.n:,}{failed})"
 
 
 @contextlib.contextmanager

@@ -124,33 +124,46 @@ def all_steps(folder: Path, rows: int, only: str) -> list[Step]:
 # -- data --------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Export:
+    """What a tool writes of its load, how it is made here, and the goals of its import."""
+
+    name: str
+    tool: str
+    file: str
+    make: Callable[[Path, int], None]
+    goal_s: float | None = None
+    goal_gb: float | None = None
+    goal_mb_s: float | None = None
+
+
 def import_steps(folder: Path, rows: int, only: str) -> list[Step]:
     """Make the exports and return the imports."""
-    exports: list[tuple[str, str, str, Callable[[Path, int], None], dict[str, float]]] = [
-        ("import vllm", "vllm", "vllm.json", make_vllm, {"goal_s": 10, "goal_gb": 1}),
-        (
-            "import aiperf records",
-            "aiperf",
-            "told/profile_export.jsonl",
-            make_records,
-            {"goal_s": 30, "goal_gb": 0.5},
-        ),
-        ("import aiperf raw", "aiperf", "raw/profile_export_raw.jsonl", make_raw, {"goal_mb_s": 100, "goal_gb": 0.5}),
-        ("import guidellm", "guidellm", "guidellm.json", make_guidellm, {"goal_mb_s": 100, "goal_gb": 0.5}),
+    exports = [
+        Export("import vllm", "vllm", "vllm.json", make_vllm, goal_s=10, goal_gb=1),
+        Export("import aiperf records", "aiperf", "told/profile_export.jsonl", make_records, goal_s=30, goal_gb=0.5),
+        Export("import aiperf raw", "aiperf", "raw/profile_export_raw.jsonl", make_raw, goal_mb_s=100, goal_gb=0.5),
+        Export("import guidellm", "guidellm", "guidellm.json", make_guidellm, goal_mb_s=100, goal_gb=0.5),
     ]
     steps = []
-    for name, tool, file, make, all_goals in exports:
-        if only not in name:
+    for export in exports:
+        if only not in export.name:
             continue
-        path = folder / "exports" / file
+        path = folder / "exports" / export.file
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            make(path, rows)
-        goals = {
-            goal: value for goal, value in all_goals.items() if goal != "goal_mb_s" or rows >= ROWS
-        }  # a start takes 1 s
-        arguments = (tool, str(path), str(folder / "results"), name.replace(" ", "-"))
-        steps.append(Step(name, (sys.executable, "-c", IMPORT, *arguments), path.stat().st_size, **goals))
+            export.make(path, rows)
+        arguments = (export.tool, str(path), str(folder / "results"), export.name.replace(" ", "-"))
+        steps.append(
+            Step(
+                export.name,
+                (sys.executable, "-c", IMPORT, *arguments),
+                path.stat().st_size,
+                goal_s=export.goal_s,
+                goal_gb=export.goal_gb,
+                goal_mb_s=export.goal_mb_s if rows >= ROWS else None,  # a start takes 1 s
+            )
+        )
     return steps
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvbench.experiment.run_client import make_row
-from kvbench.experiment.run_ledger import RunSums, close_ledger, judge_by_ledger
+from kvbench.experiment.run_ledger import RunSums, answer_tier_tokens, close_ledger, judge_by_ledger
 from kvbench.experiment.tier_proof import Blocks
 from kvbench.result import answers
 from kvbench.result.draw_file import write_draws
@@ -36,6 +36,8 @@ from kvbench.testbed.servers.counters import Counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from kvbench.typed_json import JsonObject
 
 RUN = "r01-off"
 PROMPTS = 1000
@@ -120,7 +122,7 @@ def keep_journal(folder: Path, requests: int) -> None:
     with contextlib.closing(run.open_journal()) as journal:
         for number, draw in enumerate(spec.draws):
             response = _response(draw, number)
-            journal.append(make_row(spec, 1, draw, "measure", response, "native"), response.server["tier_tokens"])
+            journal.append(make_row(spec, 1, draw, "measure", response, "native"), answer_tier_tokens(response))
             sums.add(draw, response)
     (folder / "sums.json").write_text(json.dumps([sums.prompt_tokens, sums.known_cached_tokens]))
 
@@ -128,7 +130,7 @@ def keep_journal(folder: Path, requests: int) -> None:
 def _response(draw: plan.Draw, number: int) -> Response:
     sent_ns = 1_760_000_000_000_000_000 + number * 1_000_000
     cached = BLOCKS.cacheable(draw.isl_target)
-    told = {"tier_tokens": {"g4": cached}, "storage_s": 0.01, "overrun_s": 0.0, "path_s": 0.01}
+    told: JsonObject = {"tier_tokens": {"g4": cached}, "storage_s": 0.01, "overrun_s": 0.0, "path_s": 0.01}
     return Response(
         draw.request_id,
         "ok",

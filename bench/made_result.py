@@ -12,8 +12,9 @@ from ruamel.yaml import YAML
 
 from kvbench.result.draw_file import write_draws
 from kvbench.result.files import write_json
+from kvbench.result.parquet_file import schema_of
 from kvbench.result.record_files import write_plan, write_run
-from kvbench.result.rows import ROWS, row_schema
+from kvbench.result.rows import ROWS, row_kinds
 from kvbench.result.run_record import BlockRecord, CacheRecord, DriverRecord, Ledger, RunRecord, ServerRecord, Step
 from kvbench.scenario import plan
 from kvbench.scenario.scenario import Scenario
@@ -59,7 +60,7 @@ def _seal(folder: Path, spec: RunSpec, number: int) -> None:
     """Write the rows and the record of one run."""
     folder.mkdir(parents=True)
     columns = _columns(spec, number)
-    schema = row_schema()
+    schema = schema_of(row_kinds())
     count = len(columns["isl"])
     arrays = [_array(columns.get(field.name), field.type, count) for field in schema]
     pq.write_table(pa.Table.from_arrays(arrays, schema=schema), folder / ROWS, row_group_size=50_000)

@@ -12,6 +12,8 @@ from kvbench import model_shapes
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pydantic import JsonValue
+
 GPT_OSS_120B: dict[str, Any] = {
     "num_hidden_layers": 36,
     "num_attention_heads": 64,
@@ -89,8 +91,8 @@ def test_every_sixth_layer_full() -> None:
 
 
 def test_linear_attention_layers_keep_nothing_per_token() -> None:
-    kinds = ["linear_attention", "linear_attention", "linear_attention", "full_attention"] * 8
-    assert model_shapes.shape_from_config({**LLAMA_3_8B, "layer_types": kinds}).kv_bytes_per_token == 131_072 // 4
+    kinds: list[JsonValue] = ["linear_attention", "linear_attention", "linear_attention", "full_attention"]
+    assert model_shapes.shape_from_config({**LLAMA_3_8B, "layer_types": kinds * 8}).kv_bytes_per_token == 131_072 // 4
 
 
 def test_latent_attention_keeps_one_vector() -> None:

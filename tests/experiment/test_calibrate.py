@@ -19,7 +19,8 @@ from kvbench.experiment import calibrate
 from kvbench.percentile import needed_n
 from kvbench.report.tables import client_error
 from kvbench.result import calibration
-from kvbench.result.calibration import CellKey, Effort
+from kvbench.result.calibration import CalibrationRow, CellKey, Effort
+from kvbench.result.calibration_record import Spread
 from kvbench.result.files import read_json
 from kvbench.result.records import Request, Response
 from kvbench.result.run_record import DriverRecord
@@ -56,7 +57,7 @@ def answered(name: str, start_ns: int, error_us: int = 10, **changes: Any) -> Re
     return replace(seen, **changes)
 
 
-def rows(*responses: Response, number: int = 1) -> list[dict[str, Any]]:
+def rows(*responses: Response, number: int = 1) -> list[CalibrationRow]:
     return [calibration.make_row(KEY, number, response) for response in responses]
 
 
@@ -70,39 +71,40 @@ def test_a_cell_by_hand() -> None:
     )
     efforts = [Effort(0.25, 0.5, 0.001), Effort(0.5, 0.25, 0.003)]
     cell = calibration.summarise_cell(KEY, [*good, *bad], efforts, GAP_S)
-    assert (cell["n"], cell["failed"], cell["failures"]) == (3, 3, {"refused": 1, "cut": 1, "no token": 1})
-    assert cell["without_server_stamp"] == 1
-    assert (cell["upper_bounds"], cell["upper_share"]) == (1, 0.25)  # of the four that were answered
-    assert [cell["error_s"][name] for name in ("min", "p50", "max")] == pytest.approx([10e-6, 20e-6, 30e-6])
-    assert cell["error_s"]["p90"] is None  # of three rows
-    assert cell["error_s"]["mean"] == pytest.approx(20e-6)
-    assert cell["over_server_s"]["p50"] == pytest.approx(1e-3 + 20e-6)  # a millisecond of sending, then the error
-    assert cell["sending_s"]["max"] == pytest.approx(1e-3)
-    assert cell["user_clock_s"]["p50"] == pytest.approx(1e-3 + 20e-6)
-    assert cell["offered_rps"] == pytest.approx(2 / (0.1 + 7 * GAP_S))
-    assert cell["measured_s"] == pytest.approx(0.5 + 0.241 + 0.241)  # first send to last token of each call
-    assert cell["achieved_rps"] == pytest.approx(4 / 0.982)
-    assert (cell["client_cpu_s"], cell["server_cpu_s"], cell["start_s"], cell["calls"]) == (0.75, 0.75, 0.002, 2)
+    assert (cell.n, cell.failed, cell.failures) == (3, 3, {"refused": 1, "cut": 1, "no token": 1})
+    assert cell.without_server_stamp == 1
+    assert (cell.upper_bounds, cell.upper_share) == (1, 0.25)  # of the four that were answered
+    assert [cell.error_s.min, cell.error_s.p50, cell.error_s.max] == pytest.approx([10e-6, 20e-6, 30e-6])
+    assert cell.error_s.p90 is None  # of three rows
+    assert cell.error_s.mean == pytest.approx(20e-6)
+    assert cell.over_server_s.p50 == pytest.approx(1e-3 + 20e-6)  # a millisecond of sending, then the error
+    assert cell.sending_s.max == pytest.approx(1e-3)
+    assert cell.user_clock_s is not None
+    assert cell.user_clock_s.p50 == pytest.approx(1e-3 + 20e-6)
+    assert cell.offered_rps == pytest.approx(2 / (0.1 + 7 * GAP_S))
+    assert cell.measured_s == pytest.approx(0.5 + 0.241 + 0.241)  # first send to last token of each call
+    assert cell.achieved_rps == pytest.approx(4 / 0.982)
+    assert (cell.client_cpu_s, cell.server_cpu_s, cell.start_s, cell.calls) == (0.75, 0.75, 0.002, 2)
 
 
 def test_an_error_below_zero_is_kept() -> None:
     cell = calibration.summarise_cell(KEY, rows(answered("a", 0, -5)), [Effort(0, 0, 0)], GAP_S)
-    assert cell["error_s"]["max"] == pytest.approx(-5e-6)
+    assert cell.error_s.max == pytest.approx(-5e-6)
 
 
 def test_a_cell_of_failures_has_no_figure_and_says_why() -> None:
     cell = calibration.summarise_cell(KEY, rows(Response("a", "timeout", 0)), [Effort(0, None, None)], GAP_S)
-    assert (cell["n"], cell["failed"], cell["failures"]) == (0, 1, {"timeout": 1})
-    assert cell["error_s"] == {"n": 0, "min": None, "p50": None, "p90": None, "p99": None, "max": None, "mean": None}
-    assert cell["achieved_rps"] is cell["offered_rps"] is cell["server_cpu_s"] is cell["start_s"] is None
+    assert (cell.n, cell.failed, cell.failures) == (0, 1, {"timeout": 1})
+    assert cell.error_s == Spread(n=0, min=None, p50=None, p90=None, p99=None, max=None, mean=None)
+    assert cell.achieved_rps is cell.offered_rps is cell.server_cpu_s is cell.start_s is None
 
 
 # Interpolated at rank 1 + 0.99 (n - 1): 296.02, 297.01 and 990.01.
 @pytest.mark.parametrize(("n", "p99"), [(1, None), (298, None), (299, 296.02), (300, 297.01), (1000, 990.01)])
 def test_a_p99_needs_299_rows(n: int, p99: float | None) -> None:
     found = calibration.spread(float(value) for value in range(n, 0, -1))
-    assert (found["n"], found["max"]) == (n, float(n))
-    assert found["p99"] == pytest.approx(p99)
+    assert (found.n, found.max) == (n, float(n))
+    assert found.p99 == pytest.approx(p99)
 
 
 def test_cells_take_turns_and_none_is_always_first() -> None:
@@ -203,7 +205,7 @@ def test_kept_drivers_stay_open_and_others_are_opened_for_each_call(tmp_path: Pa
         *("busy opened", "kept 20 at 2, 7 tokens", "busy closed"),
         "kept closed",
     ]
-    assert [(cell["driver"], cell["machine"], cell["n"], cell["client_cpu_s"]) for cell in cells] == [
+    assert [(cell.driver, cell.machine, cell.n, cell.client_cpu_s) for cell in cells] == [
         ("kept", "busy", 40, 2.0),
         ("each", "busy", 40, 2.0),
     ]

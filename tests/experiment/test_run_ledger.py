@@ -127,7 +127,7 @@ def test_an_engine_without_read_counters_is_judged_by_what_its_process_read() ->
 
 def split_run(*splits: dict[str, int], **delta: Any) -> tuple[list[Response], Ledger, Counters]:
     """A closed run in which several tiers served hits; each answer tells its own split."""
-    responses = [replace(HIT, cached_tokens=sum(one.values()), server={"tier_tokens": one}) for one in splits]
+    responses = [replace(HIT, cached_tokens=sum(one.values()), server={"tier_tokens": {**one}}) for one in splits]
     told: dict[str, float] = {}
     for one in splits:
         for tier, tokens in one.items():

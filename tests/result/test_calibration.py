@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,29 +13,35 @@ from kvbench.analysis import dataset
 from kvbench.errors import ResultError
 from kvbench.report.tables import client_error
 from kvbench.result import calibration
-from kvbench.result.calibration_record import CalibrationExcerpt
+from kvbench.result.calibration_record import CalibrationCell, CalibrationExcerpt, CalibrationRecord
 from kvbench.result.files import write_json
 from kvbench.result.find import find_result
 from kvbench.result.plan_record import Design
 from kvbench.this_host import facts
-from kvbench.typed_json import from_json, to_json
+from kvbench.typed_json import to_json
 from tests.builders import summaries
 from tests.builders.requests import record_of
 from tests.experiment.test_calibrate import GAP_S, KEY
 
+if TYPE_CHECKING:
+    from kvbench.result.calibration import CellKey
+
 
 def calibrated(results: Path, stamp: str, **changes: Any) -> Path:
-    cells = [
-        {**calibration.summarise_cell(replace(KEY, connections=count, prompt_tokens=tokens), [], [], GAP_S), "n": 9}
-        for count in (1, 28, 100)
-        for tokens in (500, 130_000)
+    keys = [
+        replace(KEY, connections=count, prompt_tokens=tokens) for count in (1, 28, 100) for tokens in (500, 130_000)
     ]
-    for number, cell in enumerate(cells, 1):
-        cell["error_s"] |= {"n": 9, "p50": number * 1e-6, "p99": None, "max": number * 1e-5}
-    value = {"made": "2026-01-02T03:04:05+00:00", "host_identity": "here", "cells": cells}
+    cells = tuple(cell_of(key, number) for number, key in enumerate(keys, 1))
+    record = replace(CalibrationRecord("2026-01-02T03:04:05+00:00", "here", cells), **changes)
     folder = results / "calibrations" / stamp
-    write_json(folder / "calibration.json", {**value, **changes})
+    write_json(folder / "calibration.json", to_json(record))
     return folder
+
+
+def cell_of(key: CellKey, number: int) -> CalibrationCell:
+    """Return a cell of nine requests, too few for a p99."""
+    cell = calibration.summarise_cell(key, [], [], GAP_S)
+    return replace(cell, n=9, error_s=replace(cell.error_s, n=9, p50=number * 1e-6, max=number * 1e-5))
 
 
 def test_the_newest_of_the_same_host_and_driver_is_attached(tmp_path: Path) -> None:
@@ -92,13 +98,13 @@ def test_a_result_at_several_concurrencies_is_told_the_cells_nearest_to_each(tmp
     assert told is not None
     assert [cell.connections for cell in told.cells] == [1, 100]  # 100 is 1.6 times 64, 64 2.3 times 28
     told = calibration.excerpt(folder, "native", [1, 90], [500], "2026-01-02T04:04:05+00:00")
+    assert told is not None
     sentence = sentence_of(told, {"a": 1, "b": 90})
     assert "1 and 100 connections, the nearest to 1 and 90)" in sentence
 
 
-def sentence_of(excerpt: Any, concurrencies: dict[str, int]) -> str:
-    typed = from_json(CalibrationExcerpt, excerpt, "the test")
-    return client_error.sentence(summaries.summary(calibration=typed, concurrencies=concurrencies))
+def sentence_of(excerpt: CalibrationExcerpt, concurrencies: dict[str, int]) -> str:
+    return client_error.sentence(summaries.summary(calibration=excerpt, concurrencies=concurrencies))
 
 
 def test_each_run_is_judged_by_the_error_at_its_own_concurrency(tmp_path: Path) -> None:
@@ -124,13 +130,16 @@ def test_each_run_is_judged_by_the_error_at_its_own_concurrency(tmp_path: Path) 
 def test_the_sentence_of_a_result(tmp_path: Path) -> None:
     folder = calibrated(tmp_path, "20260101T000000Z")
     told = calibration.excerpt(folder, "native", [16], [500, 130_000], "2026-01-02T04:04:05+00:00")
+    assert told is not None
     assert sentence_of(told, {"off": 16, "g4": 16}) == (
         "client error (calibrated 2026-01-02, native, 28 connections, the nearest to 16): max 0.04 ms; n = 9 and 9"
     )
-    known: Any = to_json(told)
-    for cell in known["cells"]:
-        cell["error_s"]["p99"] = cell["error_s"]["p50"] * 5
-    assert sentence_of(told, {"off": 28}) == (
+    known = tuple(
+        replace(cell, error_s=replace(cell.error_s, p99=p50 * 5))
+        for cell in told.cells
+        if (p50 := cell.error_s.p50) is not None
+    )
+    assert sentence_of(replace(told, cells=known), {"off": 28}) == (
         "client error (calibrated 2026-01-02, native, 28 connections): p99 0.02 ms; n = 9 and 9"
     )
     none = summaries.summary(calibration=None, driver="aiperf")

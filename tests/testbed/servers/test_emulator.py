@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kvbench.errors import ServerError
+from kvbench.lenient_json import at
 from kvbench.scenario.models import Tiers
 from kvbench.scenario.server_spec import EmulatorSpec
 from kvbench.testbed.servers import emulator
@@ -56,7 +57,7 @@ def test_only_a_server_that_shares_its_g4_says_so_to_the_emulator(tmp_path: Path
     other = emulator.serve(spec, tiers, tmp_path / "two.log", cache_on=True, shared=True)
     with shared as one, other as two:
         assert one.url != two.url
-        assert one.info["tiers"]["g4"]["shared"]
+        assert at(one.info, "tiers", "g4", "shared")
         alone = emulator.serve(spec, tiers, tmp_path / "three.log", cache_on=True)
         with pytest.raises(ServerError, match="another server uses"), alone:
             pass
