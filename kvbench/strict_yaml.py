@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from pydantic import JsonValue
     from pydantic_core import ErrorDetails
 
-    from kvbench.typed_json import JsonObject
 
 Where = tuple[str | int, ...]
 _PLAIN = {  # pydantic's words for what a person who writes YAML has done
@@ -124,7 +124,7 @@ class Tree:
         return nodes
 
     @property
-    def values(self) -> JsonObject:
+    def values(self) -> dict[str, JsonValue]:
         """The values without their lines, for pydantic."""
         values = YAML(typ="base").load(self.text) if self.kind.as_text else self.nodes
         return dict(plain(values))
@@ -192,7 +192,7 @@ def _problem(fault: MarkedYAMLError) -> str:
     return f"the key `{twice[1]}` stands twice" if twice else str(fault.problem)
 
 
-def check(tree: Tree, model: type[M], values: JsonObject | None = None) -> M:
+def check(tree: Tree, model: type[M], values: dict[str, JsonValue] | None = None) -> M:
     """Make a model of a tree, or of `values` that were made from it.
 
     Raises:
