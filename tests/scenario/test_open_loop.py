@@ -91,7 +91,9 @@ def test_both_sides_are_shown_and_closed_loops_show_none(result: Path, tmp_path:
     assert "latency from schedule" not in text
     made = kvbench("report", result, "--html", "--out", tmp_path)
     page = Path(made.stdout.strip()).read_text()
-    assert '<th scope="col" class="number">From schedule</th>' in page
+    for side in ("from send", "from schedule", "difference"):
+        for treatment, is_open in (("calm", True), ("flood", True), ("closed", False)):
+            assert (f'<th scope="col" class="number">{treatment}, {side}</th>' in page) is is_open
 
 
 def test_a_rate_belongs_to_its_treatment() -> None:
