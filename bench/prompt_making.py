@@ -21,8 +21,9 @@ MAKE = """
 import resource, sys, time
 started = time.perf_counter()
 from pathlib import Path
-from kvbench import prompts, store
-folder = store.ResultFolder(Path(sys.argv[1]), resumed=False)
+from kvbench.result.folder import ResultFolder
+from kvbench.scenario import prompts
+folder = ResultFolder(Path(sys.argv[1]), resumed=False)
 count, tokens = int(sys.argv[2]), int(sys.argv[3])
 folder.write_prompts((f"p{i}", prompts.words_text(1, f"p{i}", tokens)) for i in range(count))
 print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
