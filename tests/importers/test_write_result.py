@@ -96,8 +96,8 @@ def test_many_lengths_have_one_row(count: int, rows: int, tmp_path: Path) -> Non
     page = html.render(read_result.read(folder))
     if rows == 1:
         assert lengths[0].isl is None
-        assert "Plot of TTFT against prompt length" not in page
-        assert "Plot of the rate of each treatment" in page  # two in flight: the rate is the headline
+        assert "Plot: TTFT against prompt length" not in page
+        assert "Plot: Rate of each treatment" in page  # two in flight: the rate is the headline
 
 
 def test_the_same_load_twice_is_two_rounds(tmp_path: Path) -> None:
