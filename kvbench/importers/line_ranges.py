@@ -62,9 +62,9 @@ def map_ranges(work: Callable[[bytes], _T], path: Path) -> Iterator[tuple[Range,
     return map_tasks(partial(_work_on, work, path), ranges(path), path.stat().st_size)
 
 
-def _work_on(work: Callable[[bytes], _T], path: Path, one: Range) -> _T:
+def _work_on(work: Callable[[bytes], _T], path: Path, lines: Range) -> _T:
     with path.open("rb") as file:
-        return work(one.read(file))
+        return work(lines.read(file))
 
 
 def map_tasks(work: Callable[[_Task], _T], tasks: Iterable[_Task], size_bytes: int) -> Iterator[tuple[_Task, _T]]:

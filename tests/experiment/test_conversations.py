@@ -113,7 +113,7 @@ def test_plan_says_beforehand_what_overflows() -> None:
     text = kvbench("plan", "scenarios/multi_turn.yaml", COLUMNS="120").stdout
     rows = {line.split()[0]: " ".join(line.split()) for line in text.splitlines() if "MB" in line}
     for concurrency in (4, 8):
-        assert rows[f"baseline_{concurrency}"].endswith("72 MB - - - nothing overflows")
+        assert rows[f"baseline_{concurrency}"].endswith("72 MB \N{EN DASH} \N{EN DASH} \N{EN DASH} nothing overflows")
         assert rows[f"local_ssd_{concurrency}"].endswith("nothing overflows: g2, g3 are only written")
         assert rows[f"nvmeof_{concurrency}"].endswith("nothing overflows: g2, g4 are only written")
     assert rows["baseline_16"].endswith("overflow, recomputed")
