@@ -58,7 +58,7 @@ def scenario(tmp_path: Path) -> Path:
 
 def runs_of(results: Path) -> dict[str, dict[str, Any]]:
     found = [json.loads(path.read_text()) for path in results.glob("noisy/*/runs/*/run.json")]
-    return {run["run"]["treatment"]: run for run in found}
+    return {run["treatment"]: run for run in found}
 
 
 def read_rate(run: dict[str, Any]) -> float:
