@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kvbench.drivers import native
 from kvbench.drivers.native import NativeDriver
 from kvbench.drivers.target import Target
 from kvbench.errors import DriverError
@@ -145,7 +146,7 @@ def test_unknown_host_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(_: Target) -> None:
         raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr(Target, "resolve", fail)
+    monkeypatch.setattr(native, "_addresses_of", fail)
     with NativeDriver(Target("http://nowhere:1/v1")) as driver:
         (response,) = driver.drive([request()], 1, lambda _: None)
     assert (response.status, response.error) == ("refused", "cannot connect to nowhere:1: Name or service not known")

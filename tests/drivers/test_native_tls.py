@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 import pytest
 import trustme
 
+from kvbench.drivers import native
 from kvbench.drivers.native import NativeDriver
 from kvbench.drivers.target import Target
 from kvbench.errors import EndpointError
@@ -129,7 +130,7 @@ def test_the_wrong_host_is_named_though_another_address_of_it_refuses(monkeypatc
                 (socket.AF_INET, ("127.0.0.1", closed.getsockname()[1])),
             ]
 
-        monkeypatch.setattr(Target, "resolve", resolve)
+        monkeypatch.setattr(native, "_addresses_of", resolve)
         target = Target(server.url.replace("127.0.0.1", "localhost"), ca_file=ca_file())
         with NativeDriver(target) as driver:
             (response,) = driver.drive([request()], 1, lambda _: None)

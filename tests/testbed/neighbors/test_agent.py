@@ -23,8 +23,21 @@ from tests.builders.patience import PATIENCE_S, wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kvbench.testbed.neighbors.agent_event import AgentEvent
+
 JOB = FioJob(size=1_000_000, numjobs=2, iodepth=4, block_size=65536)
 needs_fio = pytest.mark.skipif(shutil.which("fio") is None, reason="needs fio on PATH")
+
+
+def end_of(final: dict[str, Any]) -> AgentEvent:
+    """Return what a `final` line says, as the controller reads it."""
+    return {
+        "why": final["why"],
+        "code": final["code"],
+        "document": final["document"],
+        "output": final["output"],
+        "moved": final["moved"],
+    }
 
 
 class Channel:
@@ -216,8 +229,8 @@ def test_fio_is_laid_out_started_counted_and_stopped(agent: Channel, tmp_path: P
     assert moved == sorted(moved)
     agent.say("stop")
     final = agent.until("final")
-    assert (final["why"], fio.outcome(final)["error"]) == ("stop", None)
-    assert fio.outcome(final)["bytes"] == final["moved"][1] >= moved[-1]
+    assert (final["why"], fio.outcome(end_of(final))["error"]) == ("stop", None)
+    assert fio.outcome(end_of(final))["bytes"] == final["moved"][1] >= moved[-1]
     assert gone(started["pid"])
     agent.go()  # once more, on the same files
     agent.say("bye")
@@ -314,7 +327,7 @@ def test_what_newer_iperf3_says_in_pieces_is_put_together(agent: Channel, tmp_pa
     said.write_text("".join(json.dumps(piece) + "\n" for piece in pieces))
     agent.prepare(tmp_path)
     agent.say("go", at_ns=0, command=["cat", str(said)], count="rchar")
-    outcome = iperf3.outcome({**agent.until("final"), "why": "stop"})
+    outcome = iperf3.outcome(end_of({**agent.until("final"), "why": "stop"}))
     assert outcome["bytes"] == whole["end"]["sum_received"]["bytes"]
     assert outcome["version"] == "iperf 3.12"
     assert outcome["error"] is None

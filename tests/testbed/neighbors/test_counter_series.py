@@ -16,6 +16,7 @@ from kvbench.testbed.neighbors.trial import Evidence, Lost, Member, Trial
 
 if TYPE_CHECKING:
     from kvbench.result.run_record import NeighborRecord
+    from kvbench.testbed.neighbors.agent_event import AgentEvent
 
 S = 10**9
 
@@ -88,7 +89,7 @@ def test_pressure_and_processor_of_a_window() -> None:
     series = Series()
     for second in range(5):
         cpu = {"busy": 50 * second, "all": 200 * second, "steal": 2 * second}
-        event: dict[str, Any] = {"nic": [0, 0], "disk": None, "cpu": cpu, "psi": {"io": 100_000 * second}}
+        event: AgentEvent = {"nic": [0, 0], "disk": None, "cpu": cpu, "psi": {"io": 100_000 * second}}
         series.sample(second * S, event, None)
     host = delivered(series, (0, 4 * S), None, by_disk=False).host
     assert host == {"cpu_busy": 0.25, "cpu_steal": 0.01, "psi_io": pytest.approx(0.1)}

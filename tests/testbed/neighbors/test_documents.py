@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +15,9 @@ from kvbench.testbed.hosts.file import Fabric
 from kvbench.testbed.neighbors import fio, iperf3
 from kvbench.testbed.neighbors.agent import Documents, fio_bytes
 
+if TYPE_CHECKING:
+    from kvbench.testbed.neighbors.agent_event import AgentEvent
+
 DATA = Path(__file__).parents[2] / "data" / "contention"
 FABRIC = Fabric(address="192.0.2.11", ports=(5201, 5202))
 
@@ -23,8 +26,8 @@ def read(name: str) -> str:
     return (DATA / name).read_text()
 
 
-def final(document: dict[str, Any] | None, *, code: int | None, why: str = "stop", said: str = "") -> dict[str, Any]:
-    return {"document": document, "code": code, "why": why, "output": said, "moved": [0, 0], "stop_s": 0.1}
+def final(document: dict[str, Any] | None, *, code: int | None, why: str = "stop", said: str = "") -> AgentEvent:
+    return {"document": document, "code": code, "why": why, "output": said, "moved": [0, 0]}
 
 
 @pytest.mark.parametrize(
@@ -160,7 +163,7 @@ def test_iperf3_interrupted_by_us_is_no_error_but_its_own_end_is() -> None:
 
 def test_iperf3_without_a_server_is_an_error_whatever_its_exit_code() -> None:
     (document,) = Documents().feed(read("ip_refused.json"))
-    assert "unable to connect" in iperf3.outcome(final(document, code=0, why="itself"))["error"]
+    assert "unable to connect" in str(iperf3.outcome(final(document, code=0, why="itself"))["error"])
 
 
 @pytest.mark.parametrize(
