@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from kvbench.analysis.measured import MeasuredRun, OfRequests
-    from kvbench.analysis.metrics import Limits, Metric
+    from kvbench.analysis.measured import Limits, MeasuredRun, OfRequests
+    from kvbench.analysis.metrics import Metric
 
     Array = NDArray[np.float64]
     Units = NDArray[np.intp]

@@ -6,6 +6,7 @@ A run's measured requests are a DataFrame with pyarrow-backed columns: the field
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, overload
 
@@ -24,6 +25,18 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Mask = NDArray[np.bool_]
     Units = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The SLOs, and the factor by which a scale model's times are multiplied before they are held against them.
+
+    Requests of the treatments in `open_loops` are held against them from the moment at which they were due.
+    """
+
+    ttft_s: float | None = None
+    time_scale: float = 1.0
+    open_loops: frozenset[str] = frozenset()
 
 
 class Columns(Protocol):
@@ -200,3 +213,9 @@ def total_time_s(record: RunRecord, measured: pd.DataFrame) -> float | None:
     if record.sent_one_by_one:
         return sum_of_all(measured.loc[is_answered, "latency_s"]) or None
     return record.load_s or None
+
+
+def per_second(run: MeasuredRun, amount: float | None) -> float | None:
+    """Return an amount of a run over its total time."""
+    window = total_time_s(run.record, run.measured)
+    return amount / window if amount is not None and window else None

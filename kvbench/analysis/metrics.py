@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from kvbench.analysis import measured
-from kvbench.analysis.measured import as_floats, sum_of_all
+from kvbench.analysis.measured import Limits, as_floats, per_second, sum_of_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,23 +25,11 @@ if TYPE_CHECKING:
     from kvbench.analysis.stats.ratios import Kind
     from kvbench.result.plan_record import Design
 
-    OfRun = Callable[[MeasuredRun, "Limits"], float | None]
+    OfRun = Callable[[MeasuredRun, Limits], float | None]
 
 Unit = Literal["s", "1/s", "tokens/s", "bytes/s", "share"]
 Statistic = Literal["p50", "p95", "p99", "max", "mean", "run"]
 PERCENTILES: dict[Statistic, float] = {"p50": 50, "p95": 95, "p99": 99}
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The SLOs, and the factor by which a scale model's times are multiplied before they are held against them.
-
-    Requests of the treatments in `open_loops` are held against them from the moment at which they were due.
-    """
-
-    ttft_s: float | None = None
-    time_scale: float = 1.0
-    open_loops: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,12 +195,6 @@ def goodput_per_s(run: MeasuredRun, limits: Limits) -> float | None:
     from the schedule here, so that the wait at the cap is in it.
     """
     return per_second(run, _met(run, limits))
-
-
-def per_second(run: MeasuredRun, amount: float | None) -> float | None:
-    """Return an amount of a run over its total time."""
-    window = total_time_s(run)
-    return amount / window if amount is not None and window else None
 
 
 def _met(run: MeasuredRun, limits: Limits) -> int | None:

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from kvbench.analysis.measured import MeasuredRun
-    from kvbench.analysis.metrics import Limits
+    from kvbench.analysis.measured import Limits, MeasuredRun
     from kvbench.result.plan_record import OpenLoop
 
 GROWING = 0.15  # s of latency per s of schedule; offered a load of r times its capacity, a queue grows by r - 1

@@ -9,7 +9,8 @@ import pytest
 from scipy import stats as reference
 
 from kvbench.analysis import aggregate
-from kvbench.analysis.metrics import METRICS, Limits
+from kvbench.analysis.measured import Limits
+from kvbench.analysis.metrics import METRICS
 from tests.builders.requests import FOUR, request, run_of
 
 if TYPE_CHECKING:

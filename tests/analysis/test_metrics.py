@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from kvbench.analysis import aggregate, measured, metrics
-from kvbench.analysis.metrics import METRICS, Limits
+from kvbench.analysis.measured import Limits
+from kvbench.analysis.metrics import METRICS
 from kvbench.result.plan_record import Design, OpenLoop, Scale, Slo
 from tests.builders.requests import FOUR, frame_of, request, run_of
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kvbench.analysis.metrics import Limits
+from kvbench.analysis.measured import Limits
 from kvbench.analysis.open_loop import open_loop
 from kvbench.result.plan_record import OpenLoop
 from tests.builders.made_up_runs import MadeUpRun, Shape, honest_run
