@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import ceil, floor, sqrt
 from typing import TYPE_CHECKING
 
-from scipy.optimize import linprog
+import scipy
 
 from kvbench.audit.findings import Check, listed, sections
 from kvbench.percentile import needed_n
@@ -124,7 +124,7 @@ def largest_smallest(
         rows.append([float(start - end) for start, end in zip(starts, named, strict=True)])
         bounds.append(-n * mean.low)
     goal = [-1.0] + [0.0] * (len(named) - 1)
-    solved = linprog(goal, A_ub=rows, b_ub=bounds, bounds=[(0, None)] * len(named), method="highs")
+    solved = scipy.optimize.linprog(goal, A_ub=rows, b_ub=bounds, bounds=[(0, None)] * len(named), method="highs")
     if solved.x is None or not solved.success:
         return None
     return {index: float(value) for index, value in zip(named, solved.x, strict=True)}

@@ -8,7 +8,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import brentq
+import scipy
 from scipy.special import gammaincinv, ndtr
 
 from kvbench.analysis.stats.intervals import t_quantile
@@ -74,4 +74,4 @@ def detectable_effect(sd_log: float, rounds: int, power: float = 0.8, alpha: flo
     high = 1e-6
     while surplus(high) < 0:
         high *= 2
-    return float(brentq(surplus, high / 2, high, rtol=1e-9)) if surplus(high / 2) < 0 else high
+    return float(scipy.optimize.brentq(surplus, high / 2, high, rtol=1e-9)) if surplus(high / 2) < 0 else high

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import brentq
+import scipy
 from scipy.special import ndtri
 
 from kvbench.errors import ResultError
@@ -131,6 +131,6 @@ def _superiority_interval(share: float, n_a: int, n_b: int, confidence: float) -
         return (share - t) ** 2 - z**2 * variance
 
     nothing = 1e-12  # at 0 and 1 the variance is 0, and the estimate itself would be the root
-    low = float(brentq(excess, 0.0, share - nothing, xtol=1e-15)) if share > 0 else 0.0
-    high = float(brentq(excess, share + nothing, 1.0, xtol=1e-15)) if share < 1 else 1.0
+    low = float(scipy.optimize.brentq(excess, 0.0, share - nothing, xtol=1e-15)) if share > 0 else 0.0
+    high = float(scipy.optimize.brentq(excess, share + nothing, 1.0, xtol=1e-15)) if share < 1 else 1.0
     return low, high
