@@ -60,7 +60,7 @@ def texts(values: Sequence[Any]) -> pa.Array:
 
 def seconds(values: Sequence[Any], units: Sequence[Any]) -> pa.Array:
     """Make a column of seconds from values that AIPerf wrote in a unit; an unknown unit makes a value null."""
-    if {*units} <= {"ms", None}:
+    if {*map(type, units)} <= {str, NoneType} and {*units} <= {"ms", None}:
         return pc.multiply(numbers(values), 1e-3)
     factors = [_TO_SECONDS.get(unit) if isinstance(unit, str) else None for unit in units]
     return pc.multiply(numbers(values), numbers(factors))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kvbench.analysis import summary
 from kvbench.errors import ResultError
-from kvbench.importers import aiperf, guidellm, rows, vllm, write_result
+from kvbench.importers import aiperf, columns, guidellm, rows, vllm, write_result
 from kvbench.importers.export import Part, Seen, Source
 from kvbench.importers.export_kind import status_of
 from kvbench.lenient_json import number, whole
@@ -332,6 +332,11 @@ def broken(document_: Any, path: tuple[str | int, ...], wrong: Any) -> Any:
     else:
         inner[path[-1]] = wrong
     return changed
+
+
+@pytest.mark.parametrize("unit", [one for one in WRONG if one is not ABSENT and one is not None])
+def test_a_unit_that_is_no_known_unit_makes_the_value_null(unit: object) -> None:
+    assert columns.seconds([5.0, 5.0], [unit, "ms"]).to_pylist() == [None, 0.005]
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
