@@ -91,7 +91,7 @@ def format_count(value: int) -> str:
 def format_size(value: float) -> str:
     """Write bytes with a decimal prefix and three significant digits: 18874368 to "18.9 MB"."""
     for prefix, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if abs(value) >= factor:
+        if abs(value) >= 0.9995 * factor:  # what rounds to 1000 of a prefix is 1 of the next
             return f"{value / factor:.3g} {prefix}" if abs(value) < 999.5 * factor else f"{value / factor:.0f} {prefix}"
     return f"{value:.0f} B"
 

@@ -71,7 +71,17 @@ def test_durations_as_people_read_them(seconds: float, text: str) -> None:
     assert units.format_duration(seconds) == text
 
 
-@pytest.mark.parametrize(("size", "text"), [(18_874_368, "18.9 MB"), (999, "999 B"), (2.35e10, "23.5 GB")])
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (18_874_368, "18.9 MB"),
+        (999, "999 B"),
+        (2.35e10, "23.5 GB"),
+        (9.996e8, "1 GB"),
+        (9.99e8, "999 MB"),
+        (2.5e15, "2500 TB"),
+    ],
+)
 def test_sizes_as_people_read_them(size: float, text: str) -> None:
     assert units.format_size(size) == text
     assert units.format_rate(size) == text + "/s"
