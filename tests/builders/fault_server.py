@@ -84,6 +84,16 @@ class Call:
             self.sock.recv(1)
 
 
+def answer(*pieces: bytes, close: bool = False) -> Callable[[Call], bool]:
+    """Make a script that sends these pieces to every call, and closes the connection after them if told to."""
+
+    def script(call: Call) -> bool:
+        call.send(*pieces)
+        return close
+
+    return script
+
+
 @dataclass
 class FaultServer:
     """Runs `script` for each request; a script that returns True closes the connection.

@@ -21,6 +21,7 @@ from tests.builders.fault_server import (
     NORMAL,
     Call,
     FaultServer,
+    answer,
     chunk,
     delta_event,
     event,
@@ -41,14 +42,6 @@ if TYPE_CHECKING:
 def drive_one(script: Callable[[Call], Any], **options: Any) -> Response:
     with FaultServer(script) as server, NativeDriver(Target(server.url), **options) as driver:
         return driver.drive([request()], 1, lambda _: None)[0]
-
-
-def answer(*pieces: bytes, close: bool = False) -> Callable[[Call], bool]:
-    def script(call: Call) -> bool:
-        call.send(*pieces)
-        return close
-
-    return script
 
 
 def test_normal_stream() -> None:

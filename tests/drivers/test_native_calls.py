@@ -26,11 +26,11 @@ from tests.builders.fault_server import (
     NORMAL,
     Call,
     FaultServer,
+    answer,
     plain,
     request,
 )
 from tests.builders.patience import PATIENCE_S
-from tests.drivers.test_native import answer
 
 if TYPE_CHECKING:
     from kvbench.result.records import Response

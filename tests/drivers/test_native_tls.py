@@ -23,7 +23,19 @@ from kvbench.drivers import native
 from kvbench.drivers.native import NativeDriver
 from kvbench.drivers.target import Target
 from kvbench.errors import EndpointError
-from tests.builders.fault_server import DONE, FINISH, HEAD, NORMAL, Call, FaultServer, chunk, event, request, text_event
+from tests.builders.fault_server import (
+    DONE,
+    FINISH,
+    HEAD,
+    NORMAL,
+    Call,
+    FaultServer,
+    answer,
+    chunk,
+    event,
+    request,
+    text_event,
+)
 from tests.builders.patience import PATIENCE_S, wait_until
 from tests.builders.tls_peer import authority, ca_file, expired_context, server_context
 
@@ -41,14 +53,6 @@ def drive_one(
         target = Target(url.replace("PORT", server.url.split(":")[2].split("/")[0]) or server.url, ca_file=ca_file())
         with NativeDriver(target, **options) as driver:
             return driver.drive([request()], 1, lambda _: None)[0]
-
-
-def answer(*pieces: bytes, close: bool = False) -> Callable[[Call], bool]:
-    def script(call: Call) -> bool:
-        call.send(*pieces)
-        return close
-
-    return script
 
 
 def test_normal_stream() -> None:
